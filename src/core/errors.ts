@@ -1,0 +1,72 @@
+/**
+ * Every way in which the broker refuses. The HTTP status and the wording of the wire live in `http/problems.ts`, one
+ * exhaustive table; here is only what happened and the facts that the caller may know.
+ */
+export type Refusals = {
+  // who is calling
+  unauthenticated: { reason: "missing" | "invalid" | "expired" };
+  forbidden: { needs: string };
+  user_assertion_forbidden: Record<never, never>;
+  user_conflict: { header: string; body: string };
+  user_invalid: { param: string; why: string };
+  user_blocked: Record<never, never>;
+  // what was sent
+  invalid: { faults: Fault[] };
+  too_large: { what: string; limit: number; unit: string };
+  not_found: { what: Noun; name: string };
+  name_taken: { what: Noun; name: string };
+  changed_meanwhile: { what: Noun; name: string };
+  not_supported: { what: string; param?: string };
+  // responses
+  previous_response_not_found: { id: string };
+  response_not_found: { id: string };
+  no_model: Record<never, never>;
+  // approvals
+  approval_not_found: { id: string };
+  approval_expired: { id: string };
+  approval_cancelled: { id: string };
+  approval_contradicted: { id: string; recorded: "approve" | "deny" };
+  approval_needs_role: { id: string };
+  // what is behind us
+  target_refused: { url: string; why: string };
+  model_failed: { status: number | null; message: string; code: string | null };
+  unavailable: { what: string };
+};
+
+export type Refusal = keyof Refusals;
+
+/** One wrong field: where (in the caller's own spelling) and what would be right. */
+export type Fault = { param: string; message: string };
+
+export type Noun =
+  | "project"
+  | "key"
+  | "user"
+  | "connection"
+  | "tool"
+  | "agent"
+  | "agent version"
+  | "approval"
+  | "grant"
+  | "response";
+
+/** A refusal: thrown, translated once at each surface. `details` never holds a secret, a token or tool arguments. */
+export class BrokerError<C extends Refusal = Refusal> extends Error {
+  readonly code: C;
+  readonly details: Refusals[C];
+  constructor(code: C, details: Refusals[C], options?: { cause?: unknown }) {
+    super(code, options);
+    this.name = "BrokerError";
+    this.code = code;
+    this.details = details;
+  }
+}
+
+/** The refusal for wrong input: every fault at once, so that the caller mends them in one go. */
+export function invalid(...faults: Fault[]): BrokerError<"invalid"> {
+  return new BrokerError("invalid", { faults });
+}
+
+export function isRefusal<C extends Refusal>(error: unknown, code: C): error is BrokerError<C> {
+  return error instanceof BrokerError && error.code === code;
+}

@@ -1,0 +1,111 @@
+import type { Json, JsonObject } from "./json.ts";
+
+/** How far an item has come. */
+export type ItemStatus = "in_progress" | "completed" | "incomplete" | "failed";
+
+/** A part of a message. What the broker does not read itself travels as `other`, untouched. */
+export type Part =
+  | { kind: "input_text"; text: string }
+  | { kind: "output_text"; text: string; annotations: Json[]; logprobs: Json[] }
+  | { kind: "refusal"; refusal: string }
+  | { kind: "image"; url: string | null; fileId: string | null; detail: string | null }
+  | { kind: "file"; name: string | null; data: string | null; url: string | null; fileId: string | null }
+  | { kind: "audio"; data: string; format: string }
+  | { kind: "other"; body: JsonObject };
+
+export type Message = {
+  kind: "message";
+  id: string;
+  role: "user" | "assistant" | "system" | "developer";
+  status: ItemStatus;
+  content: Part[];
+};
+
+/** A call of one of the client's own functions, made by the model and answered by the client. */
+export type FunctionCall = {
+  kind: "function_call";
+  id: string;
+  callId: string;
+  name: string;
+  arguments: string;
+  status: ItemStatus;
+};
+
+export type FunctionCallOutput = {
+  kind: "function_call_output";
+  id: string;
+  callId: string;
+  output: string | Part[];
+  status: ItemStatus;
+};
+
+/** One tool as the caller sees it. `annotations.read_only` is computed by us; the server's hints stand beside it. */
+export type ListedTool = {
+  name: string;
+  description: string;
+  inputSchema: JsonObject;
+  annotations: JsonObject;
+};
+
+export type ToolList = {
+  kind: "mcp_list_tools";
+  id: string;
+  label: string;
+  tools: ListedTool[];
+  /** Why the listing failed. Null: it did not. */
+  error: string | null;
+};
+
+export type ApprovalRequest = {
+  kind: "mcp_approval_request";
+  id: string;
+  label: string;
+  name: string;
+  arguments: string;
+};
+
+export type ApprovalResponse = {
+  kind: "mcp_approval_response";
+  id: string;
+  requestId: string;
+  approve: boolean;
+  reason: string | null;
+};
+
+/** Why a tool call failed, in the three shapes of the Responses API (`mcp_call.error`). */
+export type CallError =
+  | { kind: "protocol"; code: number; message: string }
+  | { kind: "execution"; content: Json[] }
+  | { kind: "http"; code: number; message: string };
+
+export type ToolCall = {
+  kind: "mcp_call";
+  id: string;
+  label: string;
+  name: string;
+  /** The exact JSON text that was sent. */
+  arguments: string;
+  /** `calling` occurs on input only: an explicit call that the caller wants made. */
+  status: ItemStatus | "calling";
+  output: string | null;
+  error: CallError | null;
+  approvalRequestId: string | null;
+};
+
+/** An item that the broker carries for the model and does not read (reasoning, compaction, future kinds). */
+export type OtherItem = { kind: "other"; id: string; body: JsonObject };
+
+/** A pointer to an item that we hold; resolved before a turn begins. */
+export type Reference = { kind: "reference"; id: string };
+
+export type Item =
+  | Message
+  | FunctionCall
+  | FunctionCallOutput
+  | ToolList
+  | ApprovalRequest
+  | ApprovalResponse
+  | ToolCall
+  | OtherItem;
+
+export type InputItem = Item | Reference;

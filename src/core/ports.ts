@@ -1,0 +1,162 @@
+import type { HeaderValues } from "./connection.ts";
+import type { Id, IdPrefix } from "./ids.ts";
+import type { Item } from "./items.ts";
+import type { Json, JsonObject } from "./json.ts";
+import type { AuditEntry } from "./audit.ts";
+import type { FunctionTool, Sampling, Usage } from "./request.ts";
+import type { Store } from "./storage.ts";
+
+/** Milliseconds since the epoch, and waiting. A test drives both. */
+export type Clock = {
+  now: () => number;
+  /** Resolves after `ms`, or at once when `signal` aborts. Never rejects. */
+  sleep: (ms: number, signal?: AbortSignal) => Promise<void>;
+};
+
+/** New, unguessable names: prefix and 50 hex characters. `evt` ids sort by the time given. */
+export type NewId = <P extends IdPrefix>(prefix: P, at?: number) => Id<P>;
+
+export type Crypto = {
+  /** SHA-256 of UTF-8 text as lower-case hex. */
+  sha256: (text: string) => string | Promise<string>;
+  /** `bytes` random bytes in base64url without padding. */
+  randomText: (bytes: number) => string;
+};
+
+/**
+ * Sealed boxes: AES-256-GCM under the keyring's newest key, which the box names. `aad` binds a box to its place: the
+ * same text must be given to open it, so that a row copied elsewhere does not open.
+ */
+export type Sealer = {
+  seal: (plain: string, aad: string) => Promise<Uint8Array>;
+  /** Throws `unavailable` when the box is damaged, bound elsewhere, or names a key that the keyring lacks. */
+  open: (box: Uint8Array, aad: string) => Promise<string>;
+};
+
+/** Structured, without secrets. Event names are facts: `tool_called`, `upstream_unreachable`. */
+export type Log = (
+  level: "debug" | "info" | "warn" | "error",
+  event: string,
+  fields?: Record<string, unknown>,
+) => void;
+
+/** A tool as an MCP server defines it. `inputSchema` passes through untouched. */
+export type ToolDefinition = {
+  name: string;
+  title: string | null;
+  description: string | null;
+  inputSchema: JsonObject;
+  outputSchema: JsonObject | null;
+  annotations: JsonObject;
+};
+
+/** Where a call goes and with what. Sessions and caches are never shared between two `partition`s. */
+export type UpstreamAccess = {
+  /** The MCP endpoint, exactly as configured, query included. */
+  url: string;
+  /** Credential headers; sent to the url's own origin only. */
+  headers: HeaderValues;
+  /** Connection id and version, and the user where the credential is a person's. */
+  partition: string;
+};
+
+export type CallLimits = { timeoutMs: number; signal: AbortSignal };
+
+/** Why a server could not be listed or called. `message` is for the caller: no secret, no body of the upstream. */
+export type UpstreamFailure =
+  | { kind: "protocol"; code: number; message: string }
+  | { kind: "http"; status: number; message: string }
+  | { kind: "not_mcp"; message: string }
+  | { kind: "refused"; message: string } // by our own egress rules
+  | { kind: "unreachable"; reason: "dns" | "connect" | "tls" | "closed"; message: string }
+  | { kind: "timeout"; message: string }
+  | { kind: "too_large"; message: string }
+  | { kind: "cancelled"; message: string };
+
+export type ListOutcome =
+  /** All pages. `ttlMs`: how long the server says the list holds; null when it does not say. */
+  { ok: true; tools: ToolDefinition[]; ttlMs: number | null } | { ok: false; failure: UpstreamFailure };
+
+export type ToolResult = { content: Json[]; structuredContent: Json | null; isError: boolean };
+
+/** `sent`: whether the request may have reached the server, so that the tool may have run. */
+export type CallOutcome =
+  | { ok: true; result: ToolResult }
+  | { ok: false; failure: UpstreamFailure; sent: boolean };
+
+/**
+ * Remote MCP servers. Negotiates the revision and remembers it per server URL, keeps connections alive, keeps sessions
+ * of sessionful servers per partition and makes a new one when the server has forgotten (404).
+ *
+ * Never throws for what a server does: failures are values. Every call ends within `timeoutMs`, and at once when
+ * `signal` aborts, which is passed on to the server as its revision says.
+ */
+export type Upstream = {
+  listTools: (access: UpstreamAccess, limits: CallLimits) => Promise<ListOutcome>;
+  callTool: (
+    access: UpstreamAccess,
+    call: { name: string; arguments: JsonObject; definition: ToolDefinition | null },
+    limits: CallLimits,
+  ) => Promise<CallOutcome>;
+  /** Ends sessions politely and closes sockets. */
+  close: () => Promise<void>;
+};
+
+/** A tool as a model sees it: the name is one that upstreams accept (`[a-zA-Z0-9_-]{1,64}`). */
+export type ModelTool = Omit<FunctionTool, "kind">;
+
+export type ModelToolChoice = "auto" | "none" | "required" | { name: string };
+
+/** One call of a tool in the history that a model reads, and what came of it. */
+export type ModelExchange = { kind: "call"; callId: string; name: string; arguments: string; output: string };
+
+/**
+ * One model turn. `history` is in order; calls of MCP tools come as exchanges under the names in `tools`, calls of the
+ * client's functions as `function_call` and `function_call_output` items.
+ */
+export type ModelRequest = {
+  model: string;
+  instructions: string | null;
+  history: (Item | ModelExchange)[];
+  tools: ModelTool[];
+  toolChoice: ModelToolChoice;
+  parallelToolCalls: boolean;
+  sampling: Sampling;
+  user: string | null;
+};
+
+/** What a model says, as it comes. Calls are numbered by `call`, in the order in which they began. */
+export type ModelEvent =
+  | { kind: "text"; delta: string }
+  | { kind: "refusal"; delta: string }
+  | { kind: "call_started"; call: number; callId: string; name: string }
+  | { kind: "call_arguments"; call: number; delta: string }
+  | { kind: "finished"; reason: "stop" | "length" | "content_filter"; usage: Usage };
+
+export type Model = {
+  /** Ends with exactly one `finished`. Throws `model_failed`, with the upstream's status where it had one. */
+  stream: (request: ModelRequest, signal: AbortSignal) => AsyncIterable<ModelEvent>;
+};
+
+/** Records of plain calls: queued, written in batches, bounded, drained on stop (DESIGN 13). */
+export type AuditQueue = {
+  /** Resolves when the record is kept as configured: at once when batched, after the write when `sync`. */
+  record: (entry: AuditEntry) => Promise<void>;
+  close: () => Promise<void>;
+};
+
+/** All that the broker needs of the outside. Made once, in a door. */
+export type World = {
+  clock: Clock;
+  newId: NewId;
+  crypto: Crypto;
+  sealer: Sealer;
+  store: Store;
+  audit: AuditQueue;
+  upstream: Upstream;
+  /** Null: no model upstream is configured. */
+  model: Model | null;
+  log: Log;
+  /** Whether host and public URL are loopback: the laptop defaults of DESIGN 8 and 16. */
+  local: boolean;
+};

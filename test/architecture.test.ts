@@ -1,0 +1,132 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, sep } from "node:path";
+import { describe, expect, test } from "vitest";
+
+const root = join(import.meta.dirname, "..");
+const src = join(root, "src");
+
+// Who may import which package (DESIGN: the house). A room's own files and core are always allowed; rooms never import
+// each other, and nobody imports a door. `files` narrows a package to the files named.
+const law: Record<string, { packages: Record<string, "any" | string[]>; node: "none" | string[] }> = {
+  core: { packages: {}, node: "none" },
+  http: {
+    packages: {
+      hono: "any",
+      zod: ["http/wire/"],
+      "@modelcontextprotocol/server": "any",
+      "rate-limiter-flexible": "any",
+    },
+    node: "none",
+  },
+  store: {
+    packages: {
+      "drizzle-orm": "any",
+      "better-sqlite3": ["store/better-sqlite3.ts"],
+      pg: ["store/postgres.ts"],
+    },
+    node: ["store/better-sqlite3.ts", "store/postgres.ts", "store/migrate.node.ts"],
+  },
+  upstream: {
+    packages: {
+      "openid-client": "any",
+      "@modelcontextprotocol/client": "any",
+      openai: "any",
+      undici: ["upstream/egress.node.ts"],
+    },
+    node: ["upstream/egress.node.ts"],
+  },
+  secrets: {
+    packages: { "@azure": "any", jose: "any" },
+    node: ["secrets/crypto.node.ts", "secrets/keyring.node.ts"],
+  },
+  authserver: { packages: { "oidc-provider": "any" }, node: "none" },
+  "config.ts": { packages: { zod: "any" }, node: "none" },
+};
+const doors = ["node.ts", "worker.ts"];
+
+type Import = { file: string; room: string; specifier: string };
+
+function filesOf(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => join(folder, name));
+}
+
+function importsOf(file: string): Import[] {
+  const name = relative(src, file).split(sep).join("/");
+  const room = name.includes("/") ? (name.split("/")[0] ?? name) : name;
+  const text = readFileSync(file, "utf8");
+  const found = text.matchAll(
+    /(?:^|\n)\s*(?:import|export)\s+(?:type\s+)?(?:[\w*{}\s,$]+?\s+from\s+)?["']([^"']+)["']|import\(\s*["']([^"']+)["']\s*\)/g,
+  );
+  return [...found].map((match) => ({ file: name, room, specifier: match[1] ?? match[2] ?? "" }));
+}
+
+const imports = filesOf(src).flatMap(importsOf);
+
+function faultOf({ file, room, specifier }: Import): string | null {
+  if (doors.includes(room)) return null;
+  const rules = law[room];
+  if (!rules) return `${file}: the law has no room "${room}"`;
+  if (specifier.startsWith(".")) {
+    const target = relative(src, join(src, dirname(file), specifier))
+      .split(sep)
+      .join("/");
+    const targetRoom = target.includes("/") ? target.split("/")[0] : target;
+    if (targetRoom === room || (targetRoom === "core" && room !== "config.ts")) return null;
+    return `${file} imports ${target}`;
+  }
+  if (specifier.startsWith("node:")) {
+    if (rules.node !== "none" && rules.node.includes(file)) return null;
+    return `${file} imports ${specifier}`;
+  }
+  const name = specifier.startsWith("@azure/") ? "@azure" : packageOf(specifier);
+  const allowed = rules.packages[name];
+  if (allowed === "any") return null;
+  if (allowed?.some((place) => file.startsWith(place))) return null;
+  return `${file} imports ${specifier}`;
+}
+
+function packageOf(specifier: string): string {
+  return specifier
+    .split("/")
+    .slice(0, specifier.startsWith("@") ? 2 : 1)
+    .join("/");
+}
+
+describe("the house", () => {
+  test("rooms import only what the law allows", () => {
+    expect(imports.length).toBeGreaterThan(20);
+    expect(imports.map(faultOf).filter((fault) => fault !== null)).toEqual([]);
+  });
+
+  test("the law would notice a breach", () => {
+    const breach = (file: string, specifier: string) =>
+      faultOf({ file, room: file.split("/")[0] ?? "", specifier });
+    expect(breach("core/turn.ts", "node:crypto")).not.toBeNull();
+    expect(breach("core/turn.ts", "zod")).not.toBeNull();
+    expect(breach("core/turn.ts", "../store/tables.ts")).not.toBeNull();
+    expect(breach("http/responses.ts", "zod")).not.toBeNull();
+    expect(breach("http/app.ts", "../upstream/mcp.ts")).not.toBeNull();
+    expect(breach("upstream/mcp.ts", "undici")).not.toBeNull();
+    expect(breach("http/app.ts", "../node.ts")).not.toBeNull();
+  });
+
+  test("statements use only what three engines share", () => {
+    const adapters = ["better-sqlite3.ts", "postgres.ts", "d1.ts", "migrate.node.ts"];
+    const faults = filesOf(join(src, "store"))
+      .filter((file) => !adapters.some((name) => file.endsWith(`${sep}${name}`)))
+      .flatMap((file) => {
+        const found = readFileSync(file, "utf8").match(/\.(get|all|run|values|transaction)\(\)/g) ?? [];
+        return found.map((call) => `${relative(src, file)}: ${call}`);
+      });
+    expect(faults).toEqual([]);
+  });
+
+  test("no file has grown into two", () => {
+    const long = filesOf(src)
+      .map((file) => ({ file: relative(src, file), lines: readFileSync(file, "utf8").split("\n").length }))
+      .filter(({ lines }) => lines > 400);
+    expect(long).toEqual([]);
+  });
+});
