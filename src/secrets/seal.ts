@@ -1,0 +1,95 @@
+import { BrokerError } from "../core/errors.ts";
+import type { Sealer } from "../core/ports.ts";
+import { NONCE_BYTES, TAG_BYTES } from "./cipher.ts";
+import type { CipherKey, CipherSuite } from "./cipher.ts";
+import { KEY_ID } from "./keyring.ts";
+import type { Keyring } from "./keyring.ts";
+
+/**
+ * Sealed boxes: AES-256-GCM under the newest key, opened with the key that the box names.
+ *
+ *     version 1 byte · id length 1 byte · key id · nonce 12 bytes · ciphertext · tag 16 bytes
+ *
+ * What is authenticated beside the text: the box's own header and the caller's `aad`, so that neither the key's name
+ * nor the place can be changed. Nonces are random: a key may seal 2^32 boxes before it must be replaced
+ * (NIST SP 800-38D, 8.3).
+ *
+ * `open` throws `unavailable`; for a key that the keyring lacks the message names it.
+ */
+export function createSealer({ keyring, suite }: { keyring: Keyring; suite: CipherSuite }): Sealer {
+  const prepared = new Map<string, CipherKey | Promise<CipherKey>>();
+  const keyOf = (id: string) => {
+    const known = prepared.get(id);
+    if (known) return known;
+    const key = keyring.find((candidate) => candidate.id === id);
+    if (!key) return null;
+    const cipher = suite.cipherKey(key.bytes);
+    prepared.set(id, cipher);
+    return cipher;
+  };
+  const newest = keyring[0].id;
+  return {
+    seal: async (plain, aad) => {
+      const key = await keyOf(newest);
+      if (!key) throw new Error("the keyring's newest key cannot be missing");
+      const header = headerFor(newest);
+      const nonce = suite.randomBytes(NONCE_BYTES);
+      return joined(header, nonce, await key.seal(nonce, encoder.encode(plain), bound(header, aad)));
+    },
+    open: async (box, aad) => {
+      const parts = takeApart(box);
+      if (!parts) throw unopened("it is damaged");
+      const key = await keyOf(parts.keyId);
+      if (!key) throw unopened(`the keyring has no key "${parts.keyId}"`);
+      const plain = await key.open(parts.nonce, parts.sealed, bound(parts.header, aad));
+      if (!plain) throw unopened("it is damaged or belongs to another place");
+      return decoder.decode(plain);
+    },
+  };
+}
+
+const VERSION = 1;
+const encoder = new TextEncoder();
+// Without ignoreBOM a text that begins with U+FEFF would come back without it.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
+function unopened(why: string): BrokerError<"unavailable"> {
+  return new BrokerError("unavailable", { what: `a sealed value cannot be opened: ${why}` });
+}
+
+function headerFor(keyId: string): Uint8Array {
+  return joined(Uint8Array.of(VERSION, keyId.length), encoder.encode(keyId));
+}
+
+type Box = { header: Uint8Array; keyId: string; nonce: Uint8Array; sealed: Uint8Array };
+
+function takeApart(box: Uint8Array): Box | null {
+  const [version, idLength] = box;
+  if (version !== VERSION || idLength === undefined) return null;
+  const headerEnd = 2 + idLength;
+  const nonceEnd = headerEnd + NONCE_BYTES;
+  if (box.length < nonceEnd + TAG_BYTES) return null;
+  const keyId = decoder.decode(box.subarray(2, headerEnd));
+  if (!KEY_ID.test(keyId)) return null;
+  return {
+    header: box.subarray(0, headerEnd),
+    keyId,
+    nonce: box.subarray(headerEnd, nonceEnd),
+    sealed: box.subarray(nonceEnd),
+  };
+}
+
+// The header has a length of its own, so no two pairs of header and place give the same bytes.
+function bound(header: Uint8Array, aad: string): Uint8Array {
+  return joined(header, encoder.encode(aad));
+}
+
+function joined(...parts: Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
