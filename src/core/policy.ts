@@ -15,15 +15,6 @@ export function needsApproval(rule: ApprovalRule, tool: ToolFacts): boolean {
   return !(rule.never && matchesAll(rule.never, tool));
 }
 
-/** The stricter of the connection's own rule and the request's: a request can ask for more, never for less. */
-export function needsApprovalByEither(
-  connection: ApprovalRule | null,
-  request: ApprovalRule,
-  tool: ToolFacts,
-): boolean {
-  return (connection !== null && needsApproval(connection, tool)) || needsApproval(request, tool);
-}
-
 /** `allowed_tools`: both keys given must both hold; null allows everything, an empty name list nothing. */
 export function isAllowed(filter: ToolFilter | null, tool: ToolFacts): boolean {
   if (filter === null) return true;

@@ -177,9 +177,10 @@ export type Responses = {
     viewer: Viewer,
   ) => Promise<(ItemRow & { threadId: ThreadId })[]>;
   /**
-   * Saves a response with its new items (`rows`, from position `stored.inputFrom` on) and its audit rows, if the thread
-   * ends exactly at `stored.inputFrom` (a new thread ends at 0). False: it does not, somebody else continued it; then
-   * nothing is written and the caller forks.
+   * Saves a response with new items and its audit rows, if the thread ends exactly where `rows` begin (at `stored.end`
+   * when there are none; a thread that is not there ends at 0 and is made). Afterwards it ends at `stored.end`. Usually
+   * `rows` begin at `stored.inputFrom`; a fork writes a new thread from position 0, the copied past included. False: the
+   * thread ends elsewhere, somebody else continued it; then nothing is written and the caller forks.
    */
   append: (stored: StoredResponse, rows: ItemRow[], audit: AuditEntry[]) => Promise<boolean>;
   /**

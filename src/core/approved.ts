@@ -1,0 +1,198 @@
+import type { AccessDesk } from "./access.ts";
+import { type Asking, factsOf, holdCalls, openHeld } from "./approval.ts";
+import { type CallEnd, failed, failureText, makeCall, unknownTool } from "./calls.ts";
+import { auditEntry, type Context } from "./context.ts";
+import { isRefusal } from "./errors.ts";
+import { isJsonObject, type Json } from "./json.ts";
+import type { CallError } from "./items.ts";
+import type { World } from "./ports.ts";
+import type { McpTool } from "./request.ts";
+import { findServer, type Server, serverOf } from "./servers.ts";
+import { type HeldCall, heldCallAad } from "./storage.ts";
+import { judge, type KnownTool, type ToolDesk } from "./tools.ts";
+
+export type Desks = { world: World; access: AccessDesk; tools: ToolDesk };
+
+/** What is to be done about an approved call, judged anew at the moment of running it. */
+export type Review =
+  | { kind: "run"; server: Server; tool: KnownTool; arguments: string }
+  /** Target, auth or definition are not what was approved: the person is asked about what would run now. */
+  | { kind: "ask_again"; server: Server; tool: KnownTool; arguments: string }
+  | { kind: "fail"; end: CallEnd };
+
+/**
+ * Compares an approved call with the world as it is: connection, target, auth, definition, allow-lists. The stored
+ * arguments are the ones that run; what a client says about them is never read.
+ */
+export async function review(
+  desks: Desks,
+  context: Context,
+  call: HeldCall,
+  asked: McpTool | null,
+): Promise<Review> {
+  const held = await openHeld(desks.world, call);
+  const found = await serverOfHeld(desks.world, context, call, {
+    ...(asked ?? bareTool(call)),
+    authorization: held.authorization,
+    headers: held.headers,
+  });
+  if ("gone" in found) return fail(found.gone);
+  const { server } = found;
+  const listing = await desks.tools.list(context, server, { fresh: true });
+  if (!listing.ok)
+    return fail(`the call was not made, the server could not be asked: ${failureText(listing.failure)}`);
+  const verdict = judge(server, listing, call.tool);
+  if (verdict.kind === "unknown") return { kind: "fail", end: unknownTool(call.tool) };
+  const samePlace =
+    server.record?.connection.generation === call.connection?.generation && server.url === call.target;
+  const same = samePlace && verdict.tool.hash === call.definitionHash;
+  return { kind: same ? "run" : "ask_again", server, tool: verdict.tool, arguments: held.arguments };
+}
+
+function fail(message: string): Review {
+  return { kind: "fail", end: failed({ kind: "http", code: 502, message }) };
+}
+
+async function serverOfHeld(
+  world: World,
+  context: Context,
+  call: HeldCall,
+  tool: McpTool,
+): Promise<{ server: Server } | { gone: string }> {
+  if (call.connection) {
+    const record = await world.store.connections.get(call.project, call.connection.name);
+    if (record?.connection.id !== call.connection.id)
+      return { gone: `the connection ${call.connection.name} was deleted` };
+    return { server: serverOf(tool, record) };
+  }
+  try {
+    return { server: await findServer(world, context, tool, "tools") };
+  } catch (error) {
+    if (!isRefusal(error, "invalid")) throw error;
+    return { gone: `the server of ${call.label} is no longer allowed` };
+  }
+}
+
+/** The tool entry of a request that does not repeat it: whatever the connection allows. */
+function bareTool(call: HeldCall): McpTool {
+  return {
+    kind: "mcp",
+    label: call.label,
+    connection: call.connection?.name ?? null,
+    serverUrl: call.target,
+    description: null,
+    requireApproval: "always",
+    allowedTools: null,
+    authorization: null,
+    headers: {},
+  };
+}
+
+/**
+ * `approved` → `dispatched`, committed before anything leaves. False: somebody else has it. The lease outlives the
+ * call's time limit, so that a live runner is never taken for a dead one.
+ */
+export async function claimCall(
+  world: World,
+  context: Context,
+  call: HeldCall,
+  timeoutMs: number,
+): Promise<boolean> {
+  const leaseUntil = world.clock.now() + timeoutMs + LEASE_MARGIN_MS;
+  const entry = auditEntry(world, context, "approval_dispatched", factsOf(call));
+  const row = await world.store.heldCalls.claim({ project: call.project, id: call.id, leaseUntil }, [entry]);
+  return row !== null;
+}
+
+const LEASE_MARGIN_MS = 10_000;
+
+/** Runs a claimed call and keeps what came of it. */
+export async function runClaimed(
+  { world, access }: Desks,
+  context: Context,
+  call: HeldCall,
+  ready: { server: Server; tool: KnownTool; arguments: string },
+): Promise<CallEnd> {
+  const facts = { agent: call.agent?.name ?? null, responseId: call.responseId, approvalId: call.id };
+  const end = await makeCall(world, access, context, ready, facts);
+  await keepEnd(world, call, end);
+  return end;
+}
+
+/** An approved call that may not run any more: claimed all the same, so that no replayed approval ever runs it. */
+export async function failClaimed(
+  world: World,
+  context: Context,
+  call: HeldCall,
+  end: CallEnd,
+): Promise<boolean> {
+  const leaseUntil = world.clock.now() + LEASE_MARGIN_MS;
+  const entry = auditEntry(world, context, "tool_refused", { ...factsOf(call), outcome: "refused" });
+  const row = await world.store.heldCalls.claim({ project: call.project, id: call.id, leaseUntil }, [entry]);
+  if (row) await keepEnd(world, call, end);
+  return row !== null;
+}
+
+async function keepEnd(world: World, call: HeldCall, end: CallEnd): Promise<void> {
+  const sealedOutcome = await world.sealer.seal(
+    JSON.stringify(end),
+    heldCallAad(call.project, call.id, "outcome"),
+  );
+  await world.store.heldCalls.finish({ project: call.project, id: call.id, sealedOutcome }, []);
+}
+
+/** Asks anew about what would run now. Null: somebody else already took the approval. */
+export async function askAgain(
+  world: World,
+  context: Context,
+  call: HeldCall,
+  now: { server: Server; tool: KnownTool; arguments: string },
+  asking: Asking,
+): Promise<HeldCall | null> {
+  const entry = auditEntry(world, context, "approval_superseded", factsOf(call));
+  const cancelled = await world.store.heldCalls.cancel(call.project, call.id, [entry]);
+  if (!cancelled) return null;
+  const [again] = await holdCalls(world, context, [{ ...now, callId: call.callId, why: "changed" }], asking);
+  return again ?? null;
+}
+
+/**
+ * Waits until whoever runs the call has an end for it, or counts as dead. Gives the call as it is then; `dispatched`
+ * only if the waiting request was given up.
+ */
+export async function awaitEnd(world: World, context: Context, call: HeldCall): Promise<HeldCall> {
+  let current = call;
+  while (current.status === "dispatched" || current.status === "approved") {
+    if (context.signal.aborted) return current;
+    const now = world.clock.now();
+    const over = current.leaseUntil !== null && current.leaseUntil <= now;
+    const next = over
+      ? await world.store.heldCalls.expireLease(current.project, current.id, now)
+      : await world.store.heldCalls.get(current.project, current.id);
+    if (!next) return current;
+    current = next;
+    if (current.status === "dispatched") await world.clock.sleep(POLL_MS, context.signal);
+    if (current.status === "approved") return current;
+  }
+  return current;
+}
+
+const POLL_MS = 100;
+
+/** What came of a call that ended. Null: nothing, it did not run (denied, superseded, undecided). */
+export async function endOf(world: World, call: HeldCall): Promise<CallEnd | null> {
+  if (call.status === "unknown") return failed(MAY_HAVE_RUN);
+  if (call.status !== "done" || !call.sealedOutcome) return null;
+  const plain = await world.sealer.open(call.sealedOutcome, heldCallAad(call.project, call.id, "outcome"));
+  const body: Json = JSON.parse(plain);
+  if (!isJsonObject(body)) throw new Error("a held call's outcome is not one");
+  const { output, error } = body;
+  // Written by keepEnd and sealed: the shape is our own.
+  return { output: typeof output === "string" ? output : null, error: (error ?? null) as CallError | null };
+}
+
+const MAY_HAVE_RUN: CallError = {
+  kind: "http",
+  code: 504,
+  message: "The broker stopped while this call was under way. The tool may have run; it is not run again.",
+};

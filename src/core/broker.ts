@@ -1,0 +1,101 @@
+import { createAccessDesk } from "./access.ts";
+import type { Desks } from "./approved.ts";
+import { createCache } from "./cache.ts";
+import { auditEntry, type Context } from "./context.ts";
+import { BrokerError, invalid } from "./errors.ts";
+import { viewer } from "./identity.ts";
+import type { Item } from "./items.ts";
+import { planTurn } from "./plan.ts";
+import type { World } from "./ports.ts";
+import type { ReadDefinition } from "./recover.ts";
+import type { Response, TurnEvent, TurnRequest } from "./request.ts";
+import { loadItems } from "./thread.ts";
+import { createToolDesk } from "./tools.ts";
+import { runTurn } from "./turn.ts";
+
+export type ItemPage = { after: string | null; limit: number; order: "asc" | "desc" };
+
+/** What the broker does for agent runtimes. */
+export type Broker = {
+  /** The doors to credentials and tools, for what else needs them (`:validate`, tool lists). */
+  desks: Desks;
+  /**
+   * Begins a turn. Everything that can be refused is refused here, by a thrown `BrokerError`; what is given afterwards
+   * never throws. Leaving the generator early is not enough to stop it: abort `context.signal`.
+   */
+  respond: (context: Context, request: TurnRequest) => Promise<AsyncGenerator<TurnEvent>>;
+  /** Throws `response_not_found`, for foreign ones, too. */
+  retrieve: (context: Context, id: string) => Promise<{ response: Response; output: Item[] }>;
+  /** Newest first with `desc`. Throws `response_not_found`; `invalid` when `after` is no item of it. */
+  inputItems: (context: Context, id: string, page: ItemPage) => Promise<{ items: Item[]; more: boolean }>;
+  /** Deletes the response and cancels its pending held calls. Throws `response_not_found`. */
+  deleteResponse: (context: Context, id: string) => Promise<void>;
+};
+
+export function createBroker(world: World, options: { readDefinition: ReadDefinition }): Broker {
+  const access = createAccessDesk(world);
+  const desks: Desks = { world, access, tools: createToolDesk(world, access) };
+  const noted = createCache<true>({ max: MAX_NOTED_USERS, now: world.clock.now });
+
+  /** Users are known from their first request on, so that an admin sees whom there is to block. */
+  async function note({ project, user }: Context): Promise<void> {
+    if (user === null) return;
+    const key = `${project.name}|${user}`;
+    if (noted.get(key)) return;
+    await world.store.users.note({
+      project: project.name,
+      id: user,
+      status: "active",
+      createdAt: world.clock.now(),
+    });
+    noted.set(key, true, NOTED_TTL_MS);
+  }
+
+  async function find(context: Context, id: string) {
+    const seenBy = viewer(context.caller, context.user);
+    const stored = await world.store.responses.get(context.project.name, id, seenBy);
+    if (!stored) throw new BrokerError("response_not_found", { id });
+    return stored;
+  }
+
+  return {
+    desks,
+    respond: async (context, request) => {
+      const plan = await planTurn(desks, context, request, options.readDefinition);
+      await note(plan.context);
+      return runTurn(desks, plan);
+    },
+    retrieve: async (context, id) => {
+      const stored = await find(context, id);
+      return {
+        response: stored.response,
+        output: await loadItems(world, stored, stored.outputFrom, stored.end),
+      };
+    },
+    inputItems: async (context, id, { after, limit, order }) => {
+      const stored = await find(context, id);
+      const items = await loadItems(world, stored, 0, stored.outputFrom);
+      if (order === "desc") items.reverse();
+      const at = after === null ? -1 : items.findIndex((item) => item.id === after);
+      if (after !== null && at < 0) throw invalid({ param: "after", message: `is no input item of ${id}` });
+      const rest = items.slice(at + 1);
+      return { items: rest.slice(0, limit), more: rest.length > limit };
+    },
+    deleteResponse: async (context, id) => {
+      const query = {
+        project: context.project.name,
+        id,
+        viewer: viewer(context.caller, context.user),
+        at: world.clock.now(),
+      };
+      const facts = { responseId: id };
+      const deleted = await world.store.responses.delete(query, [
+        auditEntry(world, context, "response_deleted", facts),
+      ]);
+      if (!deleted) throw new BrokerError("response_not_found", { id });
+    },
+  };
+}
+
+const MAX_NOTED_USERS = 50_000;
+const NOTED_TTL_MS = 60 * 60_000;

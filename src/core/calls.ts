@@ -1,0 +1,174 @@
+import type { AccessDesk } from "./access.ts";
+import { auditEntry, type Context } from "./context.ts";
+import type { CallError, ToolCall } from "./items.ts";
+import { canonicalJson, isJsonObject, type Json, type JsonObject, nestsDeeperThan } from "./json.ts";
+import type { CallOutcome, ToolResult, UpstreamFailure, World } from "./ports.ts";
+import type { Server } from "./servers.ts";
+import { type KnownTool, openDoor } from "./tools.ts";
+
+/** What came of a tool call: exactly one of the two is not null, unless the tool answered nothing. */
+export type CallEnd = { output: string | null; error: CallError | null };
+
+/** A call that may be made: judged, its arguments exactly as they will leave. */
+export type ReadyCall = { server: Server; tool: KnownTool; arguments: string };
+
+/**
+ * Makes one call, now, and records it. Never throws for what the server does: a failure is a `CallError`. Ends within
+ * the connection's time limit, and at once when the caller leaves.
+ */
+export async function makeCall(
+  world: World,
+  access: AccessDesk,
+  context: Context,
+  { server, tool, arguments: text }: ReadyCall,
+  facts: { agent: string | null; responseId: string | null; approvalId: string | null },
+): Promise<CallEnd> {
+  const begun = world.clock.now();
+  const name = tool.definition.name;
+  const end = await attempt(world, access, context, { server, tool, arguments: text });
+  const error = end.error;
+  await world.audit.record(
+    auditEntry(world, context, "tool_called", {
+      ...facts,
+      outcome: error ? "failed" : "ok",
+      connection: server.record?.connection.name ?? null,
+      tool: name,
+      durationMs: world.clock.now() - begun,
+      detail: {
+        label: server.label,
+        host: new URL(server.url).host,
+        argumentsDigest: await world.crypto.sha256(text),
+        error: error?.kind ?? null,
+        code: error && error.kind !== "execution" ? error.code : null,
+      },
+    }),
+  );
+  return end;
+}
+
+async function attempt(
+  world: World,
+  access: AccessDesk,
+  context: Context,
+  call: ReadyCall,
+): Promise<CallEnd> {
+  const parsed = parseArguments(call.arguments);
+  if (!parsed)
+    return failed({ kind: "protocol", code: INVALID_PARAMS, message: "the arguments are not a JSON object" });
+  const door = await openDoor(access, context, call.server);
+  if ("failure" in door) return failed(errorOf(door.failure));
+  const { definition } = call.tool;
+  const outcome: CallOutcome = await world.upstream.callTool(
+    door,
+    { name: definition.name, arguments: parsed, definition },
+    { timeoutMs: call.server.timeoutMs, signal: context.signal },
+  );
+  if (!outcome.ok) return failed(errorOf(outcome.failure));
+  if (outcome.result.isError) return failed({ kind: "execution", content: outcome.result.content });
+  return { output: outputText(outcome.result), error: null };
+}
+
+export const INVALID_PARAMS = -32602;
+export const MAX_ARGUMENTS_DEPTH = 100;
+
+export const unknownTool = (name: string): CallEnd =>
+  failed({ kind: "protocol", code: INVALID_PARAMS, message: `Unknown tool: ${name}` });
+
+export function failed(error: CallError): CallEnd {
+  return { output: null, error };
+}
+
+/** The arguments as an object. Null: they are not one. An empty text means no arguments, as some models write it. */
+export function parseArguments(text: string): JsonObject | null {
+  if (text.trim() === "") return {};
+  if (nestsDeeperThan(text, MAX_ARGUMENTS_DEPTH)) return null;
+  try {
+    const value: Json = JSON.parse(text);
+    return isJsonObject(value) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Text blocks joined by newline; anything else as `{content, structuredContent}`. Servers repeat structured content as
+ * a text block for clients that cannot read it: then the text says all there is.
+ */
+export function outputText({ content, structuredContent }: ToolResult): string {
+  const texts = content.map(textOf);
+  const allText = texts.every((text) => text !== null);
+  if (allText && (structuredContent === null || texts.some((text) => says(text ?? "", structuredContent)))) {
+    return texts.join("\n");
+  }
+  return JSON.stringify(structuredContent === null ? { content } : { content, structuredContent });
+}
+
+function textOf(block: Json): string | null {
+  if (!isJsonObject(block) || block["type"] !== "text") return null;
+  return typeof block["text"] === "string" ? block["text"] : null;
+}
+
+function says(text: string, value: Json): boolean {
+  try {
+    const parsed: Json = JSON.parse(text);
+    return canonicalJson(parsed) === canonicalJson(value);
+  } catch {
+    return false;
+  }
+}
+
+/** A failure in the shapes of `mcp_call.error`: JSON-RPC errors are protocol, all that kept us from one is http. */
+export function errorOf(failure: UpstreamFailure): CallError {
+  switch (failure.kind) {
+    case "protocol":
+      return { kind: "protocol", code: failure.code, message: failure.message };
+    case "http":
+      return { kind: "http", code: failure.status, message: failure.message };
+    case "timeout":
+      return { kind: "http", code: 504, message: failure.message };
+    case "refused":
+    case "not_mcp":
+    case "unreachable":
+    case "too_large":
+      return { kind: "http", code: 502, message: failure.message };
+    case "cancelled":
+      return { kind: "http", code: 499, message: failure.message };
+  }
+}
+
+/** One sentence for a listing that failed; never an empty list in its place. */
+export function failureText(failure: UpstreamFailure): string {
+  if (failure.kind === "http") return `HTTP ${failure.status} from MCP server: ${failure.message}`;
+  if (failure.kind === "protocol") return `MCP error ${failure.code}: ${failure.message}`;
+  return failure.message;
+}
+
+/** What a model is told of a failed call. */
+export function failureSentence(error: CallError): string {
+  switch (error.kind) {
+    case "protocol":
+      return `The call failed: MCP error ${error.code}: ${error.message}`;
+    case "http":
+      return `The call failed: HTTP ${error.code}: ${error.message}`;
+    case "execution":
+      return `The tool reported an error: ${outputText({ content: error.content, structuredContent: null, isError: true })}`;
+  }
+}
+
+/** The call as the item that the caller sees. */
+export function callItem(
+  call: { id: string; label: string; name: string; arguments: string; approvalRequestId: string | null },
+  end: CallEnd,
+): ToolCall {
+  return { kind: "mcp_call", ...call, status: end.error ? "failed" : "completed", ...end };
+}
+
+/** The same call, before its end is known. */
+export function callUnderWay(call: {
+  id: string;
+  label: string;
+  name: string;
+  approvalRequestId: string | null;
+}): ToolCall {
+  return { kind: "mcp_call", ...call, arguments: "", status: "in_progress", output: null, error: null };
+}

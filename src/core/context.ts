@@ -1,0 +1,43 @@
+import type { AuditEntry, AuditEvent } from "./audit.ts";
+import type { Caller } from "./identity.ts";
+import type { UserId } from "./ids.ts";
+import type { World } from "./ports.ts";
+import type { Project } from "./project.ts";
+
+/** One request, after it was decided who calls, for whom, and in which project. */
+export type Context = {
+  project: Project;
+  caller: Caller;
+  user: UserId | null;
+  requestId: string;
+  /** Aborts when the caller is gone or the process must stop. */
+  signal: AbortSignal;
+};
+
+/** The record of something that this request did. */
+export function auditEntry(
+  world: Pick<World, "clock" | "newId">,
+  context: Pick<Context, "caller" | "user" | "requestId"> & { project: { name: string } },
+  event: AuditEvent,
+  facts: Partial<Omit<AuditEntry, "id" | "project" | "at" | "event">> = {},
+): AuditEntry {
+  const at = world.clock.now();
+  return {
+    id: world.newId("evt", at),
+    project: context.project.name,
+    at,
+    event,
+    outcome: "ok",
+    principal: context.caller.principal,
+    user: context.user,
+    connection: null,
+    tool: null,
+    agent: null,
+    responseId: null,
+    approvalId: null,
+    requestId: context.requestId,
+    durationMs: null,
+    detail: {},
+    ...facts,
+  };
+}

@@ -1,0 +1,147 @@
+import { openHeld, openReason } from "./approval.ts";
+import { type CallEnd, failureSentence } from "./calls.ts";
+import { endOf } from "./approved.ts";
+import type { Context } from "./context.ts";
+import { viewer } from "./identity.ts";
+import type { Item, ToolCall } from "./items.ts";
+import type { ToolNames } from "./naming.ts";
+import type { ModelExchange, World } from "./ports.ts";
+import type { HeldCall } from "./storage.ts";
+import { openItem } from "./thread.ts";
+
+/**
+ * What a model reads of a conversation: every tool call with what came of it, once, where it was asked for. Clients
+ * repeat, shorten and reorder their past; the held calls and our own items say what really happened.
+ */
+export async function historyOf(
+  world: World,
+  context: Context,
+  items: Item[],
+  names: ToolNames,
+): Promise<(Item | ModelExchange)[]> {
+  const reader = { world, context, names };
+  const calls = new Map<string, ToolCall>();
+  for (const item of items) {
+    if (item.kind === "mcp_call" && item.approvalRequestId !== null) calls.set(item.approvalRequestId, item);
+  }
+  const asked = new Set(items.flatMap((item) => (item.kind === "mcp_approval_request" ? [item.id] : [])));
+  const told = new Set<string>();
+  const history: (Item | ModelExchange)[] = [];
+  for (const item of items) {
+    switch (item.kind) {
+      case "mcp_list_tools":
+        break;
+      case "mcp_approval_request":
+      case "mcp_approval_response": {
+        const id = item.kind === "mcp_approval_request" ? item.id : item.requestId;
+        // An answer without its question (some clients send no more): the exchange stands where the answer is.
+        if (told.has(id) || (item.kind === "mcp_approval_response" && asked.has(id))) break;
+        told.add(id);
+        const exchange = await exchangeOfRequest(reader, id, item, calls.get(id));
+        if (exchange) history.push(exchange);
+        break;
+      }
+      case "mcp_call":
+        if (item.status === "calling") break;
+        if (
+          item.approvalRequestId !== null &&
+          (told.has(item.approvalRequestId) || asked.has(item.approvalRequestId))
+        )
+          break;
+        history.push(await exchangeOfCall(reader, item));
+        break;
+      case "message":
+      case "function_call":
+      case "function_call_output":
+      case "other":
+        history.push(item);
+        break;
+    }
+  }
+  return history;
+}
+
+type Reader = { world: World; context: Context; names: ToolNames };
+
+async function exchangeOfRequest(
+  reader: Reader,
+  id: string,
+  item: Item & { kind: "mcp_approval_request" | "mcp_approval_response" },
+  call: ToolCall | undefined,
+): Promise<ModelExchange | null> {
+  if (call) return exchangeOfCall(reader, call);
+  const { world, context } = reader;
+  const held = await world.store.heldCalls.getOwned(
+    context.project.name,
+    id,
+    viewer(context.caller, context.user),
+  );
+  const asked = item.kind === "mcp_approval_request" ? item : null;
+  if (!held) return asked && exchange(reader, asked, "Not run: nothing is known about this approval.");
+  // What we hold, never the client's echo of it.
+  const { arguments: text } = await openHeld(world, held);
+  const shown = { id, label: held.label, name: held.tool, arguments: text };
+  return exchange(reader, shown, await whatCameOf(world, held));
+}
+
+async function whatCameOf(world: World, held: HeldCall): Promise<string> {
+  const end = await endOf(world, held);
+  if (end) return textOfEnd(end);
+  switch (held.status) {
+    case "denied": {
+      const reason = await openReason(world, held);
+      return reason === null
+        ? "Not run: the user denied this call."
+        : `Not run: the user denied this call. Reason: ${reason}`;
+    }
+    case "pending":
+      return "Not run: approval pending.";
+    case "expired":
+      return "Not run: the approval expired.";
+    case "cancelled":
+      return "Not run: the request for approval was withdrawn.";
+    case "approved":
+    case "dispatched":
+    case "done":
+    case "unknown":
+      return "Approved; no result is known yet.";
+  }
+}
+
+async function exchangeOfCall(reader: Reader, call: ToolCall): Promise<ModelExchange> {
+  if (call.output !== null || call.error !== null) return exchange(reader, call, textOfEnd(call));
+  // Agents SDK replays calls without their output: ours is the one that counts.
+  const stored = await storedEnd(reader, call);
+  return exchange(reader, call, stored ? textOfEnd(stored) : "The result of this call is not available.");
+}
+
+async function storedEnd({ world, context }: Reader, call: ToolCall): Promise<CallEnd | null> {
+  const project = context.project.name;
+  const seenBy = viewer(context.caller, context.user);
+  const rows = await world.store.responses.findItems(project, [call.id], seenBy);
+  for (const row of rows) {
+    const item = await openItem(world, project, row.threadId, row);
+    if (item.kind === "mcp_call" && (item.output !== null || item.error !== null)) return item;
+  }
+  if (call.approvalRequestId === null) return null;
+  const held = await world.store.heldCalls.getOwned(project, call.approvalRequestId, seenBy);
+  return held && endOf(world, held);
+}
+
+async function exchange(
+  { names }: Reader,
+  call: { id: string; label: string; name: string; arguments: string },
+  output: string,
+): Promise<ModelExchange> {
+  return {
+    kind: "call",
+    callId: call.id,
+    name: await names.nameOf(call.label, call.name),
+    arguments: call.arguments === "" ? "{}" : call.arguments,
+    output,
+  };
+}
+
+function textOfEnd(end: CallEnd): string {
+  return end.error ? failureSentence(end.error) : (end.output ?? "");
+}

@@ -1,0 +1,54 @@
+import type { Context } from "./context.ts";
+import { invalid } from "./errors.ts";
+import { viewer } from "./identity.ts";
+import type { InputItem, Item } from "./items.ts";
+import { requestItem } from "./approval.ts";
+import type { World } from "./ports.ts";
+import { type Chain, newItemId, openItem } from "./thread.ts";
+
+/**
+ * What a request adds to its chain: references resolved, repetitions of what the chain holds left out (clients send
+ * both a reference and `previous_response_id`), every item with an id.
+ *
+ * Throws `invalid` for references to what is unknown or foreign, and for one id on two explicit calls.
+ */
+export async function resolveInput(
+  world: World,
+  context: Context,
+  input: InputItem[],
+  chain: Chain | null,
+): Promise<Item[]> {
+  const inChain = new Map((chain?.items ?? []).map((item) => [item.id, item]));
+  const resolved: Item[] = [];
+  const seen = new Set<string>();
+  for (const [at, item] of input.entries()) {
+    if (item.kind === "reference") {
+      if (inChain.has(item.id) || seen.has(item.id)) continue;
+      seen.add(item.id);
+      resolved.push(await dereference(world, context, item.id, `input[${at}].id`));
+      continue;
+    }
+    const calling = item.kind === "mcp_call" && item.status === "calling";
+    if (calling && item.id !== "" && seen.has(item.id)) {
+      throw invalid({ param: `input[${at}].id`, message: `two calls have the id '${item.id}'` });
+    }
+    const id = item.id === "" ? newItemId(world, item.kind) : item.id;
+    if (seen.has(id)) continue;
+    // An explicit call that its chain has executed is answered from there, so it stays.
+    if (!calling && inChain.get(id)?.kind === item.kind) continue;
+    seen.add(id);
+    resolved.push({ ...item, id });
+  }
+  return resolved;
+}
+
+async function dereference(world: World, context: Context, id: string, param: string): Promise<Item> {
+  const project = context.project.name;
+  const seenBy = viewer(context.caller, context.user);
+  const [row] = await world.store.responses.findItems(project, [id], seenBy);
+  if (row) return openItem(world, project, row.threadId, row);
+  // With `store:false` a held call is all that is kept of the request that made it.
+  const held = await world.store.heldCalls.getOwned(project, id, seenBy);
+  if (held) return requestItem(world, held);
+  throw invalid({ param, message: `there is no item '${id}'` });
+}

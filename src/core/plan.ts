@@ -1,0 +1,253 @@
+import { type DecisionInput, decideAsOwner } from "./approval.ts";
+import type { Desks } from "./approved.ts";
+import type { Context } from "./context.ts";
+import { BrokerError, type Fault, invalid } from "./errors.ts";
+import { viewer } from "./identity.ts";
+import type { Item, ToolCall } from "./items.ts";
+import { resolveInput } from "./input.ts";
+import { type ReadDefinition, settle, type Settled } from "./recover.ts";
+import { type FunctionTool, NO_USAGE, type Response, type TurnRequest } from "./request.ts";
+import { findServer, type Server } from "./servers.ts";
+import type { HeldCall } from "./storage.ts";
+import { type Chain, loadChain, withoutSecrets } from "./thread.ts";
+
+/** What a turn is about, settled before its first event: everything that can be refused was not. */
+export type Plan = {
+  /** With the user that a follow-up inherited. */
+  context: Context;
+  /** As it begins. */
+  response: Response;
+  chain: Chain | null;
+  /** What this request adds to the chain, references resolved, every item with an id. */
+  input: Item[];
+  settled: Settled;
+  servers: Server[];
+  functions: FunctionTool[];
+  /** Calls that somebody decided: by this request, or by REST since the last one. */
+  decided: HeldCall[];
+  /** Calls that the person was asked about last and did not decide. */
+  undecided: HeldCall[];
+  /** Calls that the caller wants made (no model). */
+  explicit: ToolCall[];
+};
+
+/**
+ * Reads the world around a request: the response it answers, the agent, the servers, the decisions. Decisions are
+ * recorded here, last of all, when nothing else can be refused.
+ *
+ * Throws refusals only; a turn that has a plan answers 200.
+ */
+export async function planTurn(
+  { world }: Desks,
+  caller: Context,
+  request: TurnRequest,
+  read: ReadDefinition,
+): Promise<Plan> {
+  const { context, chain } = await findChain({ world }, caller, request);
+  const settled = await settle(world, context, { request, chain, read });
+  const servers = await findServers({ world }, context, settled);
+  const functions = settled.tools.filter((tool) => tool.kind === "function");
+  const input = await resolveInput(world, context, request.input, chain);
+  const explicit = explicitCalls(input, settled.model, servers);
+  requireWork({ world }, { request, chain, settled, servers, input, explicit });
+  const { decided, undecided } = await takeDecisions({ world }, context, chain, input);
+  const response = beginResponse({ world }, context, request, settled, chain);
+  return { context, response, chain, input, settled, servers, functions, decided, undecided, explicit };
+}
+
+type Only = Pick<Desks, "world">;
+
+async function findChain(
+  { world }: Only,
+  context: Context,
+  request: TurnRequest,
+): Promise<{ context: Context; chain: Chain | null }> {
+  const id = request.previousResponseId ?? (await responseOfApprovals({ world }, context, request));
+  if (id === null) return { context, chain: null };
+  const stored = await world.store.responses.get(
+    context.project.name,
+    id,
+    viewer(context.caller, context.user),
+  );
+  if (!stored) throw new BrokerError("previous_response_not_found", { id });
+  const user = context.user ?? stored.response.owner.user;
+  if (user !== null && context.user === null) await requireActive({ world }, context, user);
+  return { context: { ...context, user }, chain: await loadChain(world, stored) };
+}
+
+/** Some clients answer an approval by its id alone: then the response that asked is the one they mean. */
+async function responseOfApprovals(
+  { world }: Only,
+  context: Context,
+  { input }: TurnRequest,
+): Promise<string | null> {
+  const [first] = input;
+  if (!first || !input.every((item) => item.kind === "mcp_approval_response")) return null;
+  const id = first.kind === "mcp_approval_response" ? first.requestId : "";
+  const seenBy = viewer(context.caller, context.user);
+  const held = await world.store.heldCalls.getOwned(context.project.name, id, seenBy);
+  if (!held?.responseId) return null;
+  const stored = await world.store.responses.get(context.project.name, held.responseId, seenBy);
+  return stored?.response.id ?? null;
+}
+
+async function requireActive(
+  { world }: Only,
+  context: Context,
+  user: NonNullable<Context["user"]>,
+): Promise<void> {
+  const row = await world.store.users.get(context.project.name, user);
+  if (row?.status === "blocked") throw new BrokerError("user_blocked", {});
+}
+
+async function findServers({ world }: Only, context: Context, { tools }: Settled): Promise<Server[]> {
+  const mcp = tools.flatMap((tool, at) => (tool.kind === "mcp" ? [{ tool, param: `tools[${at}]` }] : []));
+  const labels = mcp.map(({ tool }) => tool.label);
+  const twice = mcp.find(({ tool }, at) => labels.indexOf(tool.label) !== at);
+  if (twice) {
+    throw invalid({
+      param: `${twice.param}.server_label`,
+      message: `'${twice.tool.label}' is the label of two tools`,
+    });
+  }
+  const found = await Promise.allSettled(
+    mcp.map(({ tool, param }) => findServer(world, context, tool, param)),
+  );
+  return unwrap(found);
+}
+
+/** All values, or every fault at once. */
+function unwrap<T>(results: PromiseSettledResult<T>[]): T[] {
+  const faults: Fault[] = [];
+  for (const result of results) {
+    if (result.status === "fulfilled") continue;
+    const refusal: unknown = result.reason;
+    if (!(refusal instanceof BrokerError) || refusal.code !== "invalid") throw refusal;
+    faults.push(...(refusal as BrokerError<"invalid">).details.faults);
+  }
+  if (faults.length > 0) throw invalid(...faults);
+  return results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+}
+
+/** Nothing but an item with status `calling` is ever executed from input, and only where no model decides. */
+function explicitCalls(input: Item[], model: string | null, servers: Server[]): ToolCall[] {
+  const faults: Fault[] = [];
+  const calls: ToolCall[] = [];
+  for (const item of input) {
+    if (item.kind !== "mcp_call" || item.status !== "calling") continue;
+    if (model !== null) {
+      throw invalid({
+        param: "input",
+        message: `an explicit call (mcp_call ${item.id}) cannot stand beside a model or an agent`,
+      });
+    }
+    if (!servers.some(({ label }) => label === item.label)) {
+      faults.push({
+        param: "input",
+        message: `the call ${item.id} names server_label '${item.label}', which no tool has`,
+      });
+    }
+    calls.push(item);
+  }
+  if (faults.length > 0) throw invalid(...faults);
+  return calls;
+}
+
+function requireWork(
+  { world }: Only,
+  turn: Pick<Plan, "chain" | "settled" | "servers" | "input" | "explicit"> & { request: TurnRequest },
+): void {
+  const most = turn.request.maxToolCalls;
+  if (most !== null && turn.explicit.length > most) {
+    throw invalid({
+      param: "max_tool_calls",
+      message: `is ${most}, but the input asks for ${turn.explicit.length} calls`,
+    });
+  }
+  if (turn.settled.model !== null) {
+    if (!world.model) throw new BrokerError("no_model", {});
+    if (turn.input.length > 0 || turn.chain) return;
+    throw invalid({ param: "input", message: "is empty: give the model something to answer" });
+  }
+  const answers = turn.input.some((item) => item.kind === "mcp_approval_response");
+  if (turn.explicit.length > 0 || turn.servers.length > 0 || answers || turn.chain) return;
+  const message =
+    "name a model or an agent; without one, give MCP tools to list, or explicit calls " +
+    '(input items {"type":"mcp_call","status":"calling",…})';
+  throw invalid({ param: "model", message });
+}
+
+/** The decisions of this request, and those that others took about the calls that the last turn asked for. */
+async function takeDecisions(
+  { world }: Only,
+  context: Context,
+  chain: Chain | null,
+  input: Item[],
+): Promise<Pick<Plan, "decided" | "undecided">> {
+  const decided: HeldCall[] = [];
+  for (const decision of decisionsIn(input)) decided.push(await decideAsOwner(world, context, decision));
+  const undecided: HeldCall[] = [];
+  const seenBy = viewer(context.caller, context.user);
+  for (const id of waitingRequests([...(chain?.items ?? []), ...input])) {
+    if (decided.some((call) => call.id === id)) continue;
+    const call = await world.store.heldCalls.getOwned(context.project.name, id, seenBy);
+    if (!call) continue;
+    if (call.status === "pending" && call.expiresAt > world.clock.now()) undecided.push(call);
+    else if (call.status !== "pending") decided.push(call);
+  }
+  return { decided, undecided };
+}
+
+function decisionsIn(input: Item[]): DecisionInput[] {
+  const decisions = new Map<string, DecisionInput>();
+  for (const item of input) {
+    if (item.kind !== "mcp_approval_response") continue;
+    const { requestId: id, approve, reason } = item;
+    const earlier = decisions.get(id);
+    if (earlier && earlier.approve !== approve) {
+      throw invalid({ param: "input", message: `the approval ${id} is both given and refused` });
+    }
+    decisions.set(id, earlier ?? { id, approve, reason });
+  }
+  return [...decisions.values()];
+}
+
+/** Requests that nobody has spoken over: those after the last message of the user. */
+function waitingRequests(items: Item[]): Set<string> {
+  const lastSaid = items.findLastIndex((item) => item.kind === "message" && item.role === "user");
+  const asked = items.slice(lastSaid + 1).filter((item) => item.kind === "mcp_approval_request");
+  return new Set(asked.map((item) => item.id));
+}
+
+function beginResponse(
+  { world }: Only,
+  context: Context,
+  request: TurnRequest,
+  settled: Settled,
+  chain: Chain | null,
+): Response {
+  return {
+    id: world.newId("resp"),
+    project: context.project.name,
+    owner: { user: context.user, principal: context.caller.principal },
+    status: "in_progress",
+    createdAt: world.clock.now(),
+    completedAt: null,
+    model: settled.model,
+    agent: settled.agent,
+    previousResponseId: request.previousResponseId ?? chain?.stored.response.id ?? null,
+    instructions: settled.instructions,
+    tools: settled.tools.map(withoutSecrets),
+    toolChoice: settled.toolChoice,
+    parallelToolCalls: request.parallelToolCalls ?? true,
+    maxToolCalls: request.maxToolCalls,
+    store: request.store,
+    sampling: settled.sampling,
+    metadata: request.metadata,
+    safetyIdentifier: request.safetyIdentifier,
+    user: request.user,
+    usage: NO_USAGE,
+    error: null,
+    incompleteReason: null,
+  };
+}

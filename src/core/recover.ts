@@ -1,0 +1,121 @@
+import type { AgentVersion } from "./agents.ts";
+import type { Context } from "./context.ts";
+import { invalid } from "./errors.ts";
+import type { Json, JsonObject } from "./json.ts";
+import type { World } from "./ports.ts";
+import type { Sampling, Tool, ToolChoice, TurnRequest } from "./request.ts";
+import { type Chain, recoverTools } from "./thread.ts";
+
+/** What an agent's definition says, read by the wire (`PromptAgentDefinition`). */
+export type AgentDefinition = {
+  model: string;
+  instructions: string | null;
+  tools: Tool[];
+  toolChoice: ToolChoice | null;
+  sampling: Sampling;
+  structuredInputs: Record<string, { default: Json | null; required: boolean }>;
+};
+
+export type ReadDefinition = (definition: JsonObject) => AgentDefinition;
+
+/** The parts of a turn that a request may leave out: its own, else the agent's, else those of the response it answers. */
+export type Settled = {
+  model: string | null;
+  agent: { name: string; version: number } | null;
+  instructions: string | null;
+  tools: Tool[];
+  toolChoice: ToolChoice;
+  sampling: Sampling;
+};
+
+/**
+ * Fills in what was omitted (DESIGN 8): an agent named now gives its definition; otherwise the previous response gives
+ * model, tools, agent, text and reasoning. Instructions are inherited from an agent only.
+ *
+ * Throws `invalid` for an agent that is unknown here or disabled, and for a required structured input that is missing.
+ */
+export async function settle(
+  world: World,
+  context: Context,
+  { request, chain, read }: { request: TurnRequest; chain: Chain | null; read: ReadDefinition },
+): Promise<Settled> {
+  const previous = chain?.stored.response ?? null;
+  const named = request.agent ? await findAgent(world, context, request.agent) : null;
+  const definition = named ? fillIn(read(named.definition), request.structuredInputs) : null;
+  const agent = named ? { name: named.agent, version: named.version } : (previous?.agent ?? null);
+  const inherited = previous?.agent && !named ? previous.instructions : null;
+  const tools = request.tools ?? definition?.tools ?? (chain ? await recoverTools(world, chain.stored) : []);
+  return {
+    model: request.model ?? definition?.model ?? previous?.model ?? null,
+    agent,
+    instructions: request.instructions ?? definition?.instructions ?? inherited,
+    tools,
+    toolChoice: request.toolChoice ?? definition?.toolChoice ?? { kind: "auto" },
+    sampling: mergeSampling(request.sampling, definition?.sampling ?? null, previous?.sampling ?? null),
+  };
+}
+
+async function findAgent(
+  world: World,
+  context: Context,
+  { name, version }: { name: string; version: string | null },
+): Promise<AgentVersion> {
+  const agent = await world.store.agents.get(context.project.name, name);
+  if (!agent)
+    throw invalid({ param: "agent_reference.name", message: `this project has no agent '${name}'` });
+  if (agent.state === "disabled") {
+    throw invalid({ param: "agent_reference.name", message: `the agent '${name}' is disabled` });
+  }
+  if (version === null || version === String(agent.latest.version)) return agent.latest;
+  const number = /^[1-9]\d{0,8}$/.test(version) ? Number(version) : null;
+  const found =
+    number === null ? null : await world.store.agents.getVersion(context.project.name, name, number);
+  if (found) return found;
+  throw invalid({
+    param: "agent_reference.version",
+    message: `the agent '${name}' has no version '${version}'`,
+  });
+}
+
+/** `{{name}}` in instructions, labels, URLs and header values of MCP tools (Foundry's structured inputs). */
+function fillIn(definition: AgentDefinition, given: Record<string, Json>): AgentDefinition {
+  const values = new Map<string, string>();
+  const faults = [];
+  for (const [name, input] of Object.entries(definition.structuredInputs)) {
+    const value = given[name] ?? input.default;
+    if (value !== null) values.set(name, typeof value === "string" ? value : JSON.stringify(value));
+    else if (input.required)
+      faults.push({ param: `structured_inputs.${name}`, message: "is required by the agent" });
+  }
+  if (faults.length > 0) throw invalid(...faults);
+  // One pass with a function: a value that holds `{{other}}` or `$&` stays what it is.
+  const fill = (text: string) =>
+    text.replace(/\{\{\s*([\w-]+)\s*\}\}/g, (whole, name: string) => values.get(name) ?? whole);
+  return {
+    ...definition,
+    instructions: definition.instructions === null ? null : fill(definition.instructions),
+    tools: definition.tools.map((tool) => {
+      if (tool.kind !== "mcp") return tool;
+      const headers = Object.fromEntries(
+        Object.entries(tool.headers).map(([name, value]) => [name, fill(value)]),
+      );
+      return { ...tool, label: fill(tool.label), serverUrl: tool.serverUrl && fill(tool.serverUrl), headers };
+    }),
+  };
+}
+
+function mergeSampling(own: Sampling, agent: Sampling | null, previous: Sampling | null): Sampling {
+  return {
+    temperature: own.temperature ?? agent?.temperature ?? null,
+    topP: own.topP ?? agent?.topP ?? null,
+    topLogprobs: own.topLogprobs ?? agent?.topLogprobs ?? null,
+    maxOutputTokens: own.maxOutputTokens ?? agent?.maxOutputTokens ?? null,
+    frequencyPenalty: own.frequencyPenalty ?? agent?.frequencyPenalty ?? null,
+    presencePenalty: own.presencePenalty ?? agent?.presencePenalty ?? null,
+    reasoning: own.reasoning ?? agent?.reasoning ?? previous?.reasoning ?? null,
+    textFormat: own.textFormat ?? agent?.textFormat ?? previous?.textFormat ?? null,
+    verbosity: own.verbosity ?? agent?.verbosity ?? previous?.verbosity ?? null,
+    promptCacheKey: own.promptCacheKey ?? agent?.promptCacheKey ?? null,
+    serviceTier: own.serviceTier ?? agent?.serviceTier ?? null,
+  };
+}

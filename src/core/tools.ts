@@ -1,0 +1,212 @@
+import type { AccessDesk } from "./access.ts";
+import { createCache } from "./cache.ts";
+import { auditEntry, type Context } from "./context.ts";
+import { isRefusal } from "./errors.ts";
+import type { ListedTool } from "./items.ts";
+import { canonicalJson, type JsonObject } from "./json.ts";
+import { isAllowed, needsApproval } from "./policy.ts";
+import type { ToolDefinition, UpstreamAccess, UpstreamFailure, World } from "./ports.ts";
+import type { Server } from "./servers.ts";
+import type { PinKey, ToolPin } from "./storage.ts";
+
+/** A tool as we know it: what the server says, what that hashes to, and what we make of it. */
+export type KnownTool = {
+  definition: ToolDefinition;
+  hash: string;
+  /** Its definition is not the pinned one: counts as not read-only and needs approval, whatever the policy. */
+  changed: boolean;
+  /** The server's own hint, believed only while trusted and unchanged. */
+  readOnly: boolean;
+};
+
+export type Listing = { ok: true; tools: Map<string, KnownTool> } | { ok: false; failure: UpstreamFailure };
+
+/** What may be done with a tool at the moment of the call. Hidden and unknown are one. */
+export type Verdict =
+  | { kind: "unknown" }
+  | { kind: "run"; tool: KnownTool }
+  | { kind: "hold"; tool: KnownTool; why: "policy" | "changed" };
+
+/** The one door to a server's tools: listings, pins, allow-lists. Explicit, model's and approved calls all pass here. */
+export type ToolDesk = {
+  /** The server's tools, cached for as long as the server says. `fresh` asks the server again. */
+  list: (context: Context, server: Server, options?: { fresh?: boolean }) => Promise<Listing>;
+};
+
+export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
+  const cached = createCache<Listing & { ok: true }>({ max: MAX_LISTINGS, now: world.clock.now });
+  const underWay = new Map<string, Promise<Listing>>();
+
+  async function listNow(
+    context: Context,
+    server: Server,
+    door: UpstreamAccess,
+    key: string,
+  ): Promise<Listing> {
+    // Not the caller's signal: others may wait for the same listing.
+    const limits = { timeoutMs: server.timeoutMs, signal: new AbortController().signal };
+    const outcome = await world.upstream.listTools(door, limits);
+    if (!outcome.ok) return outcome;
+    const hashed = await Promise.all(
+      outcome.tools.map(async (definition) => ({
+        definition,
+        hash: await definitionHash(world, definition),
+      })),
+    );
+    const pins = await pinsOf(context, server, hashed);
+    const tools = new Map(hashed.map((tool) => [tool.definition.name, know(server, tool, pins)]));
+    const listing: Listing = { ok: true, tools };
+    cached.set(key, listing, listingLifeMs(outcome.ttlMs));
+    return listing;
+  }
+
+  async function pinsOf(
+    context: Context,
+    server: Server,
+    tools: { definition: ToolDefinition; hash: string }[],
+  ): Promise<Map<string, ToolPin>> {
+    const key = pinKey(context, server);
+    if (!key) return new Map();
+    const known = byTool(await world.store.toolPins.list(key));
+    const news = tools
+      .map(({ definition, hash }) => ({ tool: definition.name, hash }))
+      .filter(({ tool, hash }) => known.get(tool)?.seen !== hash);
+    if (news.length === 0) return known;
+    const pins = byTool(await world.store.toolPins.record(key, news, world.clock.now()));
+    const changed = news.filter(({ tool, hash }) => pins.get(tool)?.pinned !== hash);
+    await Promise.all(
+      changed.map(({ tool, hash }) => {
+        const facts = {
+          connection: server.record?.connection.name ?? null,
+          tool,
+          detail: { definitionHash: hash },
+        };
+        return world.audit.record(auditEntry(world, context, "tool_changed", facts));
+      }),
+    );
+    return pins;
+  }
+
+  /** An admin may have accepted a changed tool on another replica meanwhile: pins are rows, so they are read. */
+  async function withCurrentPins(
+    context: Context,
+    server: Server,
+    listing: Listing & { ok: true },
+  ): Promise<Listing> {
+    const key = pinKey(context, server);
+    if (!key || ![...listing.tools.values()].some((tool) => tool.changed)) return listing;
+    const pins = byTool(await world.store.toolPins.list(key));
+    const tools = [...listing.tools].map(([name, tool]) => [name, know(server, tool, pins)] as const);
+    return { ok: true, tools: new Map(tools) };
+  }
+
+  return {
+    list: async (context, server, options = {}) => {
+      const door = await openDoor(access, context, server);
+      if ("failure" in door) return { ok: false, failure: door.failure };
+      const trust = server.policies.every((policy) => policy.trustAnnotations);
+      const key = `${door.partition}|${server.url}|${trust}`;
+      const known = options.fresh ? undefined : cached.get(key);
+      if (known) return withCurrentPins(context, server, known);
+      const running = options.fresh ? undefined : underWay.get(key);
+      if (running) return running;
+      const started = listNow(context, server, door, key).finally(() => {
+        if (underWay.get(key) === started) underWay.delete(key);
+      });
+      underWay.set(key, started);
+      return started;
+    },
+  };
+}
+
+/** The way to a server, or why there is none. A credential that cannot be opened fails this server and no other. */
+export async function openDoor(
+  access: AccessDesk,
+  context: Context,
+  server: Server,
+): Promise<UpstreamAccess | { failure: UpstreamFailure }> {
+  try {
+    return await access.open(context, server);
+  } catch (error) {
+    if (!isRefusal(error, "unavailable")) throw error;
+    return { failure: { kind: "http", status: 503, message: `${error.details.what} is not available` } };
+  }
+}
+
+const MAX_LISTINGS = 2_000;
+/** A server that says "do not cache" (or nothing) is asked again for the next request, not for each call of a burst. */
+const MIN_LISTING_MS = 250;
+const UNSAID_LISTING_MS = 1_000;
+const MAX_LISTING_MS = 60 * 60_000;
+
+function listingLifeMs(ttlMs: number | null): number {
+  return Math.min(Math.max(ttlMs ?? UNSAID_LISTING_MS, MIN_LISTING_MS), MAX_LISTING_MS);
+}
+
+function pinKey(context: Context, server: Server): PinKey | null {
+  if (!server.record) return null;
+  const { id, generation } = server.record.connection;
+  return { project: context.project.name, connectionId: id, generation };
+}
+
+function byTool(pins: ToolPin[]): Map<string, ToolPin> {
+  return new Map(pins.map((pin) => [pin.tool, pin]));
+}
+
+function know(
+  server: Server,
+  { definition, hash }: { definition: ToolDefinition; hash: string },
+  pins: Map<string, ToolPin>,
+): KnownTool {
+  const pin = pins.get(definition.name);
+  const changed = pin !== undefined && pin.pinned !== hash;
+  const trusted = !changed && server.policies.every((policy) => policy.trustAnnotations);
+  return { definition, hash, changed, readOnly: trusted && definition.annotations["readOnlyHint"] === true };
+}
+
+/** All that a model or a person judges a tool by. */
+export async function definitionHash(world: Pick<World, "crypto">, tool: ToolDefinition): Promise<string> {
+  const { name, title, description, inputSchema, outputSchema, annotations } = tool;
+  return world.crypto.sha256(
+    canonicalJson({ name, title, description, inputSchema, outputSchema, annotations }),
+  );
+}
+
+/** Whether the tool is offered at all: the connection's list and the request's, on listing and on call alike. */
+export function isOffered(server: Server, known: KnownTool): boolean {
+  const tool = { name: known.definition.name, readOnly: known.readOnly };
+  return (
+    isAllowed(server.tool.allowedTools, tool) &&
+    server.policies.every((policy) => isAllowed(policy.allowedTools, tool))
+  );
+}
+
+/** What happens when `name` is called now. */
+export function judge(server: Server, listing: Listing & { ok: true }, name: string): Verdict {
+  const known = listing.tools.get(name);
+  if (!known || !isOffered(server, known)) return { kind: "unknown" };
+  if (known.changed) return { kind: "hold", tool: known, why: "changed" };
+  const facts = { name, readOnly: known.readOnly };
+  const asks =
+    needsApproval(server.tool.requireApproval, facts) ||
+    server.policies.some(
+      (policy) => policy.requireApproval !== null && needsApproval(policy.requireApproval, facts),
+    );
+  return asks ? { kind: "hold", tool: known, why: "policy" } : { kind: "run", tool: known };
+}
+
+/** The tools that a caller sees: allowed ones only, our `read_only` beside the server's hints. */
+export function offered(server: Server, listing: Listing & { ok: true }): ListedTool[] {
+  return [...listing.tools.values()]
+    .filter((known) => isOffered(server, known))
+    .map((known) => ({
+      name: known.definition.name,
+      description: known.definition.description ?? "",
+      inputSchema: known.definition.inputSchema,
+      annotations: { ...withoutNulls(known.definition.annotations), read_only: known.readOnly },
+    }));
+}
+
+function withoutNulls(object: JsonObject): JsonObject {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
+}

@@ -1,0 +1,133 @@
+import { requestItem } from "./approval.ts";
+import {
+  askAgain,
+  awaitEnd,
+  claimCall,
+  endOf,
+  failClaimed,
+  type Review,
+  review,
+  runClaimed,
+} from "./approved.ts";
+import { type CallEnd, callUnderWay } from "./calls.ts";
+import type { TurnEvent } from "./request.ts";
+import type { HeldCall } from "./storage.ts";
+import { finishCall, say, sayText, type Turn } from "./turn-say.ts";
+
+/** Calls that were approved: claimed once, the stored call run. All at once, told in the order of the decisions. */
+export async function* runDecided(turn: Turn): AsyncGenerator<TurnEvent> {
+  const { desks, plan } = turn;
+  const approved = plan.decided.filter((call) => call.status === "approved");
+  const reviewed = await Promise.all(
+    approved.map(async (call) => {
+      const asked = plan.servers.find(({ label }) => label === call.label)?.tool ?? null;
+      return { call, todo: await review(desks, plan.context, call, asked) };
+    }),
+  );
+  const running: { call: HeldCall; index: number; id: string; end: Promise<CallEnd> }[] = [];
+  for (const { call, todo } of reviewed) {
+    const ready = await claim(turn, call, todo);
+    if (!ready) continue;
+    const id = freshCallId(turn, call);
+    const index = turn.output.length;
+    const shown = { id, label: call.label, name: call.tool, approvalRequestId: call.id };
+    const item = callUnderWay(shown);
+    turn.output.push(item);
+    turn.calls++;
+    running.push({ call, index, id, end: ready.end });
+    yield { kind: "item_added", index, item };
+    yield { kind: "call_progress", index, itemId: id, state: "in_progress" };
+    yield { kind: "call_arguments", index, itemId: id, arguments: ready.arguments };
+    turn.output[index] = { ...item, arguments: ready.arguments };
+  }
+  for (const { index, end } of running) yield* finishCall(turn, index, await end);
+  yield* askedAgain(turn, reviewed);
+  yield* reportUnknown(turn);
+}
+
+async function claim(
+  { desks, plan }: Turn,
+  call: HeldCall,
+  todo: Review,
+): Promise<{ end: Promise<CallEnd>; arguments: string } | null> {
+  const { world } = desks;
+  switch (todo.kind) {
+    case "ask_again":
+      return null;
+    case "fail": {
+      const { arguments: text } = await requestItem(world, call);
+      const won = await failClaimed(world, plan.context, call, todo.end);
+      return won ? { end: Promise.resolve(todo.end), arguments: text } : null;
+    }
+    case "run": {
+      const won = await claimCall(world, plan.context, call, todo.server.timeoutMs);
+      if (!won) return null;
+      const end = runClaimed(desks, plan.context, call, todo);
+      // Awaited in its turn; a fault that comes earlier must not end the process.
+      end.catch(() => {});
+      return { end, arguments: todo.arguments };
+    }
+  }
+}
+
+async function* askedAgain(
+  turn: Turn,
+  reviewed: { call: HeldCall; todo: Review }[],
+): AsyncGenerator<TurnEvent> {
+  const { desks, plan } = turn;
+  const { response } = plan;
+  const asking = { id: response.store ? response.id : null, model: response.model, agent: response.agent };
+  for (const { call, todo } of reviewed) {
+    if (todo.kind !== "ask_again") continue;
+    const again = await askAgain(desks.world, plan.context, call, todo, asking);
+    if (again) yield* say(turn, await requestItem(desks.world, again));
+  }
+}
+
+/** A call whose runner died: reported once per chain, as failed, and never run again. */
+async function* reportUnknown(turn: Turn): AsyncGenerator<TurnEvent> {
+  const { desks, plan } = turn;
+  const before = [...(plan.chain?.items ?? []), ...plan.input, ...turn.output];
+  for (const call of plan.decided) {
+    if (before.some((item) => item.kind === "mcp_call" && item.approvalRequestId === call.id)) continue;
+    if (call.status === "denied" || call.status === "cancelled") continue;
+    const ended = await awaitEnd(desks.world, plan.context, call);
+    if (ended.status !== "unknown") continue;
+    const end = await endOf(desks.world, ended);
+    const { arguments: text } = await requestItem(desks.world, ended);
+    const shown = {
+      id: freshCallId(turn, call),
+      label: call.label,
+      name: call.tool,
+      approvalRequestId: call.id,
+    };
+    const index = turn.output.length;
+    const item = callUnderWay(shown);
+    turn.output.push({ ...item, arguments: text });
+    yield { kind: "item_added", index, item };
+    yield { kind: "call_progress", index, itemId: item.id, state: "in_progress" };
+    yield { kind: "call_arguments", index, itemId: item.id, arguments: text };
+    if (end) yield* finishCall(turn, index, end);
+  }
+}
+
+/** The id that the call was promised, unless something in this response has it. */
+function freshCallId(turn: Turn, call: HeldCall): string {
+  const isTaken = turn.output.some((item) => item.id === call.callId);
+  return isTaken ? turn.desks.world.newId("mcp") : call.callId;
+}
+
+/** Without a model, a decision that made nothing run is answered by one message. */
+export async function* tellDecided(turn: Turn): AsyncGenerator<TurnEvent> {
+  if (turn.output.length > 0) return;
+  const lines = turn.plan.decided.map(
+    (call) => `${call.tool} on ${call.label} (${call.id}): ${standing(call)}`,
+  );
+  yield* sayText(turn, lines.join("\n"));
+}
+
+function standing(call: HeldCall): string {
+  if (call.status === "denied") return "denied, not run.";
+  if (call.status === "cancelled") return "already decided; it was asked for again and did not run.";
+  return "already decided; the call runs once and its result belongs to the response that ran it.";
+}

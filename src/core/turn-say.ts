@@ -1,0 +1,55 @@
+import { type CallEnd, callItem } from "./calls.ts";
+import type { Desks } from "./approved.ts";
+import type { Item, Message } from "./items.ts";
+import type { ModelExchange } from "./ports.ts";
+import type { Plan } from "./plan.ts";
+import type { TurnEvent, Usage } from "./request.ts";
+
+/** A turn under way: what it knows and what it has said so far. Its parts append to `output`; nobody removes. */
+export type Turn = {
+  desks: Desks;
+  plan: Plan;
+  output: Item[];
+  usage: Usage;
+  /** MCP calls made or held in this response, for `max_tool_calls`. */
+  calls: number;
+  /** Calls of tools that there are not, for the model's eyes only. */
+  mistaken: ModelExchange[];
+  /** Why it ends early, if it does. */
+  incomplete: string | null;
+};
+
+export async function* finishCall(turn: Turn, index: number, end: CallEnd): AsyncGenerator<TurnEvent> {
+  const begun = turn.output[index];
+  if (begun?.kind !== "mcp_call") throw new Error(`output ${index} is not a call`);
+  const { id, label, name, arguments: text, approvalRequestId } = begun;
+  const item = callItem({ id, label, name, arguments: text, approvalRequestId }, end);
+  turn.output[index] = item;
+  yield { kind: "call_progress", index, itemId: id, state: end.error ? "failed" : "completed" };
+  yield { kind: "item_done", index, item };
+}
+
+/** An item that is whole as soon as it is there. */
+export async function* say(turn: Turn, item: Item): AsyncGenerator<TurnEvent> {
+  const index = turn.output.length;
+  turn.output.push(item);
+  yield { kind: "item_added", index, item };
+  yield { kind: "item_done", index, item };
+}
+
+export async function* sayText(turn: Turn, text: string): AsyncGenerator<TurnEvent> {
+  const id = turn.desks.world.newId("msg");
+  const index = turn.output.length;
+  const begun: Message = { kind: "message", id, role: "assistant", status: "in_progress", content: [] };
+  const item: Message = {
+    ...begun,
+    status: "completed",
+    content: [{ kind: "output_text", text, annotations: [], logprobs: [] }],
+  };
+  turn.output.push(item);
+  yield { kind: "item_added", index, item: begun };
+  yield { kind: "part_added", index, itemId: id, part: 0, of: "output_text" };
+  yield { kind: "text_delta", index, itemId: id, part: 0, of: "output_text", delta: text };
+  yield { kind: "part_done", index, itemId: id, part: 0, of: "output_text", text };
+  yield { kind: "item_done", index, item };
+}

@@ -1,0 +1,125 @@
+import { requestItem } from "./approval.ts";
+import type { Desks } from "./approved.ts";
+import { type BrokerError, isRefusal } from "./errors.ts";
+import type { Item } from "./items.ts";
+import type { Plan } from "./plan.ts";
+import type { ResponseError, TurnEvent } from "./request.ts";
+import { saveResponse } from "./thread.ts";
+import { runDecided, tellDecided } from "./turn-decided.ts";
+import { runExplicit } from "./turn-explicit.ts";
+import { showListing, startListings } from "./turn-lists.ts";
+import { runModel } from "./turn-model.ts";
+import { say, type Turn } from "./turn-say.ts";
+
+/**
+ * One response in the making: decided calls run, servers are listed, then explicit calls or the model's loop; at the end
+ * the thread is saved. Yields events in the order of `responses-wire` 4.2 and never throws: what goes wrong after the
+ * first event is an event.
+ *
+ * When the caller leaves, calls under way are cancelled, and what happened until then is kept.
+ */
+export async function* runTurn(desks: Desks, plan: Plan): AsyncGenerator<TurnEvent> {
+  const { usage } = plan.response;
+  const turn: Turn = { desks, plan, output: [], usage, calls: 0, mistaken: [], incomplete: null };
+  yield { kind: "started", response: plan.response };
+  let error: ResponseError | null = null;
+  try {
+    yield* work(turn);
+  } catch (cause) {
+    error = report(turn, cause);
+  }
+  turn.output = turn.output.map(asLeft);
+  const { response } = plan;
+  const cancelled = plan.context.signal.aborted;
+  const status = cancelled ? "cancelled" : error ? "failed" : turn.incomplete ? "incomplete" : "completed";
+  const ended = {
+    ...response,
+    status,
+    completedAt: desks.world.clock.now(),
+    usage: turn.usage,
+    error,
+    incompleteReason: turn.incomplete,
+  } as const;
+  const saved = await save(turn, ended);
+  const last = saved ?? ended;
+  if (last.error) yield { kind: "failed", error: last.error };
+  yield { kind: "ended", response: last, output: turn.output };
+}
+
+async function* work(turn: Turn): AsyncGenerator<TurnEvent> {
+  const { plan } = turn;
+  yield* runDecided(turn);
+  if (plan.undecided.length > 0 && !speaksAnew(plan)) {
+    for (const held of plan.undecided) yield* say(turn, await requestItem(turn.desks.world, held));
+    return;
+  }
+  if (turn.output.some((item) => item.kind === "mcp_approval_request")) return;
+  if (plan.settled.model !== null) {
+    yield* runModel(turn, plan.settled.model);
+    return;
+  }
+  if (plan.explicit.length > 0) {
+    yield* runExplicit(turn);
+    return;
+  }
+  if (plan.decided.length > 0) {
+    yield* tellDecided(turn);
+    return;
+  }
+  for (const { server, listing } of startListings(turn)) yield* showListing(turn, server, await listing);
+}
+
+/** Whether the person said something new instead of deciding: then the model goes on, and sees what still waits. */
+function speaksAnew({ input, undecided }: Plan): boolean {
+  if (undecided.length === 0) return true;
+  const lastAsked = input.findLastIndex((item) => item.kind === "mcp_approval_request");
+  return input.slice(lastAsked + 1).some((item) => item.kind === "message" && item.role === "user");
+}
+
+/** An item that was cut off is not in progress any more. */
+function asLeft(item: Item): Item {
+  const unfinished = "status" in item && item.status === "in_progress";
+  return unfinished ? { ...item, status: "incomplete" } : item;
+}
+
+function report({ desks, plan }: Turn, cause: unknown): ResponseError {
+  const { world } = desks;
+  const { requestId, signal } = plan.context;
+  if (signal.aborted) return { code: "cancelled", message: "the caller left" };
+  const facts = { requestId, responseId: plan.response.id, err: cause };
+  if (isRefusal(cause, "model_failed")) {
+    world.log("warn", "model_failed", facts);
+    return modelError(cause);
+  }
+  if (isRefusal(cause, "unavailable")) {
+    world.log("error", "turn_failed", facts);
+    return { code: "server_error", message: `${cause.details.what} is not available` };
+  }
+  world.log("error", "turn_broke", facts);
+  return { code: "server_error", message: `an internal fault; the log has it under request ${requestId}` };
+}
+
+function modelError({ details }: BrokerError<"model_failed">): ResponseError {
+  const code = details.status === 429 ? "rate_limit_exceeded" : "server_error";
+  return { code, message: details.message };
+}
+
+/** Keeps the response. What cannot be kept is not called done: gives the failed response then, else null. */
+async function save(turn: Turn, response: Plan["response"]): Promise<Plan["response"] | null> {
+  const { plan, desks } = turn;
+  if (!response.store) return null;
+  try {
+    const { chain, input, settled } = plan;
+    await saveResponse(desks.world, {
+      response,
+      chain,
+      input,
+      output: turn.output,
+      audit: [],
+      tools: settled.tools,
+    });
+    return null;
+  } catch (cause) {
+    return { ...response, status: "failed", error: report(turn, cause) };
+  }
+}
