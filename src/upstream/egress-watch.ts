@@ -1,0 +1,110 @@
+import { createDepthGauge } from "./egress-depth.ts";
+import { toEgressError } from "./egress-errors.ts";
+import { EgressError, type EgressLimits, type EgressReason } from "./egress.ts";
+
+/** What bounds one call from its start to its last byte: the caller's signal, the total time, the silence. */
+export type Watch = {
+  url: URL;
+  limits: EgressLimits;
+  /** Aborts when the call must end; the reason is what the caller is to see. */
+  signal: AbortSignal;
+  /** Begins to count silence anew. */
+  expectBytes: () => void;
+  /** Nobody waits for bytes now. */
+  calm: () => void;
+  failure: (reason: EgressReason, what: string) => EgressError;
+  abort: (reason: unknown) => void;
+  /** The call is over and all is well. */
+  finish: () => void;
+  /** The call is over: gives up the connection and gives the error that the caller is to see. */
+  giveUp: (error: unknown) => unknown;
+};
+
+export function startWatch(call: {
+  url: URL;
+  limits: EgressLimits;
+  callerSignal: AbortSignal | null;
+  watches: Set<Watch>;
+}): Watch {
+  const { url, limits, callerSignal, watches } = call;
+  const controller = new AbortController();
+  const { signal } = controller;
+  const failure = (reason: EgressReason, what: string) => new EgressError(reason, `${url.host} ${what}.`);
+  const abort = (reason: unknown) => {
+    finish();
+    controller.abort(reason);
+  };
+  const abortWithCaller = () => abort(callerSignal?.reason);
+  const expire = (ms: number, what: string) =>
+    setTimeout(() => abort(failure("timeout", `${what} ${ms} ms`)), ms);
+
+  let silence: ReturnType<typeof setTimeout> | undefined;
+  const calm = () => clearTimeout(silence);
+  const expectBytes = () => {
+    calm();
+    silence = expire(limits.idleMs, "was silent for");
+  };
+  const total = limits.totalMs === null ? undefined : expire(limits.totalMs, "did not finish within");
+
+  const finish = () => {
+    clearTimeout(total);
+    calm();
+    callerSignal?.removeEventListener("abort", abortWithCaller);
+    watches.delete(watch);
+  };
+  const giveUp = (error: unknown): unknown => {
+    if (!signal.aborted) abort(toEgressError(error, { url, phase: "answer" }));
+    return signal.reason;
+  };
+
+  const watch = { url, limits, signal, expectBytes, calm, failure, abort, finish, giveUp };
+  watches.add(watch);
+  if (callerSignal?.aborted) abortWithCaller();
+  else callerSignal?.addEventListener("abort", abortWithCaller, { once: true });
+  if (limits.totalMs === null && !signal.aborted) expectBytes();
+  return watch;
+}
+
+/** A body as a stream that ends at the first limit. It takes from `body` only when it is read itself. */
+export function limitBody(
+  body: AsyncIterable<Uint8Array>,
+  { watch, contentType }: { watch: Watch; contentType: string | null },
+): ReadableStream<Uint8Array> {
+  const { limits } = watch;
+  const iterator = body[Symbol.asyncIterator]();
+  const gauge = createDepthGauge(contentType, limits.maxDepth);
+  let bytes = 0;
+  const nextChunk = async (): Promise<Uint8Array | null> => {
+    watch.expectBytes();
+    const next = await iterator.next();
+    watch.calm();
+    if (next.done) return null;
+    bytes += next.value.byteLength;
+    if (bytes > limits.maxBytes) throw tooLarge(watch);
+    if (gauge?.feed(next.value)) {
+      throw watch.failure("too_deep", `answered with JSON deeper than ${limits.maxDepth} levels`);
+    }
+    return next.value;
+  };
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const chunk = await nextChunk().catch((error: unknown) => {
+          throw watch.giveUp(error);
+        });
+        if (chunk) {
+          controller.enqueue(chunk);
+          return;
+        }
+        watch.finish();
+        controller.close();
+      },
+      cancel: (reason) => watch.abort(reason),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+export function tooLarge({ failure, limits }: Watch): EgressError {
+  return failure("too_large", `answered with more than ${limits.maxBytes} bytes`);
+}
