@@ -1,0 +1,242 @@
+import { BrokerError, type Fault, type Refusal, type Refusals } from "../core/errors.ts";
+
+/** Which of the two error bodies a client reads: OpenAI's under `/openai/v1` and `/v1`, Foundry's elsewhere. */
+export type Surface = "openai" | "foundry";
+
+export function surfaceOf(path: string): Surface {
+  return OPENAI_PATHS.test(path) ? "openai" : "foundry";
+}
+
+const OPENAI_PATHS = /^\/v1(?:\/|$)|^\/api\/projects\/[^/]+\/(?:openai\/|.+\/protocols\/openai\/)/;
+
+/** A refusal as the wire says it. Both clients' codes stand side by side; the surface picks. */
+export type Problem = {
+  status: number;
+  message: string;
+  /** The first field at fault, in the caller's spelling. */
+  param?: string | null;
+  /** OpenAI's `type` and `code`; by default what the status means there. */
+  type?: string;
+  code?: string | null;
+  faults?: Fault[];
+  headers?: Record<string, string>;
+};
+
+/**
+ * What every refusal is on the wire. The one place that knows: a new refusal fails to compile until it is here.
+ * Unknown and foreign read the same, and so do all reasons for not knowing a caller.
+ */
+const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Problem } = {
+  unauthenticated: () => ({
+    status: 401,
+    message: "The credentials are missing or not valid.",
+    code: "invalid_api_key",
+    headers: { "www-authenticate": "Bearer" },
+  }),
+  forbidden: ({ needs }) => ({ status: 403, message: `The caller may not do this: it needs ${needs}.` }),
+  user_assertion_forbidden: () => ({
+    status: 403,
+    message: "The caller may not act for users: it needs right act_for_users.",
+    code: "user_assertion_forbidden",
+    param: "x-ms-user-identity",
+  }),
+  user_conflict: () => ({
+    status: 400,
+    message: "The header x-ms-user-identity and the body name different users.",
+    code: "user_conflict",
+    param: "x-ms-user-identity",
+  }),
+  user_invalid: ({ param, why }) => ({ status: 400, message: `${param}: ${why}`, param }),
+  user_blocked: () => ({ status: 403, message: "This user is blocked.", code: "user_blocked" }),
+
+  invalid: ({ faults }) => ({
+    status: 400,
+    message: faults.map(faultText).join("; "),
+    param: faults[0]?.param || null,
+    faults,
+  }),
+  too_large: ({ what, limit, unit }) => ({
+    status: 413,
+    message: `The ${what} is too large: the limit is ${limit} ${unit}.`,
+  }),
+  not_found: ({ what, name }) => ({
+    status: 404,
+    message: `There is no ${what} '${name}' here.`,
+    code: `${what.replaceAll(" ", "_")}_not_found`,
+  }),
+  name_taken: ({ what, name }) => ({
+    status: 409,
+    message: `There is a ${what} '${name}' already.`,
+    code: "name_taken",
+  }),
+  changed_meanwhile: ({ what, name }) => ({
+    status: 409,
+    message: `The ${what} '${name}' was changed by somebody else meanwhile: read it again.`,
+    code: "changed_meanwhile",
+  }),
+  not_supported: ({ what, param }) => ({
+    status: 400,
+    message: `${what} is not supported by this version.`,
+    code: "not_supported",
+    param: param ?? null,
+  }),
+
+  previous_response_not_found: ({ id }) => ({
+    status: 400,
+    message: `There is no response '${id}' to go on from.`,
+    code: "previous_response_not_found",
+    param: "previous_response_id",
+  }),
+  response_not_found: ({ id }) => ({
+    status: 404,
+    message: `There is no response '${id}' here.`,
+    code: "response_not_found",
+  }),
+  no_model: () => ({
+    status: 400,
+    message: "This needs a model, and no model upstream is configured (CONSENTRY_MODEL_BASE_URL).",
+    code: "no_model",
+    param: "model",
+  }),
+
+  // A decision that fails must not be repeated by itself: 400 rather than 409, which clients retry.
+  approval_not_found: ({ id }, surface) => ({
+    status: surface === "openai" ? 400 : 404,
+    message: `There is no approval '${id}' here.`,
+    code: "approval_not_found",
+    param: surface === "openai" ? "input" : null,
+  }),
+  approval_expired: ({ id }) => ({
+    status: 400,
+    message: `The approval '${id}' has expired; nothing was run.`,
+    code: "approval_expired",
+    param: "input",
+  }),
+  approval_cancelled: ({ id }) => ({
+    status: 400,
+    message: `The approval '${id}' was cancelled; nothing was run.`,
+    code: "approval_cancelled",
+    param: "input",
+  }),
+  approval_contradicted: ({ id, recorded }) => ({
+    status: 400,
+    message: `The approval '${id}' was decided before: ${recorded}. That decision stands.`,
+    code: "approval_contradicted",
+    param: "input",
+  }),
+  approval_needs_role: ({ id }) => ({
+    status: 403,
+    message: `The approval '${id}' is for somebody else to decide: it needs role approver and another caller than the call's.`,
+    code: "approval_needs_role",
+  }),
+
+  target_refused: ({ url, why }) => ({
+    status: 400,
+    message: `${url} may not be called: ${why}`,
+    code: "target_refused",
+  }),
+  model_failed: ({ status, message, code }) => ({
+    status: modelStatus(status),
+    message: `The model upstream failed: ${message}`,
+    code: code ?? "model_failed",
+  }),
+  unavailable: ({ what }) => ({ status: 503, message: `Not available right now: ${what}.` }),
+};
+
+/** The problem behind an error. Null: it is no refusal but a bug of ours. */
+export function problemOf(error: unknown, surface: Surface): Problem | null {
+  if (!(error instanceof BrokerError)) return null;
+  return wordOf(error, surface);
+}
+
+function wordOf<C extends Refusal>(error: BrokerError<C>, surface: Surface): Problem {
+  return table[error.code](error.details, surface);
+}
+
+/** A problem as the answer that the surface's clients understand. */
+export function answerProblem(problem: Problem, request: { surface: Surface; method: string }): Response {
+  const body = request.surface === "openai" ? openaiBody(problem) : foundryBody(problem);
+  const headers = new Headers(problem.headers);
+  // Clients repeat 408, 409 and 5xx by themselves (foundry-wire H13); what may have done something must not be.
+  // A 429 did nothing, so repeating it is right.
+  if (!IDEMPOTENT.has(request.method) && problem.status !== 429) headers.set("x-should-retry", "false");
+  return Response.json(body, { status: problem.status, headers });
+}
+
+const IDEMPOTENT = new Set(["GET", "HEAD", "PUT", "DELETE"]);
+
+/** What is not a refusal of the broker but of HTTP itself. */
+export const httpProblems = {
+  hostRefused: { status: 403, message: "This host name or origin is not served here." },
+  noRoute: { status: 404, message: "There is nothing at this path." },
+  wrongMethod: (allowed: string[]): Problem => ({
+    status: 405,
+    message: `This path takes ${allowed.join(", ")}.`,
+    headers: { allow: allowed.join(", ") },
+  }),
+  tooMany: (retryAfterSeconds: number): Problem => ({
+    status: 429,
+    message: `Too many requests: try again in ${retryAfterSeconds} s.`,
+    code: "rate_limit_exceeded",
+    headers: { "retry-after": String(retryAfterSeconds) },
+  }),
+  ourFault: (requestId: string): Problem => ({
+    status: 500,
+    message: `Something went wrong on our side. The log has it under request ${requestId}.`,
+  }),
+};
+
+function faultText({ param, message }: Fault): string {
+  return param === "" ? message : `${param}: ${message}`;
+}
+
+function openaiBody({ status, message, type, code, param }: Problem): object {
+  return {
+    error: { message, type: type ?? openaiType(status), param: param ?? null, code: code ?? null },
+  };
+}
+
+function openaiType(status: number): string {
+  if (status >= 500) return "server_error";
+  if (status === 403) return "permission_error";
+  if (status === 429) return "rate_limit_error";
+  return "invalid_request_error";
+}
+
+function foundryBody({ status, message, code, param, faults }: Problem): object {
+  const details = faults?.map((fault) => ({
+    code: "InvalidField",
+    message: fault.message,
+    target: fault.param,
+  }));
+  return {
+    error: {
+      code: FOUNDRY_CODES[status] ?? code ?? "Error",
+      message,
+      ...(param && { param }),
+      ...(code && { type: code }),
+      ...(details && { details }),
+    },
+  };
+}
+
+/** The names that Azure's services use; `code` of ours stands beside it as `type`. */
+const FOUNDRY_CODES: Record<number, string> = {
+  400: "invalid_payload",
+  401: "Unauthorized",
+  403: "Forbidden",
+  404: "NotFound",
+  405: "MethodNotAllowed",
+  409: "Conflict",
+  413: "PayloadTooLarge",
+  429: "TooManyRequests",
+  500: "InternalServerError",
+  502: "BadGateway",
+  503: "ServiceUnavailable",
+};
+
+/** A fault of the caller's stays one; the upstream's keys and outages are not the caller's fault. */
+function modelStatus(upstream: number | null): number {
+  if (upstream === 400 || upstream === 404 || upstream === 422) return 400;
+  return upstream === 429 ? 429 : 502;
+}
