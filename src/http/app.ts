@@ -1,0 +1,170 @@
+import { type Context as HonoContext, Hono } from "hono";
+import { getPath } from "hono/utils/url";
+import type { Context } from "../core/context.ts";
+import { requireOperator, requireRole } from "../core/identity.ts";
+import type { World } from "../core/ports.ts";
+import { readJson } from "./body.ts";
+import { admit, createUserDesk, identify, type ProjectClaim } from "./caller.ts";
+import { type HostCheck, isAtHome } from "./hosts.ts";
+import { createLimits, DEFAULT_RATE_LIMITS, type RateLimits } from "./limits.ts";
+import { answerProblem, httpProblems, type Problem, problemOf, surfaceOf } from "./problems.ts";
+import type { Call, Route } from "./route.ts";
+import { chooseRoute, groupRoutes, methodsOf, patternOf } from "./routing.ts";
+
+export type AppOptions = {
+  world: World;
+  /** Everything that can be asked: see `routes.ts`. */
+  routes: readonly Route[];
+  isHostOurs: HostCheck;
+  /** The sender's address, from the runtime. Never from a header: anybody can write one. */
+  addressOf: (c: HonoContext) => string | null;
+  rateLimits?: RateLimits;
+};
+
+type Env = {
+  Variables: {
+    requestId: string;
+    /** For the log: the template, never the raw path. */
+    route: string | null;
+    principal: string | null;
+    project: string | null;
+  };
+};
+
+/** The whole of HTTP: who is let in, which route is meant, how refusals look, what is logged. Made in a door. */
+export function createApp(options: AppOptions): Hono<Env> {
+  const { world, routes } = options;
+  const limits = createLimits(options.rateLimits ?? DEFAULT_RATE_LIMITS);
+  const userOf = createUserDesk(world);
+  const app = new Hono<Env>({ getPath: collapsedPath });
+
+  app.use(async (c, next) => {
+    const begun = world.clock.now();
+    c.set("requestId", requestIdOf(c.req.raw.headers, world));
+    await next();
+    c.header("x-request-id", c.get("requestId"));
+    world.log(HOSTLESS.has(c.req.path) ? "debug" : "info", "http_request", {
+      method: c.req.method,
+      route: c.get("route") ?? null,
+      status: c.res.status,
+      ms: world.clock.now() - begun,
+      principal: c.get("principal") ?? null,
+      project: c.get("project") ?? null,
+      requestId: c.get("requestId"),
+    });
+  });
+
+  app.use(async (c, next) => {
+    if (HOSTLESS.has(c.req.path) || isAtHome(c.req.raw, options.isHostOurs)) return next();
+    return refuse(c, httpProblems.hostRefused);
+  });
+
+  for (const [key, group] of groupRoutes(routes)) {
+    const [method = ""] = key.split(" ");
+    app.on(method, patternOf(group[0]?.path ?? ""), async (c) => {
+      const chosen = chooseRoute(group, c.req.param());
+      if (!chosen) return notFound(c);
+      c.set("route", chosen.route.path);
+      return answer(c, chosen.route, chosen.params);
+    });
+  }
+
+  app.notFound(notFound);
+  app.onError(async (error, c) => {
+    const problem = problemOf(error, surfaceOf(c.req.path));
+    if (problem?.status === 401) return refuse(c, await strangerProblem(c, problem));
+    if (problem) return refuse(c, problem);
+    const requestId = c.get("requestId");
+    world.log("error", "request_failed", {
+      requestId,
+      route: c.get("route"),
+      error: error.stack ?? error.message,
+    });
+    return refuse(c, httpProblems.ourFault(requestId));
+  });
+
+  async function answer(
+    c: HonoContext<Env>,
+    route: Route,
+    params: Record<string, string>,
+  ): Promise<Response> {
+    const { raw } = c.req;
+    const requestId = c.get("requestId");
+    const call: Call = {
+      request: raw,
+      params,
+      query: c.req.query(),
+      requestId,
+      json: once(() => readJson(raw)),
+    };
+    if (route.access === "public") return route.handle(call);
+
+    const claim = projectClaim(route, params, raw.headers);
+    const identified = await identify(world, raw.headers, claim);
+    const { caller, headerUser } = identified;
+    c.set("principal", caller.principal);
+    const wait = await limits.caller(caller.principal);
+    if (wait !== null) return refuse(c, httpProblems.tooMany(wait));
+    const project = admit(identified);
+    c.set("project", project?.name ?? null);
+    if (route.access === "operator") {
+      requireOperator(caller);
+      requireRole(caller, ...route.roles);
+      return route.handle({ ...call, caller });
+    }
+    requireRole(caller, ...route.roles);
+    if (!project) throw new Error(`${route.path} names no project`);
+    const known = { project, caller, requestId, signal: raw.signal };
+    const forUser = async (body: string | null): Promise<Context> => {
+      const user = await userOf(known, { header: headerUser, body });
+      return { ...known, user };
+    };
+    return route.handle({ ...call, caller, context: await forUser(null), forUser });
+  }
+
+  /** Strangers are counted when they fail, and told to wait when they fail too often. */
+  async function strangerProblem(c: HonoContext<Env>, problem: Problem): Promise<Problem> {
+    const wait = await limits.stranger(options.addressOf(c) ?? "unknown");
+    return wait === null ? problem : httpProblems.tooMany(wait);
+  }
+
+  function notFound(c: HonoContext<Env>): Response {
+    const methods = methodsOf(routes, c.req.path);
+    return refuse(c, methods.length === 0 ? httpProblems.noRoute : httpProblems.wrongMethod(methods));
+  }
+
+  return app;
+}
+
+/** Asked by load balancers and probes, which use addresses of their own. */
+const HOSTLESS = new Set(["/healthz", "/readyz"]);
+
+function refuse(c: HonoContext<Env>, problem: Problem): Response {
+  return answerProblem(problem, { surface: surfaceOf(c.req.path), method: c.req.method });
+}
+
+/** Endpoints written with a trailing slash arrive as `/api/projects/p//openai/v1` (foundry-wire H12). */
+function collapsedPath(request: Request): string {
+  const path = getPath(request);
+  return path.includes("//") ? path.replaceAll(/\/{2,}/g, "/") : path;
+}
+
+/** The sender's own request id, if it is short and plain; it is written into logs and audit. */
+function requestIdOf(headers: Headers, world: World): string {
+  const given = headers.get("x-request-id");
+  return given !== null && /^[\w.-]{1,64}$/.test(given) ? given : world.newId("req");
+}
+
+function projectClaim(route: Route, params: Record<string, string>, headers: Headers): ProjectClaim {
+  if (params["project"] !== undefined) return { kind: "route", name: params["project"] };
+  if (route.access !== "project") return { kind: "none" };
+  return { kind: "key", fallback: headers.get("openai-project") ?? DEFAULT_PROJECT };
+}
+
+/** Made at first start; `/v1` means it where neither key nor header names another. */
+export const DEFAULT_PROJECT = "default";
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | null = null;
+  return () => (made ??= make());
+}

@@ -1,0 +1,18 @@
+import type { World } from "../core/ports.ts";
+import { healthRoutes } from "./health.ts";
+import type { Route } from "./route.ts";
+
+/** What handlers need beside their request. */
+export type Deps = {
+  world: World;
+  /** The origin that links and ids are made from; no slash at its end. */
+  publicUrl: string;
+  /** Why egress would refuse this URL, as a sentence; null when it would not. */
+  checkTarget: (url: string) => string | null;
+  version: string;
+};
+
+/** Everything that can be asked over HTTP. A feature adds its routes here and nowhere else. */
+export function createRoutes(deps: Deps): Route[] {
+  return [...healthRoutes(deps)];
+}

@@ -1,0 +1,52 @@
+import type { Route } from "./route.ts";
+
+/**
+ * Hono's pattern of a template: `/agents/{name}:enable` → `/agents/:name`. The verb after the last parameter is not
+ * part of it: routes that differ only there share a pattern and `chooseRoute` tells them apart, which keeps Hono on
+ * its compiled router.
+ */
+export function patternOf(template: string): string {
+  return template.replace(VERB, "").replaceAll(/\{(\w+)\}/g, ":$1");
+}
+
+const VERB = /(?<=\}):\w+$/;
+
+function verbOf(template: string): string {
+  return VERB.exec(template)?.[0] ?? "";
+}
+
+/** Routes that share method and pattern, those with a verb first. */
+export function groupRoutes(routes: readonly Route[]): Map<string, Route[]> {
+  const groups = new Map<string, Route[]>();
+  for (const route of routes) {
+    const key = `${route.method} ${patternOf(route.path)}`;
+    groups.set(key, [...(groups.get(key) ?? []), route]);
+  }
+  for (const group of groups.values()) group.sort((a, b) => verbOf(b.path).length - verbOf(a.path).length);
+  return groups;
+}
+
+/** The route of a group that the path means, and its parameters. Null: the path has a verb that nobody knows. */
+export function chooseRoute(
+  group: readonly Route[],
+  params: Record<string, string>,
+): { route: Route; params: Record<string, string> } | null {
+  const last = Object.keys(params).at(-1);
+  const value = last === undefined ? undefined : params[last];
+  for (const route of group) {
+    const verb = verbOf(route.path);
+    if (verb === "" || last === undefined || value === undefined) return { route, params };
+    const isMeant = value.endsWith(verb) && value.length > verb.length;
+    if (isMeant) return { route, params: { ...params, [last]: value.slice(0, -verb.length) } };
+  }
+  return null;
+}
+
+/** The methods that a path takes; for answering 405. Only for paths that matched nothing, so it may be slow. */
+export function methodsOf(routes: readonly Route[], path: string): string[] {
+  const matching = routes.filter((route) => {
+    const escaped = route.path.replaceAll(/[.*+?^$()|[\]\\]/g, "\\$&");
+    return new RegExp(`^${escaped.replaceAll(/\{\w+\}/g, "[^/]+")}$`).test(path);
+  });
+  return [...new Set(matching.map((route) => route.method))].toSorted();
+}
