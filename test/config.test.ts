@@ -1,0 +1,331 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { z } from "zod";
+import { ConfigError, operatorUrls, parseConfig, publicUrlOf, settings } from "../src/config.ts";
+
+const KEY = "q".repeat(30) + "0123456789abcdefghijk";
+const KEYRING = `k1:${Buffer.from(Array.from({ length: 32 }, (_, at) => at)).toString("base64")}`;
+const served = {
+  CONSENTRY_HOST: "0.0.0.0",
+  CONSENTRY_PUBLIC_URL: "https://broker.example.com",
+  CONSENTRY_ADMIN_KEY: KEY,
+  CONSENTRY_KEYRING: KEYRING,
+};
+
+function faultsOf(env: Record<string, string | undefined>): string[] {
+  try {
+    parseConfig(env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults.map(({ name, message }) => `${name} ${message}`);
+    throw error;
+  }
+  return [];
+}
+
+describe("without any setting", () => {
+  test("it is a laptop's broker", () => {
+    expect(parseConfig({ PATH: "/bin", HOME: "/root" })).toEqual({
+      host: "127.0.0.1",
+      port: 8787,
+      publicUrl: null,
+      local: true,
+      database: { kind: "sqlite", path: "./data/consentry.db" },
+      adminKey: null,
+      keyring: { kind: "file", path: "./data/consentry.db.keyring", create: true },
+      egressAllow: "loopback",
+      model: null,
+      consentProof: "possession",
+      allowPossession: [],
+      audit: "batched",
+      logLevel: "info",
+      allowedHosts: [],
+      rateLimits: { perCaller: 0, perAddress: 0 },
+      shutdownMs: 25_000,
+    });
+  });
+
+  test("empty values count as unset", () => {
+    expect(
+      parseConfig({ CONSENTRY_PORT: "", CONSENTRY_MODEL_BASE_URL: " ", CONSENTRY_TLS: undefined }),
+    ).toEqual(parseConfig({}));
+  });
+});
+
+describe("off loopback", () => {
+  test("it is a served broker with limits and without laptop defaults", () => {
+    expect(parseConfig(served)).toMatchObject({
+      host: "0.0.0.0",
+      publicUrl: "https://broker.example.com",
+      local: false,
+      adminKey: KEY,
+      keyring: { kind: "inline", text: KEYRING },
+      egressAllow: "",
+      consentProof: null,
+      rateLimits: { perCaller: 6000, perAddress: 300 },
+    });
+  });
+
+  test("public URL, admin key and keyring are required, all named at once", () => {
+    expect(faultsOf({ CONSENTRY_HOST: "0.0.0.0" })).toEqual([
+      "CONSENTRY_PUBLIC_URL is required when listening off loopback",
+      "CONSENTRY_ADMIN_KEY is required off loopback (openssl rand -base64 32)",
+      'CONSENTRY_KEYRING is required off loopback (echo "k1:$(openssl rand -base64 32)")',
+    ]);
+  });
+
+  test("a loopback listener behind a public proxy is off loopback, too", () => {
+    const proxied = { ...served, CONSENTRY_HOST: "127.0.0.1" };
+    expect(parseConfig(proxied)).toMatchObject({
+      local: false,
+      egressAllow: "",
+      rateLimits: { perCaller: 6000 },
+    });
+    expect(faultsOf({ CONSENTRY_PUBLIC_URL: "http://broker.example.com" })).toEqual([
+      "CONSENTRY_PUBLIC_URL must be https with a public URL off loopback",
+      "CONSENTRY_ADMIN_KEY is required with a public URL off loopback (openssl rand -base64 32)",
+      'CONSENTRY_KEYRING is required with a public URL off loopback (echo "k1:$(openssl rand -base64 32)")',
+    ]);
+  });
+
+  test("the public URL must be https even when it says localhost", () => {
+    expect(faultsOf({ ...served, CONSENTRY_PUBLIC_URL: "http://localhost:8787" })).toEqual([
+      "CONSENTRY_PUBLIC_URL must be https off loopback",
+    ]);
+  });
+
+  test("possession needs projects by name", () => {
+    const possession = { ...served, CONSENTRY_CONSENT_PROOF: "possession" };
+    expect(faultsOf(possession)).toEqual([
+      'CONSENTRY_ALLOW_POSSESSION must name the projects that may use the proof "possession" off loopback',
+    ]);
+    expect(parseConfig({ ...possession, CONSENTRY_ALLOW_POSSESSION: "demo, ci" })).toMatchObject({
+      consentProof: "possession",
+      allowPossession: ["demo", "ci"],
+    });
+  });
+});
+
+describe("which hosts are loopback", () => {
+  test.each([
+    "127.0.0.1",
+    "127.9.9.9",
+    "localhost",
+    "LOCALHOST",
+    "app.localhost",
+    "::1",
+    "[::1]",
+    "0:0:0:0:0:0:0:1",
+  ])("%s is", (host) => {
+    expect(parseConfig({ CONSENTRY_HOST: host }).local).toBe(true);
+  });
+
+  test.each(["0.0.0.0", "::", "192.168.1.5", "localhost.example.com", "127.example.com", "fe80::1"])(
+    "%s is not",
+    (host) => {
+      expect(parseConfig({ ...served, CONSENTRY_HOST: host }).local).toBe(false);
+    },
+  );
+});
+
+test("on loopback a loopback public URL keeps the laptop's defaults, but for egress", () => {
+  const config = parseConfig({ CONSENTRY_PUBLIC_URL: "http://localhost:9000/" });
+  expect(config).toMatchObject({ publicUrl: "http://localhost:9000", local: true, egressAllow: "" });
+  expect(config.keyring).toMatchObject({ create: true });
+});
+
+test("the public URL follows from host and the port that the listener got", () => {
+  expect(publicUrlOf(parseConfig({ CONSENTRY_PORT: "0" }), 4321)).toBe("http://127.0.0.1:4321");
+  expect(publicUrlOf(parseConfig({ CONSENTRY_HOST: "[::1]" }), 8787)).toBe("http://[::1]:8787");
+  expect(publicUrlOf(parseConfig(served), 8787)).toBe("https://broker.example.com");
+});
+
+describe("databases and keyrings", () => {
+  test("SQLite is a path, in every spelling", () => {
+    const path = (url: string) => parseConfig({ CONSENTRY_DATABASE_URL: url }).database;
+    expect(path("file:a.db")).toEqual({ kind: "sqlite", path: "a.db" });
+    expect(path("file:/var/a.db")).toEqual({ kind: "sqlite", path: "/var/a.db" });
+    expect(path("file:///var/a.db")).toEqual({ kind: "sqlite", path: "/var/a.db" });
+  });
+
+  test("PostgreSQL wants its keyring named, for there is no file beside it", () => {
+    const url = "postgres://broker:secret@db.internal:5432/consentry?sslmode=require";
+    expect(faultsOf({ CONSENTRY_DATABASE_URL: url })).toEqual([
+      "CONSENTRY_KEYRING is required with a postgres database: there is no file to put one beside",
+    ]);
+    expect(parseConfig({ CONSENTRY_DATABASE_URL: url, CONSENTRY_KEYRING: "file:/run/keys" })).toMatchObject({
+      database: { kind: "postgres", url },
+      keyring: { kind: "file", path: "/run/keys", create: false },
+    });
+  });
+
+  test("operator URLs are shown without passwords, users and queries", () => {
+    const config = parseConfig({
+      CONSENTRY_DATABASE_URL: "postgresql://broker:secret@db.internal/consentry?password=secret",
+      CONSENTRY_KEYRING: KEYRING,
+      CONSENTRY_MODEL_BASE_URL: "https://models.example.com/v1?api-version=secret",
+    });
+    expect(operatorUrls(config)).toEqual([
+      { name: "CONSENTRY_DATABASE_URL", url: "postgresql://db.internal/consentry" },
+      { name: "CONSENTRY_MODEL_BASE_URL", url: "https://models.example.com/v1" },
+    ]);
+  });
+});
+
+describe("the model", () => {
+  test("is off until it has a base URL", () => {
+    expect(parseConfig({ CONSENTRY_MODEL_BASE_URL: "http://127.0.0.1:11434/v1" }).model).toEqual({
+      baseUrl: "http://127.0.0.1:11434/v1",
+      apiKey: null,
+      api: "chat",
+    });
+    expect(faultsOf({ CONSENTRY_MODEL_API_KEY: "sk-1" })).toEqual([
+      "CONSENTRY_MODEL_BASE_URL is required with CONSENTRY_MODEL_API_KEY",
+    ]);
+  });
+});
+
+describe("faults", () => {
+  test.each([
+    ["CONSENTRY_HOST", "a b"],
+    ["CONSENTRY_HOST", "127.0.0.1:80"],
+    ["CONSENTRY_HOST", "http://localhost"],
+    ["CONSENTRY_PORT", "65536"],
+    ["CONSENTRY_PORT", "-1"],
+    ["CONSENTRY_PORT", "0x10"],
+    ["CONSENTRY_PORT", "80.5"],
+    ["CONSENTRY_PUBLIC_URL", "broker.example.com"],
+    ["CONSENTRY_PUBLIC_URL", "https://broker.example.com/path"],
+    ["CONSENTRY_PUBLIC_URL", "https://broker.example.com/?"],
+    ["CONSENTRY_PUBLIC_URL", "https://user@broker.example.com"],
+    ["CONSENTRY_PUBLIC_URL", "ftp://broker.example.com"],
+    ["CONSENTRY_DATABASE_URL", "mysql://localhost/x"],
+    ["CONSENTRY_DATABASE_URL", "file:"],
+    ["CONSENTRY_DATABASE_URL", "file:data/"],
+    ["CONSENTRY_DATABASE_URL", "file::memory:"],
+    ["CONSENTRY_DATABASE_URL", "file://data/x.db"],
+    ["CONSENTRY_DATABASE_URL", "./consentry.db"],
+    ["CONSENTRY_ADMIN_KEY", "short"],
+    ["CONSENTRY_ADMIN_KEY", "a".repeat(64)],
+    ["CONSENTRY_ADMIN_KEY", `${KEY} with blanks`],
+    ["CONSENTRY_KEYRING", KEYRING.slice(3)],
+    ["CONSENTRY_KEYRING", KEYRING.slice(0, 20)],
+    ["CONSENTRY_KEYRING", `${KEYRING},`],
+    ["CONSENTRY_KEYRING", "https://vault.example.net/keys/k"],
+    ["CONSENTRY_MODEL_BASE_URL", "localhost:11434"],
+    ["CONSENTRY_MODEL_BASE_URL", "https://key@models.example.com"],
+    ["CONSENTRY_CONSENT_PROOF", "trust"],
+    ["CONSENTRY_ALLOW_POSSESSION", "ok,../no"],
+    ["CONSENTRY_AUDIT", "off"],
+    ["CONSENTRY_LOG_LEVEL", "INFO"],
+    ["CONSENTRY_ALLOWED_HOSTS", "https://x.example"],
+    ["CONSENTRY_ALLOWED_HOSTS", "x.example/path"],
+    ["CONSENTRY_RATE_LIMIT", "many"],
+    ["CONSENTRY_SHUTDOWN_MS", "600001"],
+  ])("%s=%s is refused by name, once", (name, value) => {
+    const faults = faultsOf({ [name]: value });
+    expect(faults.filter((fault) => fault.startsWith(`${name} `))).toHaveLength(1);
+  });
+
+  test("never show what may be a secret", () => {
+    const faults = faultsOf({
+      CONSENTRY_ADMIN_KEY: "canary-1",
+      CONSENTRY_KEYRING: "k1:canary-2",
+      CONSENTRY_DATABASE_URL: "mysql://broker:canary-3@db/consentry",
+      CONSENTRY_MODEL_BASE_URL: "https://canary-4@models.example.com",
+      CONSENTRY_MODEL_API_KEY: "canary-5 ",
+      CONSENTRY_DEV_IDENTITY: "ann=canary-6",
+      CONSENTRY_MODEL_KEY: "canary-7",
+    });
+    expect(faults).toHaveLength(6);
+    expect(faults.join()).not.toContain("canary");
+  });
+
+  test("what this version cannot do yet is refused as such", () => {
+    const later = {
+      CONSENTRY_TLS: "development",
+      CONSENTRY_DEV_IDENTITY: "ann=secret:admin",
+      CONSENTRY_KEYRING: "https://vault.vault.azure.net/secrets/keyring",
+      CONSENTRY_MODEL_BASE_URL: "https://api.openai.com/v1",
+      CONSENTRY_MODEL_API: "responses",
+    };
+    const faults = faultsOf(later);
+    expect(faults).toHaveLength(4);
+    for (const fault of faults) expect(fault).toContain("is not supported by this version");
+  });
+
+  test("unknown names are refused, with the name that was perhaps meant", () => {
+    expect(
+      faultsOf({ CONSENTRY_PROT: "1", CONSENTRY_DATABASE: "file:x", CONSENTRY_COLOUR_SCHEME: "dark" }),
+    ).toEqual([
+      "CONSENTRY_PROT is unknown; did you mean CONSENTRY_PORT?",
+      "CONSENTRY_DATABASE is unknown; did you mean CONSENTRY_DATABASE_URL?",
+      "CONSENTRY_COLOUR_SCHEME is unknown",
+    ]);
+  });
+
+  test("of all kinds come in one error, which reads as a list", () => {
+    const env = {
+      CONSENTRY_HOST: "0.0.0.0",
+      CONSENTRY_PUBLIC_URL: "nonsense",
+      CONSENTRY_PORT: "http",
+      CONSENTRY_KEYRING: KEYRING,
+      CONSENTRY_MODEL_API_KEY: "sk-1",
+    };
+    expect(() => parseConfig(env)).toThrow(
+      [
+        "The configuration has 4 faults:",
+        "  CONSENTRY_PORT must be a whole number from 0 to 65535",
+        "  CONSENTRY_PUBLIC_URL must be an http(s) origin without a path, such as https://broker.example.com",
+        "  CONSENTRY_ADMIN_KEY is required off loopback (openssl rand -base64 32)",
+        "  CONSENTRY_MODEL_BASE_URL is required with CONSENTRY_MODEL_API_KEY",
+      ].join("\n"),
+    );
+  });
+});
+
+describe("docs/configuration.md", () => {
+  const page = readFileSync(join(import.meta.dirname, "../docs/configuration.md"), "utf8");
+  const rows = [...page.matchAll(/^\| `(CONSENTRY_\w+)` \| (.*?) \| (.*) \|$/gm)].map((row) => ({
+    name: row[1] ?? "",
+    text: row[2] ?? "",
+    literal: /^`([^`]*)`/.exec(row[2] ?? "")?.[1] ?? null,
+  }));
+  const defaultOf = (name: string) => {
+    const field = Object.entries(settings.shape).find(([key]) => key === name)?.[1];
+    return field instanceof z.ZodPrefault ? field.def.defaultValue : null;
+  };
+
+  test("lists every setting, once, in the order of the schema", () => {
+    expect(rows.map(({ name }) => name)).toEqual(Object.keys(settings.shape));
+  });
+
+  test("gives the defaults of the schema", () => {
+    const isRight = ({ name, text }: { name: string; text: string }) => {
+      const value = defaultOf(name);
+      if (value === null) return text === "none" || /loopback.*(required|none|else)/.test(text);
+      return text === (value === "" ? "none" : `\`${String(value)}\``);
+    };
+    expect(rows.filter((row) => !isRight(row))).toEqual([]);
+  });
+
+  test("gives defaults that make no difference when they are set", () => {
+    const literals = rows.filter(({ literal }) => literal !== null);
+    expect(literals.length).toBeGreaterThan(10);
+    const model = { CONSENTRY_MODEL_BASE_URL: "https://api.openai.com/v1" };
+    for (const { name, literal } of literals) {
+      expect(parseConfig({ ...model, [name]: literal ?? "" })).toEqual(parseConfig(model));
+    }
+  });
+
+  test("gives the defaults off loopback, too", () => {
+    const elsewhere = rows.flatMap(({ name, text }) => {
+      const literal = /else `([^`]+)`$/.exec(text)?.[1];
+      return literal === undefined ? [] : [{ name, literal }];
+    });
+    expect(elsewhere).toHaveLength(3);
+    for (const { name, literal } of elsewhere) {
+      expect(parseConfig({ ...served, [name]: literal })).toEqual(parseConfig(served));
+    }
+  });
+});
