@@ -2,7 +2,7 @@ import { createCache } from "./cache.ts";
 import type { ConnectionRecord, HeaderValues } from "./connection.ts";
 import type { Context } from "./context.ts";
 import { BrokerError } from "./errors.ts";
-import { isJsonObject } from "./json.ts";
+import { isJsonObject, textMembers } from "./json.ts";
 import type { UpstreamAccess, World } from "./ports.ts";
 import type { Server } from "./servers.ts";
 import { connectionAad } from "./storage.ts";
@@ -76,7 +76,7 @@ export function writeHeaders(headers: HeaderValues): string {
 
 export function readHeaders(plain: string): HeaderValues {
   const body: unknown = JSON.parse(plain);
-  const headers = isJsonObject(body) ? body["headers"] : null;
-  if (!isJsonObject(headers)) throw new Error("a connection's box holds no headers");
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]));
+  if (!isJsonObject(body) || !isJsonObject(body["headers"]))
+    throw new Error("a connection's box holds no headers");
+  return textMembers(body["headers"]);
 }

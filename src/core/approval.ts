@@ -3,7 +3,7 @@ import { BrokerError } from "./errors.ts";
 import { type Viewer, viewer } from "./identity.ts";
 import type { HeldCallId, ResponseId } from "./ids.ts";
 import type { ApprovalRequest } from "./items.ts";
-import { isJsonObject } from "./json.ts";
+import { isJsonObject, textMembers } from "./json.ts";
 import type { HeaderValues } from "./connection.ts";
 import type { World } from "./ports.ts";
 import type { Server } from "./servers.ts";
@@ -111,9 +111,7 @@ export async function openHeld(world: World, call: HeldCall): Promise<HeldSecret
   return {
     arguments: body["arguments"],
     authorization: typeof authorization === "string" ? authorization : null,
-    headers: isJsonObject(headers)
-      ? Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
-      : {},
+    headers: textMembers(headers),
   };
 }
 

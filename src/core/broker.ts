@@ -1,6 +1,5 @@
 import { createAccessDesk } from "./access.ts";
 import type { Desks } from "./approved.ts";
-import { createCache } from "./cache.ts";
 import { auditEntry, type Context } from "./context.ts";
 import { BrokerError, invalid } from "./errors.ts";
 import { viewer } from "./identity.ts";
@@ -35,21 +34,6 @@ export type Broker = {
 export function createBroker(world: World, options: { readDefinition: ReadDefinition }): Broker {
   const access = createAccessDesk(world);
   const desks: Desks = { world, access, tools: createToolDesk(world, access) };
-  const noted = createCache<true>({ max: MAX_NOTED_USERS, now: world.clock.now });
-
-  /** Users are known from their first request on, so that an admin sees whom there is to block. */
-  async function note({ project, user }: Context): Promise<void> {
-    if (user === null) return;
-    const key = `${project.name}|${user}`;
-    if (noted.get(key)) return;
-    await world.store.users.note({
-      project: project.name,
-      id: user,
-      status: "active",
-      createdAt: world.clock.now(),
-    });
-    noted.set(key, true, NOTED_TTL_MS);
-  }
 
   async function find(context: Context, id: string) {
     const seenBy = viewer(context.caller, context.user);
@@ -61,9 +45,7 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
   return {
     desks,
     respond: async (context, request) => {
-      const plan = await planTurn(desks, context, request, options.readDefinition);
-      await note(plan.context);
-      return runTurn(desks, plan);
+      return runTurn(desks, await planTurn(desks, context, request, options.readDefinition));
     },
     retrieve: async (context, id) => {
       const stored = await find(context, id);
@@ -96,6 +78,3 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     },
   };
 }
-
-const MAX_NOTED_USERS = 50_000;
-const NOTED_TTL_MS = 60 * 60_000;

@@ -6,6 +6,14 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** An object of texts, as far as it is one: members of other kinds are left out. */
+export function textMembers(value: unknown): Record<string, string> {
+  if (!isJsonObject(value)) return {};
+  const members: Record<string, string> = {};
+  for (const [name, member] of Object.entries(value)) if (typeof member === "string") members[name] = member;
+  return members;
+}
+
 /**
  * One text per value: keys sorted by UTF-16 code unit, no spacing (the ordering of RFC 8785). Used for digests only,
  * never for what goes on a wire.

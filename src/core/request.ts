@@ -1,5 +1,6 @@
 import type { ResponseId } from "./ids.ts";
 import type { InputItem, Item } from "./items.ts";
+import type { BrokerError } from "./errors.ts";
 import type { HeaderValues } from "./connection.ts";
 import type { Json, JsonObject } from "./json.ts";
 import type { Owner } from "./identity.ts";
@@ -39,7 +40,7 @@ export type ToolChoice =
   | {
       kind: "allowed";
       mode: "auto" | "required";
-      tools: ({ kind: "function"; name: string } | { kind: "mcp"; label: string })[];
+      tools: ({ kind: "function"; name: string } | { kind: "mcp"; label: string; name: string | null })[];
     };
 
 /** What steers the model and nothing else. Null: the caller did not say. */
@@ -158,5 +159,6 @@ export type TurnEvent =
       text: string;
     }
   | { kind: "item_done"; index: number; item: Item }
-  | { kind: "failed"; error: ResponseError }
+  /** `refusal`: what a part behind us threw, for a caller that has not been answered yet. */
+  | { kind: "failed"; error: ResponseError; refusal: BrokerError | null }
   | { kind: "ended"; response: Response; output: Item[] };

@@ -44,7 +44,7 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
 type OfferedTool = { server: Server | null; tool: ModelTool };
 
 async function* listTools(turn: Turn, names: ToolNames): AsyncGenerator<TurnEvent, OfferedTool[]> {
-  const tools: OfferedTool[] = turn.plan.functions.map(({ kind: _, ...tool }) => ({ server: null, tool }));
+  const tools: OfferedTool[] = turn.plan.functions.map((tool) => ({ server: null, tool }));
   for (const { server, listing: coming } of startListings(turn)) {
     const listing = await coming;
     yield* showListing(turn, server, listing);
@@ -91,14 +91,21 @@ async function offerOf(
       return first && own.length > 0 ? { tools: own, choice: "required" } : { tools: all, choice: "auto" };
     }
     case "allowed": {
-      const own = of(({ server, tool }) =>
-        choice.tools.some((one) =>
-          one.kind === "mcp" ? server?.label === one.label : !server && tool.name === one.name,
-        ),
-      );
+      const allowed = await Promise.all(choice.tools.map((one) => matcherOf(one, names)));
+      const own = of((entry) => allowed.some((matches) => matches(entry)));
       return { tools: own, choice: first && own.length > 0 ? choice.mode : "auto" };
     }
   }
+}
+
+async function matcherOf(
+  one: (ToolChoice & { kind: "allowed" })["tools"][number],
+  names: ToolNames,
+): Promise<(entry: OfferedTool) => boolean> {
+  if (one.kind === "function") return ({ server, tool }) => server === null && tool.name === one.name;
+  if (one.name === null) return ({ server }) => server?.label === one.label;
+  const name = await names.nameOf(one.label, one.name);
+  return ({ tool }) => tool.name === name;
 }
 
 function force(tools: ModelTool[], name: string, first: boolean): ModelToolChoice {

@@ -22,29 +22,32 @@ export async function* runTurn(desks: Desks, plan: Plan): AsyncGenerator<TurnEve
   const { usage } = plan.response;
   const turn: Turn = { desks, plan, output: [], usage, calls: 0, mistaken: [], incomplete: null };
   yield { kind: "started", response: plan.response };
-  let error: ResponseError | null = null;
+  let fault: Fault | null = null;
   try {
     yield* work(turn);
   } catch (cause) {
-    error = report(turn, cause);
+    fault = report(turn, cause);
   }
   turn.output = turn.output.map(asLeft);
   const { response } = plan;
   const cancelled = plan.context.signal.aborted;
-  const status = cancelled ? "cancelled" : error ? "failed" : turn.incomplete ? "incomplete" : "completed";
+  const status = cancelled ? "cancelled" : fault ? "failed" : turn.incomplete ? "incomplete" : "completed";
   const ended = {
     ...response,
     status,
     completedAt: desks.world.clock.now(),
     usage: turn.usage,
-    error,
+    error: fault?.error ?? null,
     incompleteReason: turn.incomplete,
   } as const;
-  const saved = await save(turn, ended);
-  const last = saved ?? ended;
-  if (last.error) yield { kind: "failed", error: last.error };
+  const lost = await save(turn, ended);
+  if (lost) yield { kind: "failed", ...lost };
+  else if (fault) yield { kind: "failed", ...fault };
+  const last = lost ? ({ ...ended, status: "failed", error: lost.error } as const) : ended;
   yield { kind: "ended", response: last, output: turn.output };
 }
+
+type Fault = { error: ResponseError; refusal: BrokerError | null };
 
 async function* work(turn: Turn): AsyncGenerator<TurnEvent> {
   const { plan } = turn;
@@ -82,30 +85,30 @@ function asLeft(item: Item): Item {
   return unfinished ? { ...item, status: "incomplete" } : item;
 }
 
-function report({ desks, plan }: Turn, cause: unknown): ResponseError {
+function report({ desks, plan }: Turn, cause: unknown): Fault {
   const { world } = desks;
   const { requestId, signal } = plan.context;
-  if (signal.aborted) return { code: "cancelled", message: "the caller left" };
+  if (signal.aborted) return { error: { code: "cancelled", message: "the caller left" }, refusal: null };
   const facts = { requestId, responseId: plan.response.id, err: cause };
   if (isRefusal(cause, "model_failed")) {
     world.log("warn", "model_failed", facts);
-    return modelError(cause);
+    const code = cause.details.status === 429 ? "rate_limit_exceeded" : "server_error";
+    return { error: { code, message: cause.details.message }, refusal: cause };
   }
   if (isRefusal(cause, "unavailable")) {
     world.log("error", "turn_failed", facts);
-    return { code: "server_error", message: `${cause.details.what} is not available` };
+    return {
+      error: { code: "server_error", message: `${cause.details.what} is not available` },
+      refusal: cause,
+    };
   }
   world.log("error", "turn_broke", facts);
-  return { code: "server_error", message: `an internal fault; the log has it under request ${requestId}` };
+  const message = `an internal fault; the log has it under request ${requestId}`;
+  return { error: { code: "server_error", message }, refusal: null };
 }
 
-function modelError({ details }: BrokerError<"model_failed">): ResponseError {
-  const code = details.status === 429 ? "rate_limit_exceeded" : "server_error";
-  return { code, message: details.message };
-}
-
-/** Keeps the response. What cannot be kept is not called done: gives the failed response then, else null. */
-async function save(turn: Turn, response: Plan["response"]): Promise<Plan["response"] | null> {
+/** Keeps the response. What cannot be kept is not called done: gives the fault then. */
+async function save(turn: Turn, response: Plan["response"]): Promise<Fault | null> {
   const { plan, desks } = turn;
   if (!response.store) return null;
   try {
@@ -120,6 +123,6 @@ async function save(turn: Turn, response: Plan["response"]): Promise<Plan["respo
     });
     return null;
   } catch (cause) {
-    return { ...response, status: "failed", error: report(turn, cause) };
+    return report(turn, cause);
   }
 }

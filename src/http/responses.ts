@@ -1,0 +1,138 @@
+import type { Broker } from "../core/broker.ts";
+import { BrokerError, invalid } from "../core/errors.ts";
+import type { Item } from "../core/items.ts";
+import type { TurnEvent } from "../core/request.ts";
+import { type ProjectCall, projectRoute, type Route } from "./route.ts";
+import { streamTurn } from "./sse.ts";
+import { writeItem } from "./wire/items.ts";
+import { readResponsesBody, responsesBodySchema } from "./wire/request.ts";
+import { writeResponse } from "./wire/response.ts";
+import { inputItemsQuery, retrieveQuery } from "./wire/response-queries.ts";
+
+/** Where the Responses API is served: Foundry's base, OpenAI's, and Foundry's per-agent base, which fixes the agent. */
+const BASES = [
+  "/api/projects/{project}/openai/v1",
+  "/v1",
+  "/api/projects/{project}/agents/{agent}/endpoint/protocols/openai",
+];
+
+/** `POST …/responses` and its neighbours (responses-wire 2). */
+export function responseRoutes({ broker }: { broker: Broker }): Route[] {
+  return BASES.flatMap((base) => routesAt(base, broker));
+}
+
+function routesAt(base: string, broker: Broker): Route[] {
+  const tag = "responses";
+  const roles = ["runtime"] as const;
+  return [
+    projectRoute({
+      method: "POST",
+      path: `${base}/responses`,
+      tag,
+      roles,
+      summary: "Create a response: list and call MCP tools, with a model or by explicit calls",
+      body: responsesBodySchema,
+      answers: {
+        200: { description: "The response; server-sent events with `stream: true`" },
+        400: { description: "A field is wrong; nothing ran" },
+      },
+      handle: (call, { body }) => create(broker, call, body),
+    }),
+    projectRoute({
+      method: "GET",
+      path: `${base}/responses/{id}`,
+      tag,
+      roles,
+      summary: "A stored response",
+      query: retrieveQuery,
+      answers: { 200: { description: "The response" }, 404: { description: "Unknown, or somebody else's" } },
+      handle: async ({ context, params }, { query }) => {
+        if (query.stream)
+          throw new BrokerError("not_supported", { what: "Replaying a stream", param: "stream" });
+        const { response, output } = await broker.retrieve(context, params["id"] ?? "");
+        return Response.json(writeResponse(response, output));
+      },
+    }),
+    projectRoute({
+      method: "DELETE",
+      path: `${base}/responses/{id}`,
+      tag,
+      roles,
+      summary: "Delete a response and cancel its pending calls",
+      answers: { 200: { description: "It is gone" }, 404: { description: "Unknown, or somebody else's" } },
+      handle: async ({ context, params }) => {
+        const id = params["id"] ?? "";
+        await broker.deleteResponse(context, id);
+        return Response.json({ id, object: "response", deleted: true });
+      },
+    }),
+    projectRoute({
+      method: "POST",
+      path: `${base}/responses/{id}/cancel`,
+      tag,
+      roles,
+      summary: "Cancel a background response",
+      answers: { 400: { description: "It does not run in the background" } },
+      handle: async ({ context, params }) => {
+        await broker.retrieve(context, params["id"] ?? "");
+        throw invalid({
+          param: "id",
+          message: "only a response that runs in the background can be cancelled",
+        });
+      },
+    }),
+    projectRoute({
+      method: "GET",
+      path: `${base}/responses/{id}/input_items`,
+      tag,
+      roles,
+      summary: "What a response was given, its chain included",
+      query: inputItemsQuery,
+      answers: {
+        200: { description: "A page of items" },
+        404: { description: "Unknown, or somebody else's" },
+      },
+      handle: async ({ context, params }, { query }) => {
+        const { after, limit, order } = query;
+        const page = { after: after ?? null, limit, order };
+        const { items, more } = await broker.inputItems(context, params["id"] ?? "", page);
+        return Response.json({
+          object: "list",
+          data: items.map(writeItem),
+          first_id: items.at(0)?.id ?? null,
+          last_id: items.at(-1)?.id ?? null,
+          has_more: more,
+        });
+      },
+    }),
+  ];
+}
+
+async function create(broker: Broker, call: ProjectCall, value: unknown): Promise<Response> {
+  const { request, stream } = readResponsesBody(value);
+  const { safetyIdentifier, user } = request;
+  const context = await call.forUser(safetyIdentifier ?? user);
+  const agent = call.params["agent"];
+  const fixed = agent === undefined ? request : { ...request, agent: { name: agent, version: null } };
+  const left = new AbortController();
+  const signal = AbortSignal.any([context.signal, left.signal]);
+  const turn = await broker.respond({ ...context, signal }, fixed);
+  return stream ? streamTurn(turn, () => left.abort()) : drainTurn(turn);
+}
+
+/** `stream: false`: the same turn in one body. A model that failed before anything was done is an HTTP error. */
+async function drainTurn(turn: AsyncGenerator<TurnEvent>): Promise<Response> {
+  let refusal: BrokerError | null = null;
+  for await (const event of turn) {
+    if (event.kind === "failed") refusal = event.refusal;
+    if (event.kind !== "ended") continue;
+    if (refusal && !event.output.some(hasActed)) throw refusal;
+    return Response.json(writeResponse(event.response, event.output));
+  }
+  throw new Error("a turn ended without its end");
+}
+
+/** What a client must hear of, because repeating the request would do it again. */
+function hasActed(item: Item): boolean {
+  return item.kind === "mcp_call" || item.kind === "mcp_approval_request";
+}

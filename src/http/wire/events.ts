@@ -1,0 +1,81 @@
+import type { JsonObject } from "../../core/json.ts";
+import type { Response, TurnEvent } from "../../core/request.ts";
+import { writeItem } from "./items.ts";
+import { writeResponse } from "./response.ts";
+
+/** An event of the stream, without its number. */
+export type WireEvent = JsonObject & { type: string };
+
+/** The events that one step of a turn is on the wire (responses-wire 4.2, 4.5); never a type outside the fixed set. */
+export function writeEvents(event: TurnEvent): WireEvent[] {
+  switch (event.kind) {
+    case "started": {
+      const response = writeResponse(event.response, []);
+      return [
+        { type: "response.created", response },
+        { type: "response.in_progress", response },
+      ];
+    }
+    case "item_added":
+      return [{ type: "response.output_item.added", output_index: event.index, item: writeItem(event.item) }];
+    case "item_done":
+      return [{ type: "response.output_item.done", output_index: event.index, item: writeItem(event.item) }];
+    case "list_progress":
+      return [{ type: `response.mcp_list_tools.${event.state}`, ...placeOf(event) }];
+    case "call_progress":
+      return [{ type: `response.mcp_call.${event.state}`, ...placeOf(event) }];
+    case "call_arguments":
+      return [
+        { type: "response.mcp_call_arguments.delta", ...placeOf(event), delta: event.arguments },
+        { type: "response.mcp_call_arguments.done", ...placeOf(event), arguments: event.arguments },
+      ];
+    case "function_arguments_delta":
+      return [{ type: "response.function_call_arguments.delta", ...placeOf(event), delta: event.delta }];
+    case "function_arguments_done": {
+      const { name, arguments: args } = event;
+      return [{ type: "response.function_call_arguments.done", ...placeOf(event), name, arguments: args }];
+    }
+    case "part_added": {
+      const part = writeTextPart(event.of, "");
+      return [{ type: "response.content_part.added", ...placeOf(event), content_index: event.part, part }];
+    }
+    case "text_delta": {
+      const place = { ...placeOf(event), content_index: event.part };
+      return event.of === "refusal"
+        ? [{ type: "response.refusal.delta", ...place, delta: event.delta }]
+        : [{ type: "response.output_text.delta", ...place, delta: event.delta, logprobs: [] }];
+    }
+    case "part_done": {
+      const place = { ...placeOf(event), content_index: event.part };
+      const said =
+        event.of === "refusal"
+          ? { type: "response.refusal.done", ...place, refusal: event.text }
+          : { type: "response.output_text.done", ...place, text: event.text, logprobs: [] };
+      return [
+        said,
+        { type: "response.content_part.done", ...place, part: writeTextPart(event.of, event.text) },
+      ];
+    }
+    case "failed": {
+      const { code, message } = event.error;
+      return [{ type: "error", error: { type: "server_error", code, message, param: null } }];
+    }
+    case "ended":
+      return [{ type: endType(event.response), response: writeResponse(event.response, event.output) }];
+  }
+}
+
+function placeOf(event: { index: number; itemId: string }): JsonObject {
+  return { item_id: event.itemId, output_index: event.index };
+}
+
+function writeTextPart(of: "output_text" | "refusal", text: string): JsonObject {
+  return of === "refusal"
+    ? { type: "refusal", refusal: text }
+    : { type: "output_text", text, annotations: [], logprobs: [] };
+}
+
+function endType({ status }: Response): string {
+  if (status === "completed" || status === "incomplete") return `response.${status}`;
+  return "response.failed";
+}

@@ -1,0 +1,336 @@
+import * as z from "zod";
+import { parseArguments } from "../../core/calls.ts";
+import { invalid, isRefusal } from "../../core/errors.ts";
+import type { CallError, InputItem, Item, ItemStatus, Part } from "../../core/items.ts";
+import { isJsonObject, type Json, type JsonObject } from "../../core/json.ts";
+import { jsonObject, read, type Shape, under } from "./shape.ts";
+
+/** Reads a value under the name that it has in the body. Throws `invalid`. */
+export function readAt<T>(shape: Shape<T>, value: unknown, param: string): T {
+  try {
+    return read(shape, value);
+  } catch (error) {
+    if (!isRefusal(error, "invalid")) throw error;
+    throw invalid(...error.details.faults.map((fault) => ({ ...fault, param: under(param, fault.param) })));
+  }
+}
+
+const text = z.string();
+const id = z
+  .string()
+  .max(256)
+  .nullish()
+  .transform((value) => value ?? "");
+const json: Shape<Json> = z.custom<Json>((value) => value !== undefined);
+
+const parts: Record<string, Shape<Part>> = {
+  input_text: z.object({ text }).transform((part): Part => ({ kind: "input_text", text: part.text })),
+  output_text: z
+    .object({ text, annotations: z.array(json).nullish(), logprobs: z.array(json).nullish() })
+    .transform((part): Part => ({
+      kind: "output_text",
+      text: part.text,
+      annotations: part.annotations ?? [],
+      logprobs: part.logprobs ?? [],
+    })),
+  refusal: z
+    .object({ refusal: text })
+    .transform((part): Part => ({ kind: "refusal", refusal: part.refusal })),
+  input_image: z
+    .object({ image_url: text.nullish(), file_id: text.nullish(), detail: text.nullish() })
+    .transform((part): Part => ({
+      kind: "image",
+      url: part.image_url ?? null,
+      fileId: part.file_id ?? null,
+      detail: part.detail ?? null,
+    })),
+  input_file: z
+    .object({
+      filename: text.nullish(),
+      file_data: text.nullish(),
+      file_url: text.nullish(),
+      file_id: text.nullish(),
+    })
+    .transform((part): Part => ({
+      kind: "file",
+      name: part.filename ?? null,
+      data: part.file_data ?? null,
+      url: part.file_url ?? null,
+      fileId: part.file_id ?? null,
+    })),
+  input_audio: z
+    .object({ input_audio: z.object({ data: text, format: text }) })
+    .transform((part): Part => ({ kind: "audio", ...part.input_audio })),
+};
+
+function readParts(value: unknown, param: string): Part[] {
+  if (!Array.isArray(value)) throw invalid({ param, message: "must be a string or an array of parts" });
+  return value.map((part: unknown, at): Part => {
+    const where = `${param}[${at}]`;
+    if (!isJsonObject(part)) throw invalid({ param: where, message: "must be an object" });
+    const { type } = part;
+    if (typeof type !== "string") throw invalid({ param: `${where}.type`, message: "must be a string" });
+    // Replayed history of other makers writes plain `text`.
+    const shape = parts[type === "text" ? "input_text" : type];
+    return shape ? readAt(shape, part, where) : { kind: "other", body: part };
+  });
+}
+
+const STATUSES = ["in_progress", "completed", "incomplete", "failed"] as const;
+const status: Shape<ItemStatus> = z
+  .enum(STATUSES)
+  .nullish()
+  .transform((value) => value ?? "completed");
+
+const message = z.object({ id, role: z.enum(["user", "assistant", "system", "developer"]), status });
+
+function readMessage(value: JsonObject, param: string): Item {
+  const { id: own, role, status: state } = readAt(message, value, param);
+  const { content } = value;
+  const written =
+    typeof content === "string" ? [writtenText(role, content)] : readParts(content, `${param}.content`);
+  return { kind: "message", id: own, role, status: state, content: written };
+}
+
+function writtenText(role: string, content: string): Part {
+  return role === "assistant"
+    ? { kind: "output_text", text: content, annotations: [], logprobs: [] }
+    : { kind: "input_text", text: content };
+}
+
+const functionCall = z
+  .object({ id, call_id: text.min(1), name: text.min(1), arguments: text, status })
+  .transform(({ call_id: callId, ...rest }): Item => ({ kind: "function_call", callId, ...rest }));
+
+const functionOutput = z.object({ id, call_id: text.min(1), status });
+
+function readFunctionOutput(value: JsonObject, param: string): Item {
+  const { id: own, call_id: callId, status: state } = readAt(functionOutput, value, param);
+  const { output } = value;
+  const result = typeof output === "string" ? output : readParts(output, `${param}.output`);
+  return { kind: "function_call_output", id: own, callId, status: state, output: result };
+}
+
+const toolList = z
+  .object({
+    id,
+    server_label: text,
+    tools: z.array(
+      z.object({
+        name: text,
+        description: text.nullish(),
+        input_schema: jsonObject.nullish(),
+        annotations: jsonObject.nullish(),
+      }),
+    ),
+    error: json.nullish(),
+  })
+  .transform((list): Item => ({
+    kind: "mcp_list_tools",
+    id: list.id,
+    label: list.server_label,
+    tools: list.tools.map((tool) => ({
+      name: tool.name,
+      description: tool.description ?? "",
+      inputSchema: tool.input_schema ?? {},
+      annotations: tool.annotations ?? {},
+    })),
+    error: list.error === null || list.error === undefined ? null : errorText(list.error),
+  }));
+
+const approvalRequest = z
+  .object({ id: text.min(1), server_label: text, name: text, arguments: text })
+  .transform(({ server_label: label, ...rest }): Item => ({ kind: "mcp_approval_request", label, ...rest }));
+
+const approvalResponse = z
+  .object({ id, approval_request_id: text.min(1), approve: z.boolean(), reason: text.max(4_000).nullish() })
+  .transform((item): Item => ({
+    kind: "mcp_approval_response",
+    id: item.id,
+    requestId: item.approval_request_id,
+    approve: item.approve,
+    reason: item.reason ?? null,
+  }));
+
+const toolCall = z
+  .object({
+    id,
+    server_label: text.min(1),
+    name: text.min(1),
+    arguments: text,
+    status: z
+      .enum([...STATUSES, "calling"])
+      .nullish()
+      .transform((value) => value ?? "completed"),
+    output: text.nullish(),
+    error: json.nullish(),
+    approval_request_id: text.nullish(),
+  })
+  .superRefine((call, context) => {
+    if (call.status !== "calling" || parseArguments(call.arguments) !== null) return;
+    context.addIssue({ code: "custom", path: ["arguments"], message: "must be the text of a JSON object" });
+  })
+  .transform((call): Item => ({
+    kind: "mcp_call",
+    id: call.id,
+    label: call.server_label,
+    name: call.name,
+    arguments: call.arguments,
+    status: call.status,
+    output: call.output ?? null,
+    error: call.error === null || call.error === undefined ? null : readCallError(call.error),
+    approvalRequestId: call.approval_request_id ?? null,
+  }));
+
+const reference = z
+  .object({ id: text.min(1) })
+  .transform((item): InputItem => ({ kind: "reference", id: item.id }));
+
+const shapes: Record<string, Shape<InputItem>> = {
+  function_call: functionCall,
+  mcp_list_tools: toolList,
+  mcp_approval_request: approvalRequest,
+  mcp_approval_response: approvalResponse,
+  mcp_call: toolCall,
+  item_reference: reference,
+};
+
+/**
+ * Reads `input`: a text, or items in every form that clients send and replay. Items of kinds that the broker does not
+ * read are kept as they are. Throws `invalid` with the first fault of every item.
+ */
+export function readInput(value: unknown, param: string): InputItem[] {
+  if (value === null || value === undefined) return [];
+  if (typeof value === "string") {
+    const content: Part[] = [{ kind: "input_text", text: value }];
+    return [{ kind: "message", id: "", role: "user", status: "completed", content }];
+  }
+  if (!Array.isArray(value)) throw invalid({ param, message: "must be a string or an array of items" });
+  const faults = [];
+  const items: InputItem[] = [];
+  for (const [at, item] of value.entries()) {
+    try {
+      items.push(readItem(item, `${param}[${at}]`));
+    } catch (error) {
+      if (!isRefusal(error, "invalid")) throw error;
+      faults.push(...error.details.faults);
+    }
+  }
+  if (faults.length > 0) throw invalid(...faults.slice(0, MAX_FAULTS));
+  return items;
+}
+
+const MAX_FAULTS = 20;
+
+function readItem(value: unknown, param: string): InputItem {
+  if (!isJsonObject(value)) throw invalid({ param, message: "must be an object" });
+  const type = value["type"] ?? ("role" in value ? "message" : "item_reference");
+  if (typeof type !== "string") throw invalid({ param: `${param}.type`, message: "must be a string" });
+  if (type === "message") return readMessage(value, param);
+  if (type === "function_call_output") return readFunctionOutput(value, param);
+  const shape = shapes[type];
+  if (shape) return readAt(shape, value, param);
+  const own = value["id"];
+  return { kind: "other", id: typeof own === "string" ? own : "", body: value };
+}
+
+/** Old peers replay a plain string, Foundry an open record (responses-wire 4.1): both are history for the model. */
+function readCallError(value: Json): CallError {
+  const { type, code, message: said, content } = isJsonObject(value) ? value : {};
+  const number = typeof code === "number" ? code : 0;
+  if (type === "mcp_tool_execution_error" && Array.isArray(content)) return { kind: "execution", content };
+  const kind = type === "http_error" ? "http" : "protocol";
+  return { kind, code: number, message: typeof said === "string" ? said : errorText(value) };
+}
+
+function errorText(value: Json): string {
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** An item as the wire says it (responses-wire 4.1). */
+export function writeItem(item: Item): JsonObject {
+  switch (item.kind) {
+    case "message": {
+      const { id: own, role, status: state, content } = item;
+      return { type: "message", id: own, role, status: state, content: content.map(writePart) };
+    }
+    case "function_call": {
+      const { id: own, callId, name, arguments: args, status: state } = item;
+      return { type: "function_call", id: own, call_id: callId, name, arguments: args, status: state };
+    }
+    case "function_call_output": {
+      const { id: own, callId, status: state } = item;
+      const output = typeof item.output === "string" ? item.output : item.output.map(writePart);
+      return { type: "function_call_output", id: own, call_id: callId, output, status: state };
+    }
+    case "mcp_list_tools": {
+      const tools = item.tools.map(({ inputSchema: input_schema, ...tool }) => ({ ...tool, input_schema }));
+      const list = { type: "mcp_list_tools", id: item.id, server_label: item.label, tools };
+      // Clients reject a null here.
+      return item.error === null ? list : { ...list, error: item.error };
+    }
+    case "mcp_approval_request": {
+      const { id: own, label, name, arguments: args } = item;
+      return { type: "mcp_approval_request", id: own, server_label: label, name, arguments: args };
+    }
+    case "mcp_approval_response": {
+      const { id: own, requestId, approve, reason } = item;
+      return { type: "mcp_approval_response", id: own, approval_request_id: requestId, approve, reason };
+    }
+    case "mcp_call":
+      return {
+        type: "mcp_call",
+        id: item.id,
+        status: item.status,
+        approval_request_id: item.approvalRequestId,
+        server_label: item.label,
+        name: item.name,
+        arguments: item.arguments,
+        output: item.output,
+        error: item.error && writeCallError(item.error),
+      };
+    case "other":
+      return { ...item.body, id: item.id };
+  }
+}
+
+function writeCallError(error: CallError): JsonObject {
+  switch (error.kind) {
+    case "protocol":
+      return { type: "mcp_protocol_error", code: error.code, message: error.message };
+    case "execution":
+      return { type: "mcp_tool_execution_error", content: error.content };
+    case "http":
+      return { type: "http_error", code: error.code, message: error.message };
+  }
+}
+
+function writePart(part: Part): JsonObject {
+  switch (part.kind) {
+    case "input_text":
+      return { type: "input_text", text: part.text };
+    case "output_text":
+      return { type: "output_text", text: part.text, annotations: part.annotations, logprobs: part.logprobs };
+    case "refusal":
+      return { type: "refusal", refusal: part.refusal };
+    case "image":
+      return {
+        type: "input_image",
+        image_url: part.url,
+        file_id: part.fileId,
+        detail: part.detail ?? "auto",
+      };
+    case "file":
+      return {
+        type: "input_file",
+        ...(part.name !== null && { filename: part.name }),
+        ...(part.data !== null && { file_data: part.data }),
+        ...(part.url !== null && { file_url: part.url }),
+        ...(part.fileId !== null && { file_id: part.fileId }),
+      };
+    case "audio":
+      return { type: "input_audio", input_audio: { data: part.data, format: part.format } };
+    case "other":
+      return part.body;
+  }
+}

@@ -1,0 +1,181 @@
+import * as z from "zod";
+import { BrokerError, invalid, isRefusal, type Fault } from "../../core/errors.ts";
+import { isJsonObject, type Json, type JsonObject } from "../../core/json.ts";
+import type { AgentDefinition } from "../../core/recover.ts";
+import type { Sampling, TurnRequest } from "../../core/request.ts";
+import { readInput } from "./items.ts";
+import { jsonObject, read, type Shape, schemaOf } from "./shape.ts";
+import { readToolChoice, readTools } from "./tools.ts";
+
+const text = z.string();
+const int = z.int();
+
+const samplingFields = {
+  temperature: z.number().min(0).max(2).nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
+  top_logprobs: int.min(0).max(20).nullish(),
+  max_output_tokens: int.min(1).nullish(),
+  frequency_penalty: z.number().min(-2).max(2).nullish(),
+  presence_penalty: z.number().min(-2).max(2).nullish(),
+  reasoning: z.object({ effort: text.nullish(), summary: text.nullish() }).nullish(),
+  text: z.object({ format: jsonObject.nullish(), verbosity: text.nullish() }).nullish(),
+  prompt_cache_key: text.nullish(),
+  service_tier: text.nullish(),
+};
+
+const metadata = z
+  .record(text.max(64), text.max(512))
+  .refine((pairs) => Object.keys(pairs).length <= 16, "must have at most 16 pairs");
+
+const agentReference = z.object({ name: text.min(1), version: z.union([text, int]).nullish() });
+
+const fields = z.object({
+  model: text.min(1).nullish(),
+  instructions: text.nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  max_tool_calls: int.min(1).nullish(),
+  previous_response_id: text.min(1).nullish(),
+  store: z.boolean().nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z.looseObject({}).nullish(),
+  metadata: metadata.nullish(),
+  safety_identifier: text.nullish(),
+  user: text.nullish(),
+  agent_reference: agentReference.nullish(),
+  agent: agentReference.nullish(),
+  structured_inputs: jsonObject.nullish(),
+  background: z.boolean().nullish(),
+  ...samplingFields,
+});
+
+type Fields = z.infer<typeof fields>;
+
+/** What cannot be done yet is refused, not passed over: the caller would wait for it. */
+const UNSUPPORTED = ["conversation", "prompt", "image", "moderation", "context_management"] as const;
+
+/** What `POST …/responses` is read into. */
+export type ResponsesBody = { request: TurnRequest; stream: boolean };
+
+/**
+ * Reads the body of `POST …/responses`. Unknown fields are ignored. Throws `invalid` with every fault, each under its
+ * own name, and `not_supported`.
+ */
+export function readResponsesBody(value: unknown): ResponsesBody {
+  if (!isJsonObject(value)) throw invalid({ param: "", message: "The body must be a JSON object." });
+  const unsupported = UNSUPPORTED.find((name) => value[name] !== null && value[name] !== undefined);
+  if (unsupported)
+    throw new BrokerError("not_supported", { what: `The field ${unsupported}`, param: unsupported });
+  const faults: Fault[] = [];
+  const body = collect(faults, () => read(fields, value));
+  const input = collect(faults, () => readInput(value["input"], "input"));
+  const tools = collect(faults, () => readTools(value["tools"], "tools"));
+  const toolChoice = collect(faults, () => readToolChoice(value["tool_choice"], "tool_choice"));
+  if (!body || !input || tools === undefined || toolChoice === undefined) throw invalid(...faults);
+  if (body.background) throw new BrokerError("not_supported", { what: "background", param: "background" });
+  const agent = body.agent_reference ?? body.agent ?? null;
+  return {
+    stream: body.stream ?? false,
+    request: {
+      // We answer `none` where there was no model, so it may come back.
+      model: body.model === "none" ? null : (body.model ?? null),
+      agent: agent && { name: agent.name, version: versionText(agent.version) },
+      input,
+      instructions: body.instructions ?? null,
+      tools,
+      toolChoice,
+      parallelToolCalls: body.parallel_tool_calls ?? null,
+      maxToolCalls: body.max_tool_calls ?? null,
+      previousResponseId: body.previous_response_id ?? null,
+      store: body.store ?? true,
+      sampling: readSampling(body),
+      structuredInputs: body.structured_inputs ?? {},
+      metadata: body.metadata ?? {},
+      safetyIdentifier: body.safety_identifier ?? null,
+      user: body.user ?? null,
+    },
+  };
+}
+
+function versionText(version: string | number | null | undefined): string | null {
+  return version === null || version === undefined || version === "" ? null : String(version);
+}
+
+function readSampling(body: Pick<Fields, keyof typeof samplingFields>): Sampling {
+  const format = body.text?.format ?? null;
+  return {
+    temperature: body.temperature ?? null,
+    topP: body.top_p ?? null,
+    topLogprobs: body.top_logprobs ?? null,
+    maxOutputTokens: body.max_output_tokens ?? null,
+    frequencyPenalty: body.frequency_penalty ?? null,
+    presencePenalty: body.presence_penalty ?? null,
+    reasoning: body.reasoning
+      ? { effort: body.reasoning.effort ?? null, summary: body.reasoning.summary ?? null }
+      : null,
+    textFormat: format?.["type"] === "text" ? null : format,
+    verbosity: body.text?.verbosity ?? null,
+    promptCacheKey: body.prompt_cache_key ?? null,
+    serviceTier: body.service_tier ?? null,
+  };
+}
+
+const structuredInput = z.object({ default_value: z.unknown().optional(), required: z.boolean().nullish() });
+
+const definition = z.object({
+  kind: z.literal("prompt"),
+  model: text.min(1),
+  instructions: text.nullish(),
+  structured_inputs: z.record(text, structuredInput).nullish(),
+  ...samplingFields,
+});
+
+/** Reads an agent's `definition` (Foundry's `PromptAgentDefinition`). Throws `invalid` with params inside it. */
+export function readAgentDefinition(value: JsonObject): AgentDefinition {
+  const faults: Fault[] = [];
+  const body = collect(faults, () => read(definition, value));
+  const tools = collect(faults, () => readTools(value["tools"], "tools"));
+  const toolChoice = collect(faults, () => readToolChoice(value["tool_choice"], "tool_choice"));
+  if (!body || tools === undefined || toolChoice === undefined) throw invalid(...faults);
+  const inputs = Object.entries(body.structured_inputs ?? {}).map(([name, input]) => {
+    // From a JSON body, hence JSON.
+    const given = (input.default_value ?? null) as Json;
+    return [name, { default: given, required: input.required ?? false }] as const;
+  });
+  return {
+    model: body.model,
+    instructions: body.instructions ?? null,
+    tools: tools ?? [],
+    toolChoice,
+    sampling: readSampling(body),
+    structuredInputs: Object.fromEntries(inputs),
+  };
+}
+
+/** For OpenAPI: the fields with a plain shape, and the forms of those that are read by hand. */
+export const responsesBodySchema: Shape<unknown> = z.unknown().meta({
+  ...schemaOf(fields),
+  properties: {
+    ...propertiesOf(schemaOf(fields)),
+    input: { anyOf: [{ type: "string" }, { type: "array", items: { type: "object" } }] },
+    tools: {
+      type: "array",
+      items: { type: "object", properties: { type: { enum: ["mcp", "function"] } }, required: ["type"] },
+    },
+    tool_choice: { anyOf: [{ enum: ["auto", "none", "required"] }, { type: "object" }] },
+  },
+});
+
+function propertiesOf(schema: JsonObject): JsonObject {
+  return isJsonObject(schema["properties"]) ? schema["properties"] : {};
+}
+
+/** Runs a reader and keeps its faults, so that the one beside it is heard, too. */
+function collect<T>(faults: Fault[], reader: () => T): T | undefined {
+  try {
+    return reader();
+  } catch (error) {
+    if (!isRefusal(error, "invalid")) throw error;
+    faults.push(...error.details.faults);
+    return undefined;
+  }
+}
