@@ -1,0 +1,197 @@
+CREATE TABLE `agent_versions` (
+	`project` text NOT NULL,
+	`agent` text NOT NULL,
+	`version` integer NOT NULL,
+	`description` text,
+	`metadata` text NOT NULL,
+	`definition` blob NOT NULL,
+	`created_at` integer NOT NULL,
+	`write_id` text NOT NULL,
+	PRIMARY KEY(`project`, `agent`, `version`),
+	FOREIGN KEY (`project`,`agent`) REFERENCES `agents`(`project`,`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE TABLE `agents` (
+	`project` text NOT NULL,
+	`name` text NOT NULL,
+	`state` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`latest` integer NOT NULL,
+	`write_id` text NOT NULL,
+	PRIMARY KEY(`project`, `name`),
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE TABLE `audit` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project` text NOT NULL,
+	`at` integer NOT NULL,
+	`event` text NOT NULL,
+	`outcome` text NOT NULL,
+	`principal` text,
+	`user_id` text,
+	`connection` text,
+	`tool` text,
+	`agent` text,
+	`response_id` text,
+	`approval_id` text,
+	`request_id` text,
+	`duration_ms` integer,
+	`detail` text NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `audit_by_project` ON `audit` (`project`,`id`);--> statement-breakpoint
+CREATE TABLE `box_chunks` (
+	`project` text NOT NULL,
+	`owner` text NOT NULL,
+	`part` integer NOT NULL,
+	`seq` integer NOT NULL,
+	`bytes` blob NOT NULL,
+	PRIMARY KEY(`project`, `owner`, `part`, `seq`),
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE TABLE `connections` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project` text NOT NULL,
+	`name` text NOT NULL,
+	`target` text NOT NULL,
+	`auth` text NOT NULL,
+	`require_approval` text,
+	`allowed_tools` text,
+	`approvers` text NOT NULL,
+	`trust_annotations` integer NOT NULL,
+	`timeout_ms` integer NOT NULL,
+	`metadata` text NOT NULL,
+	`is_default` integer NOT NULL,
+	`version` integer NOT NULL,
+	`generation` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`sealed` blob,
+	`write_id` text NOT NULL,
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `connections_by_project_and_name` ON `connections` (`project`,`name`);--> statement-breakpoint
+CREATE TABLE `held_calls` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project` text NOT NULL,
+	`owner_user` text,
+	`owner_principal` text NOT NULL,
+	`response_id` text,
+	`position` integer NOT NULL,
+	`model` text,
+	`agent_name` text,
+	`agent_version` integer,
+	`call_id` text NOT NULL,
+	`label` text NOT NULL,
+	`connection_name` text,
+	`connection_id` text,
+	`connection_generation` integer,
+	`connection_version` integer,
+	`target` text NOT NULL,
+	`tool` text NOT NULL,
+	`arguments_digest` text NOT NULL,
+	`definition_hash` text NOT NULL,
+	`approvers` text NOT NULL,
+	`sealed` blob NOT NULL,
+	`status` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`expires_at` integer NOT NULL,
+	`decided_at` integer,
+	`decided_by` text,
+	`sealed_reason` blob,
+	`lease_until` integer,
+	`sealed_outcome` blob,
+	`write_id` text NOT NULL,
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE INDEX `held_calls_by_time` ON `held_calls` (`project`,`created_at`,`id`);--> statement-breakpoint
+CREATE INDEX `held_calls_by_response` ON `held_calls` (`response_id`);--> statement-breakpoint
+CREATE INDEX `held_calls_by_user` ON `held_calls` (`project`,`owner_user`);--> statement-breakpoint
+CREATE TABLE `items` (
+	`thread_id` text NOT NULL,
+	`position` integer NOT NULL,
+	`project` text NOT NULL,
+	`id` text NOT NULL,
+	`sealed` blob NOT NULL,
+	PRIMARY KEY(`thread_id`, `position`),
+	FOREIGN KEY (`thread_id`) REFERENCES `threads`(`id`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE INDEX `items_by_id` ON `items` (`project`,`id`);--> statement-breakpoint
+CREATE TABLE `keys` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project` text,
+	`name` text NOT NULL,
+	`principal` text NOT NULL,
+	`hash` text NOT NULL,
+	`roles` text NOT NULL,
+	`rights` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`expires_at` integer,
+	`write_id` text NOT NULL,
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `keys_by_hash` ON `keys` (`hash`);--> statement-breakpoint
+CREATE INDEX `keys_by_project_and_name` ON `keys` (`project`,`name`);--> statement-breakpoint
+CREATE TABLE `projects` (
+	`name` text PRIMARY KEY NOT NULL,
+	`settings` text NOT NULL,
+	`version` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`write_id` text NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `responses` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project` text NOT NULL,
+	`thread_id` text NOT NULL,
+	`input_from` integer NOT NULL,
+	`output_from` integer NOT NULL,
+	`end_position` integer NOT NULL,
+	`owner_user` text,
+	`owner_principal` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`body` blob NOT NULL,
+	`sealed_tool_secrets` blob,
+	`write_id` text NOT NULL,
+	FOREIGN KEY (`thread_id`) REFERENCES `threads`(`id`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE INDEX `responses_by_thread` ON `responses` (`thread_id`,`end_position`);--> statement-breakpoint
+CREATE TABLE `threads` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project` text NOT NULL,
+	`length` integer NOT NULL,
+	`write_id` text NOT NULL,
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE INDEX `threads_by_project` ON `threads` (`project`);--> statement-breakpoint
+CREATE TABLE `tool_pins` (
+	`project` text NOT NULL,
+	`connection_id` text NOT NULL,
+	`generation` integer NOT NULL,
+	`tool_key` text NOT NULL,
+	`tool` text NOT NULL,
+	`pinned` text NOT NULL,
+	`seen` text NOT NULL,
+	`seen_at` integer NOT NULL,
+	`write_id` text NOT NULL,
+	PRIMARY KEY(`project`, `connection_id`, `generation`, `tool_key`),
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE TABLE `users` (
+	`project` text NOT NULL,
+	`id` text NOT NULL,
+	`status` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`write_id` text NOT NULL,
+	PRIMARY KEY(`project`, `id`),
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);

@@ -1,0 +1,147 @@
+import { and, asc, eq, gt, sql } from "drizzle-orm";
+import type { ConnectionRecord } from "../core/connection.ts";
+import type { Connections } from "../core/storage.ts";
+import { createMarkedAudit } from "./audit.ts";
+import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
+import { listed } from "./paging.ts";
+import type { Tables } from "./tables.ts";
+
+type Row = Tables["connections"]["$inferSelect"];
+
+export function createConnections(engine: Engine): Connections {
+  const { connections, toolPins } = engine.tables;
+  const row = marked(connections, [connections.project, connections.name]);
+  const audited = createMarkedAudit(engine.tables, row);
+  const inProject = eq(connections.project, given(connections.project, "project"));
+  const named = and(inProject, eq(connections.name, given(connections.name, "name")));
+
+  const get: Statement<Row[]> = (db) => db.select().from(connections).where(named);
+  const insert: Statement<{ id: string }[]> = (db) =>
+    db
+      .insert(connections)
+      .values(placeholderRows(connections, 1))
+      .onConflictDoNothing()
+      .returning({ id: connections.id });
+  const replace: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(connections)
+      .set({
+        target: given(connections.target, "target"),
+        auth: given(connections.auth, "auth"),
+        requireApproval: given(connections.requireApproval, "requireApproval"),
+        allowedTools: given(connections.allowedTools, "allowedTools"),
+        approvers: given(connections.approvers, "approvers"),
+        trustAnnotations: given(connections.trustAnnotations, "trustAnnotations"),
+        timeoutMs: given(connections.timeoutMs, "timeoutMs"),
+        metadata: given(connections.metadata, "metadata"),
+        isDefault: given(connections.isDefault, "isDefault"),
+        version: given(connections.version, "version"),
+        generation: given(connections.generation, "generation"),
+        updatedAt: given(connections.updatedAt, "updatedAt"),
+        sealed: given(connections.sealed, "sealed"),
+        writeId: given(connections.writeId, "writeId"),
+      })
+      .where(
+        and(
+          named,
+          eq(connections.id, given(connections.id, "id")),
+          eq(connections.version, given(connections.version, "expected")),
+        ),
+      )
+      .returning({ id: connections.id });
+  const mark: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(connections)
+      .set({ writeId: given(connections.writeId, "mark") })
+      .where(named)
+      .returning({ id: connections.id });
+  const removePins: Statement<unknown> = (db) =>
+    db
+      .delete(toolPins)
+      .where(
+        and(
+          eq(toolPins.project, given(toolPins.project, "project")),
+          sql`${toolPins.connectionId} in (select ${connections.id} from ${connections} where ${row.where})`,
+        ),
+      );
+  const remove: Statement<unknown> = (db) => db.delete(connections).where(row.where);
+
+  return {
+    get: async (project, name) => {
+      const [found] = await engine.run(get, { project, name });
+      return found ? recordOf(found) : null;
+    },
+
+    list: async (project, { target }, page) => {
+      const rows = await engine.run((db) =>
+        db
+          .select()
+          .from(connections)
+          .where(
+            and(
+              eq(connections.project, project),
+              target === undefined ? undefined : eq(connections.target, target),
+              page.after === null ? undefined : gt(connections.name, page.after),
+            ),
+          )
+          .orderBy(asc(connections.name))
+          .limit(page.limit + 1),
+      );
+      return listed(rows.map(recordOf), page.limit);
+    },
+
+    insert: async ({ connection, sealed }, audit) => {
+      const writeId = newMark();
+      const [made] = await engine.atomic([
+        step(insert, { ...connection, sealed, writeId }),
+        ...audited(audit, row.values([connection.project, connection.name], writeId)),
+      ]);
+      return made.length > 0;
+    },
+
+    replace: async ({ connection, sealed }, version, audit) => {
+      const writeId = newMark();
+      const [replaced] = await engine.atomic([
+        step(replace, { ...connection, sealed, writeId, expected: version }),
+        ...audited(audit, row.values([connection.project, connection.name], writeId)),
+      ]);
+      return replaced.length > 0;
+    },
+
+    delete: async (project, name, audit) => {
+      const writeId = newMark();
+      const found = row.values([project, name], writeId);
+      const [gone] = await engine.atomic([
+        step(mark, { project, name, mark: writeId }),
+        ...audited(audit, found),
+        step(removePins, { project, ...found }),
+        step(remove, found),
+      ]);
+      return gone.length > 0;
+    },
+  };
+}
+
+function recordOf({ sealed, ...row }: Row): ConnectionRecord {
+  return {
+    sealed,
+    connection: {
+      project: row.project,
+      name: row.name,
+      id: row.id,
+      target: row.target,
+      auth: row.auth,
+      requireApproval: row.requireApproval,
+      allowedTools: row.allowedTools,
+      approvers: row.approvers,
+      trustAnnotations: row.trustAnnotations,
+      timeoutMs: row.timeoutMs,
+      metadata: row.metadata,
+      isDefault: row.isDefault,
+      version: row.version,
+      generation: row.generation,
+      createdAt: row.createdAt,
+      updatedAt: row.updatedAt,
+    },
+  };
+}

@@ -1,0 +1,170 @@
+import { and, asc, eq, gt, isNull, or, sql } from "drizzle-orm";
+import type { KeyId } from "../core/ids.ts";
+import type { Project } from "../core/project.ts";
+import type { Key, Keys } from "../core/storage.ts";
+import { createMarkedAudit } from "./audit.ts";
+import {
+  type Engine,
+  type Statement,
+  allGiven,
+  given,
+  insertIfMarked,
+  marked,
+  newMark,
+  placeholderRows,
+  step,
+} from "./engine.ts";
+
+/** The one id of the key that the operator was given at the start. */
+export const BOOTSTRAP_ID: KeyId = "key_bootstrap";
+
+export function createKeys(engine: Engine): Keys {
+  const { keys, projects, users } = engine.tables;
+  const row = marked(keys, [keys.id]);
+  const audited = createMarkedAudit(engine.tables, row);
+  const one = and(eq(keys.project, given(keys.project, "project")), eq(keys.id, given(keys.id, "id")));
+  const fields = {
+    id: keys.id,
+    project: keys.project,
+    name: keys.name,
+    principal: keys.principal,
+    hash: keys.hash,
+    roles: keys.roles,
+    rights: keys.rights,
+    createdAt: keys.createdAt,
+    expiresAt: keys.expiresAt,
+  };
+
+  type Authenticated = { key: Key; project: Project | null; blocked: string | null };
+  const authenticate: Statement<Authenticated[]> = (db) =>
+    db
+      .select({
+        key: fields,
+        project: {
+          name: projects.name,
+          settings: projects.settings,
+          version: projects.version,
+          createdAt: projects.createdAt,
+        },
+        blocked: users.status,
+      })
+      .from(keys)
+      .leftJoin(projects, eq(projects.name, given(projects.name, "project")))
+      .leftJoin(
+        users,
+        and(
+          eq(users.project, given(users.project, "project")),
+          eq(users.id, given(users.id, "user")),
+          eq(users.status, "blocked"),
+        ),
+      )
+      .where(eq(keys.hash, given(keys.hash, "hash")));
+
+  const get: Statement<Key[]> = (db) => db.select(fields).from(keys).where(one);
+  const bootstrap: Statement<Key[]> = (db) => db.select(fields).from(keys).where(eq(keys.id, BOOTSTRAP_ID));
+  // One writer of a project's keys at a time: names are unique among keys that last, and no index can say that.
+  const lockProject: Statement<unknown> = (db) =>
+    db
+      .update(projects)
+      .set({ writeId: given(projects.writeId, "writeId") })
+      .where(eq(projects.name, given(projects.name, "project")));
+  const nameTaken = sql`exists (select 1 from ${keys} where ${and(
+    eq(keys.project, given(keys.project, "project")),
+    eq(keys.name, given(keys.name, "name")),
+    or(isNull(keys.expiresAt), gt(keys.expiresAt, given(keys.expiresAt, "createdAt"))),
+  )})`;
+  const insert: Statement<{ id: string }[]> = (db) =>
+    db
+      .insert(keys)
+      .select(sql`select ${allGiven(keys)} where not ${nameTaken}`)
+      .returning({ id: keys.id });
+  // Never later than it was: rotation must not revive a key that has ended.
+  const sooner = sql`case when ${keys.expiresAt} < ${given(keys.expiresAt, "expiresAt")} then ${
+    keys.expiresAt
+  } else ${given(keys.expiresAt, "expiresAt")} end`;
+  const endOld: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(keys)
+      .set({ expiresAt: sooner, writeId: given(keys.writeId, "mark") })
+      .where(one)
+      .returning({ id: keys.id });
+  const insertSuccessor = insertIfMarked(keys, row);
+  const mark: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(keys)
+      .set({ writeId: given(keys.writeId, "mark") })
+      .where(one)
+      .returning({ id: keys.id });
+  const remove: Statement<unknown> = (db) => db.delete(keys).where(row.where);
+  const put: Statement<unknown> = (db) =>
+    db
+      .insert(keys)
+      .values(placeholderRows(keys, 1))
+      .onConflictDoUpdate({
+        target: keys.id,
+        set: {
+          name: given(keys.name, "name"),
+          principal: given(keys.principal, "principal"),
+          hash: given(keys.hash, "hash"),
+          roles: given(keys.roles, "roles"),
+          rights: given(keys.rights, "rights"),
+          createdAt: given(keys.createdAt, "createdAt"),
+          expiresAt: given(keys.expiresAt, "expiresAt"),
+          writeId: given(keys.writeId, "writeId"),
+        },
+      });
+
+  return {
+    authenticate: async (query) => {
+      const [found] = await engine.run(authenticate, query);
+      if (!found) return null;
+      return { key: found.key, project: found.project, userBlocked: found.blocked !== null };
+    },
+
+    list: (project) =>
+      engine.run((db) =>
+        db.select(fields).from(keys).where(eq(keys.project, project)).orderBy(asc(keys.name), asc(keys.id)),
+      ),
+
+    get: async (project, id) => (await engine.run(get, { project, id }))[0] ?? null,
+
+    insert: async (key, audit) => {
+      const writeId = newMark();
+      const [, made] = await engine.atomic([
+        step(lockProject, { project: key.project, writeId }),
+        step(insert, { ...key, writeId }),
+        ...audited(audit, row.values([key.id], writeId)),
+      ]);
+      return made.length > 0;
+    },
+
+    rotate: async ({ project, old, oldExpiresAt, successor }, audit) => {
+      const writeId = newMark();
+      const found = row.values([old], writeId);
+      const [, ended] = await engine.atomic([
+        step(lockProject, { project, writeId }),
+        step(endOld, { project, id: old, expiresAt: oldExpiresAt, mark: writeId }),
+        step(insertSuccessor, { ...successor, writeId, ...found }),
+        ...audited(audit, found),
+      ]);
+      return ended.length > 0;
+    },
+
+    delete: async (project, id, audit) => {
+      const writeId = newMark();
+      const found = row.values([id], writeId);
+      const [gone] = await engine.atomic([
+        step(mark, { project, id, mark: writeId }),
+        ...audited(audit, found),
+        step(remove, found),
+      ]);
+      return gone.length > 0;
+    },
+
+    putBootstrap: async (key) => {
+      await engine.run(put, { ...key, id: BOOTSTRAP_ID, project: null, writeId: newMark() });
+    },
+
+    getBootstrap: async () => (await engine.run(bootstrap))[0] ?? null,
+  };
+}

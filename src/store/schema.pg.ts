@@ -1,0 +1,19 @@
+import { pgColumns } from "./columns.ts";
+import { defineTables } from "./tables.ts";
+
+// drizzle-kit reads the exports of this file; each table must be one.
+export const {
+  projects,
+  keys,
+  users,
+  connections,
+  toolPins,
+  agents,
+  agentVersions,
+  threads,
+  items,
+  responses,
+  heldCalls,
+  boxChunks,
+  audit,
+} = defineTables(pgColumns);

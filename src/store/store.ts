@@ -1,0 +1,31 @@
+import type { Store } from "../core/storage.ts";
+import { createAgents } from "./agents.ts";
+import { createAuditLog } from "./audit.ts";
+import { createConnections } from "./connections.ts";
+import type { Engine } from "./engine.ts";
+import { createHeldCalls } from "./held-calls.ts";
+import { createKeys } from "./keys.ts";
+import { createProjects } from "./projects.ts";
+import { createResponses } from "./responses.ts";
+import { createToolPins } from "./tool-pins.ts";
+import { createUsers } from "./users.ts";
+
+/** The store on any engine. Statements are made once, here; the engine prepares each at its first use. */
+export function createStore(engine: Engine): Store {
+  const projects = createProjects(engine);
+  return {
+    projects,
+    keys: createKeys(engine),
+    users: createUsers(engine),
+    connections: createConnections(engine),
+    toolPins: createToolPins(engine),
+    agents: createAgents(engine),
+    responses: createResponses(engine),
+    heldCalls: createHeldCalls(engine),
+    audit: createAuditLog(engine),
+    ping: async () => {
+      await projects.list({ after: null, limit: 1 });
+    },
+    close: engine.close,
+  };
+}

@@ -1,0 +1,104 @@
+import { and, asc, eq, gt } from "drizzle-orm";
+import type { UserId } from "../core/ids.ts";
+import type { User, Users } from "../core/storage.ts";
+import { createMarkedAudit } from "./audit.ts";
+import {
+  type Engine,
+  type Statement,
+  given,
+  ifMarked,
+  marked,
+  newMark,
+  placeholderRows,
+  step,
+} from "./engine.ts";
+import { listed } from "./paging.ts";
+
+export function createUsers(engine: Engine): Users {
+  const { users, heldCalls } = engine.tables;
+  const row = marked(users, [users.project, users.id]);
+  const audited = createMarkedAudit(engine.tables, row);
+  const one = and(eq(users.project, given(users.project, "project")), eq(users.id, given(users.id, "id")));
+  const fields = { project: users.project, id: users.id, status: users.status, createdAt: users.createdAt };
+
+  const get: Statement<User[]> = (db) => db.select(fields).from(users).where(one);
+  const note: Statement<unknown> = (db) =>
+    db.insert(users).values(placeholderRows(users, 1)).onConflictDoNothing();
+  const block: Statement<unknown> = (db) =>
+    db
+      .insert(users)
+      .values(placeholderRows(users, 1))
+      .onConflictDoUpdate({
+        target: [users.project, users.id],
+        set: { status: given(users.status, "status"), writeId: given(users.writeId, "writeId") },
+      });
+  const cancelHeldCalls: Statement<unknown> = (db) =>
+    db
+      .update(heldCalls)
+      .set({
+        status: "cancelled",
+        decidedAt: given(heldCalls.decidedAt, "at"),
+        writeId: given(heldCalls.writeId, "writeId"),
+      })
+      .where(
+        and(
+          eq(heldCalls.project, given(heldCalls.project, "project")),
+          eq(heldCalls.ownerUser, given(heldCalls.ownerUser, "id")),
+          eq(heldCalls.status, "pending"),
+          ifMarked(row),
+        ),
+      );
+  const restore: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(users)
+      .set({ status: "active", writeId: given(users.writeId, "mark") })
+      .where(and(one, eq(users.status, "blocked")))
+      .returning({ id: users.id });
+
+  return {
+    get: async (project, id) => (await engine.run(get, { project, id }))[0] ?? null,
+
+    list: async (project, page) => {
+      const rows = await engine.run((db) =>
+        db
+          .select(fields)
+          .from(users)
+          .where(
+            and(
+              eq(users.project, project),
+              page.after === null ? undefined : gt(users.id, userId(page.after)),
+            ),
+          )
+          .orderBy(asc(users.id))
+          .limit(page.limit + 1),
+      );
+      return listed(rows, page.limit);
+    },
+
+    note: async (user) => {
+      await engine.run(note, { ...user, writeId: newMark() });
+    },
+
+    block: async ({ project, id, at }, audit) => {
+      const writeId = newMark();
+      const found = row.values([project, id], writeId);
+      await engine.atomic([
+        step(block, { project, id, status: "blocked", createdAt: at, writeId }),
+        step(cancelHeldCalls, { project, id, at, writeId, ...found }),
+        ...audited(audit, found),
+      ]);
+    },
+
+    restore: async (project, id, audit) => {
+      const writeId = newMark();
+      const [changed] = await engine.atomic([
+        step(restore, { project, id, mark: writeId }),
+        ...audited(audit, row.values([project, id], writeId)),
+      ]);
+      return changed.length > 0;
+    },
+  };
+}
+
+// `after` is what a caller sent. Any text may be compared with an id.
+const userId = (text: string) => text as UserId;
