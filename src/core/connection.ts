@@ -42,6 +42,7 @@ export type Connection = {
 export type ConnectionRecord = { connection: Connection; sealed: Uint8Array | null };
 
 export const DEFAULT_TIMEOUT_MS = 60_000;
+export const MIN_TIMEOUT_MS = 100;
 export const MAX_TIMEOUT_MS = 600_000;
 /** Foundry's rule for connection names. */
 export const CONNECTION_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}$/;

@@ -1,0 +1,287 @@
+import { describe, expect, test } from "vitest";
+import type { Connection } from "../../src/core/connection.ts";
+import { type ConnectionDraft, isElsewhere, readConnection } from "../../src/core/connection-rules.ts";
+import { BrokerError, isRefusal } from "../../src/core/errors.ts";
+import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
+
+const key: ConnectionDraft = {
+  authType: "CustomKeys",
+  target: "https://mcp.example.com/mcp?tenant=1",
+  keys: { Authorization: "Bearer abc" },
+};
+
+function readNew(draft: ConnectionDraft, name = "github") {
+  return readConnection(draft, {
+    name,
+    existing: null,
+    settings: DEFAULT_SETTINGS,
+    checkTarget: (url) => (url.includes("10.0.0.1") ? "10.0.0.1 is private. Add it to SETTING." : null),
+    at: "properties",
+  });
+}
+
+function stored(draft: ConnectionDraft): Connection {
+  return {
+    ...readNew(draft).content,
+    project: "p",
+    name: "github",
+    id: "conn_1",
+    version: 3,
+    generation: 1,
+    createdAt: 1,
+    updatedAt: 1,
+  };
+}
+
+function change(existing: Connection, draft: ConnectionDraft) {
+  const checkTarget = () => "refused now";
+  return readConnection(draft, {
+    name: existing.name,
+    existing,
+    settings: DEFAULT_SETTINGS,
+    checkTarget,
+    at: "properties",
+  });
+}
+
+function faultsOf(run: () => unknown): string[] {
+  try {
+    run();
+  } catch (error) {
+    if (isRefusal(error, "invalid")) return error.details.faults.map((fault) => fault.param);
+    throw error;
+  }
+  return [];
+}
+
+describe("a new connection", () => {
+  test("keeps target and values as they were given, and gets the defaults", () => {
+    const { content, headers } = readNew(key);
+    expect(content).toEqual({
+      target: "https://mcp.example.com/mcp?tenant=1",
+      auth: { kind: "key", headerNames: ["Authorization"] },
+      requireApproval: null,
+      allowedTools: null,
+      approvers: "caller",
+      trustAnnotations: true,
+      timeoutMs: 60_000,
+      metadata: {},
+      isDefault: false,
+    });
+    expect(headers).toEqual({ Authorization: "Bearer abc" });
+  });
+
+  test("takes the project's approval rule unless it says its own, null included", () => {
+    const settings = { ...DEFAULT_SETTINGS, defaultRequireApproval: "always" as const };
+    const context = { name: "github", existing: null, settings, checkTarget: () => null, at: "properties" };
+    expect(readConnection(key, context).content.requireApproval).toBe("always");
+    expect(readConnection({ ...key, requireApproval: null }, context).content.requireApproval).toBeNull();
+    expect(readConnection({ ...key, requireApproval: "never" }, context).content.requireApproval).toBe(
+      "never",
+    );
+  });
+
+  test("hears of every fault at once", () => {
+    const draft = {
+      category: "RemoteA2A",
+      authType: "CustomKeys",
+      target: "ftp://x",
+      keys: { Host: "a", "bad name": "b", ok: "line\nbreak" },
+      timeoutMs: 99,
+    };
+    expect(faultsOf(() => readNew(draft, "a"))).toEqual([
+      "name",
+      "properties.category",
+      "properties.target",
+      "properties.credentials.keys.Host",
+      "properties.credentials.keys.bad name",
+      "properties.credentials.keys.ok",
+      "properties.timeoutMs",
+    ]);
+  });
+
+  test.each([
+    ["", "name"],
+    ["ab", "name"],
+    ["-abc", "name"],
+    ["a".repeat(34), "name"],
+    ["a/b", "name"],
+    ["a:b", "name"],
+    ["été", "name"],
+  ])("may not be called %j", (name, param) => {
+    expect(faultsOf(() => readNew(key, name))).toEqual([param]);
+  });
+
+  test.each([
+    "mcp.example.com",
+    "file:///etc/passwd",
+    "javascript:alert(1)",
+    "https:/mcp.example.com",
+    "https://",
+    "https://user:pass@mcp.example.com/",
+    "https://user@mcp.example.com/",
+    "https://mcp.example.com/#part",
+    "https://mcp.example.com/#",
+    " https://mcp.example.com/",
+    "https://mcp.example.com/\r\nx",
+    "http://10.0.0.1/mcp",
+    `https://mcp.example.com/${"a".repeat(3_000)}`,
+  ])("may not point to %j", (target) => {
+    expect(faultsOf(() => readNew({ ...key, target }))).toEqual(["properties.target"]);
+  });
+
+  test("hears from egress what to set", () => {
+    expect.assertions(1);
+    try {
+      readNew({ ...key, target: "http://10.0.0.1/mcp" });
+    } catch (error) {
+      expect(isRefusal(error, "invalid") && error.details.faults[0]?.message).toContain("SETTING");
+    }
+  });
+
+  test.each(["OAuth2", "ProjectManagedIdentity", "UserEntraToken", "AgenticIdentityToken"])(
+    "of kind %s is for a later version, and says so",
+    (authType) => {
+      expect(() => readNew({ ...key, authType })).toThrow(
+        expect.objectContaining({
+          code: "not_supported",
+          details: { what: `authType ${authType}`, param: "properties.authType" },
+        }) as BrokerError,
+      );
+    },
+  );
+
+  test.each([undefined, "ApiKey", "AAD", "ManagedIdentity", "nonsense"])(
+    "may not be of kind %s",
+    (authType) => {
+      expect(faultsOf(() => readNew({ target: "https://a.example", authType }))).toEqual([
+        "properties.authType",
+      ]);
+    },
+  );
+
+  test.each([undefined, null, {}])("of kind CustomKeys needs keys, %j is none", (keys) => {
+    expect(faultsOf(() => readNew({ ...key, keys }))).toEqual(["properties.credentials.keys"]);
+  });
+
+  test("of kind None takes no keys", () => {
+    expect(faultsOf(() => readNew({ ...key, authType: "None" }))).toEqual(["properties.credentials"]);
+    expect(readNew({ authType: "None", target: "https://a.example", keys: {} }).content.auth).toEqual({
+      kind: "none",
+    });
+  });
+});
+
+describe("credential headers", () => {
+  const names = [
+    "connection",
+    "Keep-Alive",
+    "proxy-authorization",
+    "Proxy-Connection",
+    "TE",
+    "trailer",
+    "Transfer-Encoding",
+    "upgrade",
+    "HOST",
+    "content-length",
+    "Content-Type",
+    "content-encoding",
+    "accept",
+    "Accept-Encoding",
+    "expect",
+    "Mcp-Session-Id",
+    "mcp-protocol-version",
+    "x-forwarded-for",
+    "Forwarded",
+    "via",
+    "last-event-id",
+    "__proto__",
+    "x y",
+    "x:y",
+    "",
+    "x\r\ny",
+    "é",
+    "a".repeat(200),
+  ];
+  test.each(names)("may not be called %j", (name) => {
+    const keys = Object.fromEntries([[name, "v"]]);
+    expect(faultsOf(() => readNew({ ...key, keys }))).toHaveLength(1);
+  });
+
+  test.each(["Authorization", "X-Api-Key", "cookie", "api_key", "x!#$%&'*+-.^_`|~1"])(
+    "may be called %j",
+    (name) => {
+      expect(faultsOf(() => readNew({ ...key, keys: { [name]: "v" } }))).toEqual([]);
+    },
+  );
+
+  test.each([
+    "",
+    " a",
+    "a ",
+    "a\tb\t",
+    "a\nb",
+    "a\rb",
+    "a\0b",
+    "a\x01b",
+    "\u00e9",
+    "\ud83d\ude00",
+    "a".repeat(20_000),
+  ])("may not have the value %j", (value) => {
+    expect(faultsOf(() => readNew({ ...key, keys: { "X-Key": value } }))).toEqual([
+      "properties.credentials.keys.X-Key",
+    ]);
+  });
+
+  test("may not be given twice in different case", () => {
+    expect(faultsOf(() => readNew({ ...key, keys: { "X-Key": "a", "x-key": "b" } }))).toEqual([
+      "properties.credentials.keys.x-key",
+    ]);
+  });
+
+  test("may be many, but not that many", () => {
+    const many = Object.fromEntries(Array.from({ length: 33 }, (_, at) => [`x-${at}`, "v"]));
+    expect(faultsOf(() => readNew({ ...key, keys: many }))).toEqual(["properties.credentials.keys"]);
+  });
+});
+
+describe("a change", () => {
+  test("keeps what it does not say, secrets included, and does not judge the old target again", () => {
+    const before = stored({ ...key, requireApproval: "never", isDefault: true });
+    const { content, headers } = change(before, { timeoutMs: 100 });
+    expect(headers).toBeNull();
+    expect(content).toMatchObject({
+      target: key.target,
+      requireApproval: "never",
+      isDefault: true,
+      timeoutMs: 100,
+    });
+    expect(isElsewhere(before, content)).toBe(false);
+  });
+
+  test("judges a new target", () => {
+    expect(faultsOf(() => change(stored(key), { target: "https://b.example" }))).toEqual([
+      "properties.target",
+    ]);
+  });
+
+  test("of secret values alone is the same place; of header names, kind or target it is another", () => {
+    const before = stored(key);
+    const elsewhere = (draft: ConnectionDraft) => isElsewhere(before, change(before, draft).content);
+    expect(elsewhere({ keys: { authorization: "Bearer new" } })).toBe(false);
+    expect(elsewhere({ keys: { "X-Key": "Bearer new" } })).toBe(true);
+    expect(elsewhere({ authType: "None" })).toBe(true);
+    const moved = readNew({ ...key, target: "https://other.example" }).content;
+    expect(isElsewhere(before, moved)).toBe(true);
+  });
+
+  test("may send back the null that it read instead of secrets", () => {
+    expect(change(stored(key), { keys: null }).headers).toBeNull();
+    expect(faultsOf(() => change(stored(key), { keys: {} }))).toEqual(["properties.credentials.keys"]);
+  });
+
+  test("to CustomKeys needs keys", () => {
+    const open = stored({ authType: "None", target: "https://a.example" });
+    expect(faultsOf(() => change(open, { authType: "CustomKeys" }))).toEqual(["properties.credentials.keys"]);
+  });
+});
