@@ -1,0 +1,42 @@
+import { auditEntry, type Context } from "../context.ts";
+import { BrokerError, invalid } from "../errors.ts";
+import type { World } from "../ports.ts";
+import { type Project, PROJECT_NAME, type Settings } from "../project.ts";
+import type { Listed, Page } from "../storage.ts";
+import { DEFAULT_SETTINGS } from "../project.ts";
+import { changeSettings, type SettingsChange } from "./settings.ts";
+
+/** Who does it, for the audit. */
+export type Actor = Pick<Context, "caller" | "user" | "requestId">;
+
+/** Throws `invalid` for a name or settings that cannot be, `name_taken` for one that is. */
+export async function createProject(
+  world: World,
+  actor: Actor,
+  draft: { name: string; settings: SettingsChange },
+): Promise<Project> {
+  const { name } = draft;
+  if (!PROJECT_NAME.test(name)) {
+    const message = "must have 1 to 64 letters, digits, '_' or '-', and begin with a letter or digit";
+    throw invalid({ param: "name", message });
+  }
+  const settings: Settings = changeSettings(DEFAULT_SETTINGS, draft.settings, "settings");
+  const project: Project = { name, settings, version: 1, createdAt: world.clock.now() };
+  const entry = auditEntry(world, { ...actor, project }, "project_created");
+  if (!(await world.store.projects.insert(project, [entry]))) {
+    throw new BrokerError("name_taken", { what: "project", name });
+  }
+  return project;
+}
+
+export async function listProjects(world: World, page: Page): Promise<Listed<Project>> {
+  return world.store.projects.list(page);
+}
+
+/** With everything in it; its audit stays. Throws `not_found`. */
+export async function deleteProject(world: World, actor: Actor, name: string): Promise<void> {
+  const entry = auditEntry(world, { ...actor, project: { name } }, "project_deleted");
+  if (!(await world.store.projects.delete(name, [entry]))) {
+    throw new BrokerError("not_found", { what: "project", name });
+  }
+}
