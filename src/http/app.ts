@@ -6,7 +6,7 @@ import type { World } from "../core/ports.ts";
 import { readJson } from "./body.ts";
 import { admit, createUserDesk, identify, type ProjectClaim } from "./caller.ts";
 import { type HostCheck, isAtHome } from "./hosts.ts";
-import { createLimits, DEFAULT_RATE_LIMITS, type RateLimits } from "./limits.ts";
+import { createLimits, type RateLimits } from "./limits.ts";
 import { answerProblem, httpProblems, type Problem, problemOf, surfaceOf } from "./problems.ts";
 import type { Call, Route } from "./route.ts";
 import { chooseRoute, groupRoutes, methodsOf, patternOf } from "./routing.ts";
@@ -18,7 +18,7 @@ export type AppOptions = {
   isHostOurs: HostCheck;
   /** The sender's address, from the runtime. Never from a header: anybody can write one. */
   addressOf: (c: HonoContext) => string | null;
-  rateLimits?: RateLimits;
+  rateLimits: RateLimits;
 };
 
 type Env = {
@@ -34,7 +34,7 @@ type Env = {
 /** The whole of HTTP: who is let in, which route is meant, how refusals look, what is logged. Made in a door. */
 export function createApp(options: AppOptions): Hono<Env> {
   const { world, routes } = options;
-  const limits = createLimits(options.rateLimits ?? DEFAULT_RATE_LIMITS);
+  const limits = createLimits(options.rateLimits);
   const userOf = createUserDesk(world);
   const app = new Hono<Env>({ getPath: collapsedPath });
 
