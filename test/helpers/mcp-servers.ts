@@ -118,7 +118,7 @@ export function standardTools(): TestTool[] {
       description: "Reads a note.",
       inputSchema: schemaOf({ id: { type: "string" } }, []),
       annotations: { readOnlyHint: true },
-      run: ({ id }) => say(`note ${String(id ?? "1")}: buy milk`),
+      run: ({ id }) => say(`note ${typeof id === "string" ? id : "1"}: buy milk`),
     },
     {
       name: "delete_note",

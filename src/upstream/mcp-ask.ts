@@ -1,0 +1,111 @@
+import type { JsonObject } from "../core/json.ts";
+import type { UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
+import type { Deadline } from "./mcp-deadline.ts";
+import { exchange, tell, type Ask, type Exchanged, type Outside } from "./mcp-exchange.ts";
+import { visible, type Failed } from "./mcp-failures.ts";
+import { lineHeaders, phrase, type ClientInfo, type Line, type Question } from "./mcp-line.ts";
+import type { Lines } from "./mcp-lines.ts";
+import { COURTESY_MS, MAX_DECLINES } from "./mcp-limits.ts";
+import type { RpcReply } from "./mcp-message.ts";
+
+export type Asking = { outside: Outside; lines: Lines; clientInfo: ClientInfo; nextId: () => number };
+
+/** What a server answered, on which line; or why it did not. `sent` as in `CallOutcome`. */
+export type Asked =
+  | { ok: true; result: JsonObject; line: Line }
+  | { ok: false; failure: UpstreamFailure; sent: boolean };
+
+/** Asks a server; once more on another line, where it surely had not taken up the question on the first. */
+export async function ask(
+  asking: Asking,
+  to: { access: UpstreamAccess; question: Question; deadline: Deadline },
+): Promise<Asked> {
+  const { access, deadline } = to;
+  let before: { line: Line; asked: Asked; lost: Lost } | null = null;
+  for (;;) {
+    const held = await asking.lines.take(access, deadline);
+    if (!held.ok) return held;
+    const { line } = held;
+    if (before?.lost === "era" && line.era === before.line.era && line.version === before.line.version) {
+      // It is what it was: the first answer stands.
+      held.release();
+      return before.asked;
+    }
+    const outcome = await askOn(asking, { ...to, line }).finally(held.release);
+    const asked = read(outcome, line);
+    const lost = lostIn(outcome, line);
+    if (lost) asking.lines.drop(access, line, lost);
+    if (!lost || before) return asked;
+    before = { line, asked, lost };
+  }
+}
+
+function read(outcome: Exchanged | Failed, line: Line): Asked {
+  if (!outcome.ok) return outcome;
+  const { answer } = outcome;
+  if (answer.kind === "result") return { ok: true, result: answer.result, line };
+  const { code, message } = answer.error;
+  return { ok: false, failure: { kind: "protocol", code, message: visible(message) }, sent: true };
+}
+
+/**
+ * Asks one question on a line. On the older revisions a server may ask back meanwhile, which is declined; and giving up
+ * is said aloud there, while in 2026-07-28 closing the stream says it ("Cancellation").
+ */
+async function askOn(
+  { outside, clientInfo, nextId }: Asking,
+  {
+    access,
+    line,
+    question,
+    deadline,
+  }: { access: UpstreamAccess; line: Line; question: Question; deadline: Deadline },
+): Promise<Exchanged | Failed> {
+  const legacy = line.era === "legacy";
+  const sayAside = (message: Parameters<typeof tell>[2]) =>
+    outside.asides.run(
+      (aside) => tell(outside, { access, headers: lineHeaders(line), deadline: aside }, message),
+      COURTESY_MS,
+    );
+  let declined = 0;
+  const onRequest: Ask["onRequest"] = (request) => {
+    if (legacy && ++declined <= MAX_DECLINES) sayAside(replyTo(request));
+  };
+  const id = nextId();
+  const asked = phrase(line, { ...question, id }, clientInfo);
+  const outcome = await exchange(outside, { access, ...asked, deadline, resumable: legacy, onRequest });
+  if (legacy && !outcome.ok && outcome.sent && deadline.ended()) {
+    const params = { requestId: id, reason: outcome.failure.message };
+    sayAside({ jsonrpc: "2.0", method: "notifications/cancelled", params });
+  }
+  return outcome;
+}
+
+/**
+ * What an outcome says about the line: the session or the era that it was on is gone. Only where the server surely did
+ * not take up the request, so that it may be asked again.
+ */
+function lostIn(outcome: Exchanged | Failed, line: Line): Lost | null {
+  if (outcome.ok) {
+    const { answer } = outcome;
+    return answer.kind === "error" && answer.error.code === UNSUPPORTED_VERSION ? "era" : null;
+  }
+  const { failure, unread } = outcome;
+  if (!unread || failure.kind !== "http") return null;
+  if (line.era === "modern" || line.session === null) return FOREIGN.includes(failure.status) ? "era" : null;
+  // 404 says so (2025-11-25, "Session Management"); some servers say it with 400 and words of their own.
+  return failure.status === 404 || (failure.status === 400 && unread === "rpc") ? "session" : null;
+}
+
+function replyTo({ id, method }: { id: string | number; method: string }): RpcReply {
+  if (method === "ping") return { jsonrpc: "2.0", id, result: {} };
+  const message = "This client answers no requests of servers: it declared no such capability.";
+  return { jsonrpc: "2.0", id, error: { code: METHOD_NOT_FOUND, message } };
+}
+
+type Lost = "session" | "era";
+
+// How servers of one era turn away requests of the other.
+const FOREIGN = [400, 404, 405, 406, 415];
+const METHOD_NOT_FOUND = -32601;
+const UNSUPPORTED_VERSION = -32022;

@@ -1,0 +1,146 @@
+import type { Clock, UpstreamAccess } from "../core/ports.ts";
+import type { Egress } from "./egress.ts";
+import type { Asides } from "./mcp-asides.ts";
+import type { Deadline } from "./mcp-deadline.ts";
+import { failed, notMcp, thrown, visible, type Failed } from "./mcp-failures.ts";
+import { discard, mediaTypeOf, request, type HttpRequest } from "./mcp-http.ts";
+import { COURTESY_MS } from "./mcp-limits.ts";
+import { followStream } from "./mcp-stream.ts";
+import {
+  namesRequest,
+  parseJson,
+  readMessage,
+  type RpcAnswer,
+  type RpcNotification,
+  type RpcReply,
+  type RpcRequest,
+} from "./mcp-message.ts";
+
+/** What an exchange needs of the outside. */
+export type Outside = { egress: Egress; clock: Clock; asides: Asides };
+
+/** One request on its way: what to send, to whom, with which of the protocol's headers, and for how long. */
+export type Ask = {
+  access: UpstreamAccess;
+  headers: Record<string, string>;
+  message: RpcRequest;
+  deadline: Deadline;
+  /** Whether a stream that breaks off may be taken up again: the older revisions can, 2026-07-28 cannot. */
+  resumable: boolean;
+  /** A request that the server makes of us while it answers. */
+  onRequest: (request: { id: string | number; method: string }) => void;
+};
+
+export type Exchanged = { ok: true; answer: RpcAnswer; head: Headers };
+
+/**
+ * Posts one JSON-RPC request and reads the answer to it, as JSON or as a stream (Streamable HTTP, "Sending Messages to
+ * the Server"). Never throws; what comes is either the answer that names this request, or why there is none.
+ */
+export async function exchange(outside: Outside, ask: Ask): Promise<Exchanged | Failed> {
+  const sent = await request(outside.egress, post(ask, ask.message));
+  if (!sent.ok) return sent;
+  const { response } = sent;
+  if (!response.ok) return turnedAway(response, ask);
+  const type = mediaTypeOf(response);
+  const head = response.headers;
+  if (type === "text/event-stream") {
+    const followed = await followStream(outside, { ask, response });
+    return followed.ok ? { ...followed, head } : followed;
+  }
+  if (type !== "application/json") {
+    discard(response);
+    return notMcp(
+      NAMED_TYPE.test(type)
+        ? `The server answered with ${type}, which is not MCP.`
+        : "The server took the request but did not answer it.",
+    );
+  }
+  const text = await textOf(response, ask.deadline);
+  if (typeof text !== "string") return text;
+  const parsed = parseJson(text);
+  if (parsed === undefined) return notMcp("The server answered with something that is not JSON.");
+  // Revision 2025-03-26 lets a server answer with a batch.
+  for (const message of Array.isArray(parsed) ? parsed : [parsed]) {
+    const heard = readMessage(message, ask.message);
+    if (heard.kind === "answer") return { ok: true, answer: heard.answer, head };
+    if (heard.kind === "bad") return notMcp(`The server answered with ${heard.why}.`);
+  }
+  return notMcp("The server took the request but did not answer it.");
+}
+
+/** Posts a notification, or a reply to a server's own request. Null: the server took it. */
+export async function tell(
+  outside: Outside,
+  ask: Pick<Ask, "access" | "headers" | "deadline">,
+  message: RpcNotification | RpcReply,
+): Promise<Failed | null> {
+  const sent = await request(outside.egress, post(ask, message));
+  if (!sent.ok) return sent;
+  discard(sent.response);
+  return sent.response.ok ? null : refusal(sent.response.status, null);
+}
+
+/** Tells a server that a session is over (2025-11-25, "Session Management"). Nobody waits for it, or minds its answer. */
+export function endSession(
+  outside: Outside,
+  { access, headers }: { access: UpstreamAccess; headers: Record<string, string> },
+): void {
+  outside.asides.run(async (deadline) => {
+    const sent = await request(outside.egress, { access, method: "DELETE", headers, body: null, deadline });
+    if (sent.ok) discard(sent.response);
+  }, COURTESY_MS);
+}
+
+function post(ask: Pick<Ask, "access" | "headers" | "deadline">, message: object): HttpRequest {
+  return {
+    access: ask.access,
+    method: "POST",
+    headers: {
+      ...ask.headers,
+      accept: "application/json, text/event-stream",
+      "content-type": "application/json",
+    },
+    body: JSON.stringify(message),
+    deadline: ask.deadline,
+  };
+}
+
+/**
+ * An answer that is not 2xx. A JSON-RPC error that names our request is the server's answer to it (2026-07-28 sends
+ * those with 400 and 404); anything else means that the message was not taken up.
+ */
+async function turnedAway(response: Response, ask: Ask): Promise<Exchanged | Failed> {
+  const { status } = response;
+  if (status < 400 || status >= 500 || BARE.includes(status)) {
+    discard(response);
+    return refusal(status, null);
+  }
+  const text = await textOf(response, ask.deadline);
+  if (typeof text !== "string") return text.failure.kind === "cancelled" ? text : refusal(status, null);
+  const parsed = parseJson(text);
+  const heard = readMessage(parsed, ask.message);
+  const error = heard.kind === "answer" && heard.answer.kind === "error" ? heard.answer.error : null;
+  if (error && namesRequest(parsed, ask.message)) {
+    return { ok: true, answer: { kind: "error", error }, head: response.headers };
+  }
+  const words = error?.message ? error.message : null;
+  return { ...refusal(status, words), unread: error ? "rpc" : "http", body: text };
+}
+
+function refusal(status: number, words: string | null): Failed {
+  const message = `The server answered with HTTP ${status}${words ? `: ${visible(words)}` : "."}`;
+  return failed({ kind: "http", status, message }, { sent: true });
+}
+
+async function textOf(response: Response, deadline: Deadline): Promise<string | Failed> {
+  try {
+    return await response.text();
+  } catch (error) {
+    return thrown(error, { deadline, sent: true });
+  }
+}
+
+// Said about the HTTP request, whatever the body says.
+const BARE = [401, 403, 407, 408, 429];
+const NAMED_TYPE = /^[a-z0-9][a-z0-9.+-]{0,60}\/[a-z0-9][a-z0-9.+-]{0,60}$/;

@@ -1,0 +1,68 @@
+import type { UpstreamFailure } from "../core/ports.ts";
+import type { Deadline } from "./mcp-deadline.ts";
+import { EgressError, type EgressReason } from "./egress.ts";
+import { MAX_ERROR_TEXT } from "./mcp-limits.ts";
+
+/**
+ * How an exchange failed. `sent`: the request may have reached the server. `unread`: the server turned the HTTP request
+ * away without answering the message in it, by its status alone or with a JSON-RPC error that names no request. `body`:
+ * what it said then, for negotiation only.
+ */
+export type Failed = {
+  ok: false;
+  failure: UpstreamFailure;
+  sent: boolean;
+  unread: "http" | "rpc" | null;
+  body: string | null;
+};
+
+export function failed(failure: UpstreamFailure, { sent }: { sent: boolean }): Failed {
+  return { ok: false, failure, sent, unread: null, body: null };
+}
+
+export const notMcp = (message: string): Failed => failed({ kind: "not_mcp", message }, { sent: true });
+
+/** The one translation of what a request out, or reading its answer, throws. */
+export function thrown(error: unknown, { deadline, sent }: { deadline: Deadline; sent: boolean }): Failed {
+  const ended = deadline.ended();
+  if (ended) return failed(ended, { sent });
+  if (!(error instanceof EgressError)) {
+    const message = "The server broke off its answer.";
+    return failed({ kind: "unreachable", reason: "closed", message }, { sent });
+  }
+  const reached = sent || !UNSENT.includes(error.reason);
+  return failed(failureOf(error), { sent: reached });
+}
+
+function failureOf({ reason, message }: EgressError): UpstreamFailure {
+  switch (reason) {
+    case "refused":
+      return { kind: "refused", message };
+    case "dns":
+    case "connect":
+    case "tls":
+    case "closed":
+      return { kind: "unreachable", reason, message };
+    case "timeout":
+      return { kind: "timeout", message };
+    case "too_large":
+    case "too_deep":
+      return { kind: "too_large", message };
+  }
+}
+
+const UNSENT: EgressReason[] = ["refused", "dns", "connect", "tls"];
+
+/** A server's own words for a caller: bounded, and with everything that does not show made to show. */
+export function visible(text: string): string {
+  const escaped = text.slice(0, MAX_ERROR_TEXT).toWellFormed().replace(UNSEEN, escapeOf);
+  return escaped.length > MAX_ERROR_TEXT ? `${escaped.slice(0, MAX_ERROR_TEXT)}…` : escaped;
+}
+
+function escapeOf(character: string): string {
+  if (character === "\n") return "\\n";
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}
+
+// Controls, soft hyphen, zero-width and bidirectional marks, line separators, byte order mark.
+const UNSEEN = /[\p{Cc}\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;

@@ -1,0 +1,37 @@
+/** The most bytes that one answer of an MCP server may have, after decompression. */
+export const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+/** The deepest nesting of arrays and objects in an answer. */
+export const MAX_ANSWER_DEPTH = 100;
+/** The most messages in one answer that comes as a stream. */
+export const MAX_STREAM_MESSAGES = 10_000;
+/** The most requests of a server that are declined during one call; further ones are ignored. */
+export const MAX_DECLINES = 20;
+/** How often a stream that broke off is taken up again (2025-11-25, "Resumability"). */
+export const MAX_RESUMES = 100;
+/** The wait before taking up a stream: between these, the first where the server does not say. */
+export const RESUME_WAIT_MS = { usual: 1_000, least: 100, most: 30_000 };
+export const MAX_REDIRECTS = 3;
+
+export const MAX_LIST_PAGES = 50;
+export const MAX_LISTED_TOOLS = 2_000;
+/** The longest life of a listing that a server may ask for. */
+export const MAX_LIST_TTL_MS = 24 * 60 * 60 * 1000;
+
+/** The longest text of a server's JSON-RPC error that is passed on, in UTF-16 code units. */
+export const MAX_ERROR_TEXT = 2_000;
+
+/** A server's era is remembered for so many URLs, */
+export const MAX_ERAS = 1_000;
+/** and that it is an older one for so long: an upgraded server still answers `initialize`, forever. */
+export const LEGACY_ERA_MS = 12 * 60 * 60 * 1000;
+
+/** Sessions kept, over all partitions; the longest unused one goes first. */
+export const MAX_SESSIONS = 1_000;
+/** A session not used for so long is ended. */
+export const SESSION_IDLE_MS = 10 * 60 * 1000;
+/** Negotiation and `initialize`, which several callers may be waiting for. */
+export const CONNECT_MS = 60_000;
+/** What is said to a server without waiting for it: an ended session, a cancelled or declined request. */
+export const COURTESY_MS = 2_000;
+/** How long a stream may stay open after its answer, so that the connection can be used again. */
+export const LINGER_MS = 250;

@@ -1,0 +1,51 @@
+import type { JsonObject } from "../core/json.ts";
+import { headerValue } from "./mcp-headers.ts";
+import type { RpcRequest } from "./mcp-message.ts";
+
+/** How a server is spoken to, once that is known: without state, or in the session that `initialize` began. */
+export type Line = { era: "modern"; version: string } | LegacyLine;
+/** Its identity counts: a line that was lost is not mistaken for its successor. */
+export type LegacyLine = { era: "legacy"; version: string; session: string | null };
+
+export type ClientInfo = { name: string; version: string };
+
+export type Question = {
+  method: "tools/list" | "tools/call";
+  params: JsonObject;
+  /** `Mcp-Param-*` of this call. */
+  mirrored: Record<string, string>;
+};
+
+/** A request as the line's revision wants it, with the headers that repeat it. */
+export function phrase(
+  line: Line,
+  question: Question & { id: number },
+  clientInfo: ClientInfo,
+): { message: RpcRequest; headers: Record<string, string> } {
+  const { id, method, params } = question;
+  if (line.era === "legacy") {
+    return { message: { jsonrpc: "2.0", id, method, params }, headers: lineHeaders(line) };
+  }
+  // 2026-07-28: every request says by itself what `initialize` said once.
+  const _meta: JsonObject = {
+    "io.modelcontextprotocol/protocolVersion": line.version,
+    "io.modelcontextprotocol/clientInfo": clientInfo,
+    "io.modelcontextprotocol/clientCapabilities": {},
+  };
+  return {
+    message: { jsonrpc: "2.0", id, method, params: { ...params, _meta } },
+    headers: {
+      ...question.mirrored,
+      ...lineHeaders(line),
+      "mcp-method": method,
+      ...(typeof params.name === "string" && { "mcp-name": headerValue(params.name) }),
+    },
+  };
+}
+
+/** What every request of the line carries. */
+export function lineHeaders(line: Line): Record<string, string> {
+  const version = { "mcp-protocol-version": line.version };
+  if (line.era === "modern" || line.session === null) return version;
+  return { ...version, "mcp-session-id": line.session };
+}

@@ -1,0 +1,123 @@
+import type { Clock, Log, UpstreamAccess } from "../core/ports.ts";
+import { startDeadline, type Deadline } from "./mcp-deadline.ts";
+import { createEras } from "./mcp-eras.ts";
+import { failed, type Failed } from "./mcp-failures.ts";
+import type { LegacyLine, Line } from "./mcp-line.ts";
+import { CONNECT_MS } from "./mcp-limits.ts";
+import { createSessions, keyOf } from "./mcp-sessions.ts";
+
+/** A line to a server, to be given back after use. */
+export type Held = { ok: true; line: Line; release: () => void };
+
+/**
+ * Lines to servers. What is known about a server holds for everybody; sessions belong to one partition. A line to a
+ * server already known costs no request, and callers that wait for the same first contact share it.
+ */
+export type Lines = {
+  take: (access: UpstreamAccess, deadline: Deadline) => Promise<Held | Failed>;
+  /** The line works no more: the server has forgotten the session, or is not of the era that it was. */
+  drop: (access: UpstreamAccess, line: Line, lost: "session" | "era") => void;
+  /** Ends all sessions and what is on its way. */
+  close: () => void;
+};
+
+type Connected = { ok: true; line: Line } | Failed;
+
+export type Connect = (options: {
+  access: UpstreamAccess;
+  known: "legacy" | null;
+  deadline: Deadline;
+}) => Promise<Connected>;
+
+type Flight = { landed: Promise<Connected>; waiters: number; abort: () => void };
+
+export function createLines({
+  clock,
+  log,
+  connect,
+  end,
+}: {
+  clock: Clock;
+  log: Log;
+  connect: Connect;
+  end: (access: UpstreamAccess, line: LegacyLine) => void;
+}): Lines {
+  const eras = createEras(clock);
+  const sessions = createSessions({ clock, end });
+  const flights = new Map<string, Flight>();
+
+  function standing(access: UpstreamAccess): Held | null {
+    const known = eras.get(access.url);
+    if (!known) return null;
+    if (known.era === "modern") return { ok: true, line: known, release: () => {} };
+    const session = sessions.take(access);
+    return session && { ok: true, ...session };
+  }
+
+  async function open(access: UpstreamAccess, deadline: Deadline): Promise<Connected> {
+    const known = eras.get(access.url)?.era === "legacy" ? "legacy" : null;
+    let connected = await connect({ access, known, deadline });
+    // It began no session any more: perhaps it has moved on.
+    if (!connected.ok && known && SURPRISES.includes(connected.failure.kind)) {
+      eras.forget(access.url);
+      connected = await connect({ access, known: null, deadline });
+    }
+    if (!connected.ok) return connected;
+    const { line } = connected;
+    if (eras.get(access.url)?.era !== line.era) {
+      log("info", "upstream_era", { server: nameOf(access.url), era: line.era, version: line.version });
+    }
+    eras.learn(access.url, line);
+    if (line.era === "legacy") sessions.put(access, line);
+    return connected;
+  }
+
+  function takeOff(access: UpstreamAccess): Flight {
+    const key = keyOf(access);
+    const controller = new AbortController();
+    const deadline = startDeadline(clock, { timeoutMs: CONNECT_MS, signal: controller.signal });
+    const leave = () => {
+      deadline.stop();
+      if (flights.get(key) === flight) flights.delete(key);
+    };
+    const abort = () => {
+      controller.abort();
+      leave();
+    };
+    const flight: Flight = { landed: open(access, deadline).finally(leave), waiters: 0, abort };
+    flights.set(key, flight);
+    return flight;
+  }
+
+  return {
+    take: async (access, deadline) => {
+      const held = standing(access);
+      if (held) return held;
+      const flight = flights.get(keyOf(access)) ?? takeOff(access);
+      flight.waiters++;
+      const landed = await Promise.race([flight.landed, deadline.over]);
+      // Who gives up does not take the others along; the last one does.
+      if (--flight.waiters === 0 && !landed) flight.abort();
+      if (!landed) return failed(deadline.ended() ?? GONE, { sent: false });
+      if (!landed.ok) return landed;
+      return standing(access) ?? { ...landed, release: () => {} };
+    },
+    drop: (access, line, lost) => {
+      if (line.era === "legacy") sessions.forget(access, line);
+      if (lost === "era") eras.forget(access.url);
+    },
+    close: () => {
+      for (const flight of flights.values()) flight.abort();
+      sessions.close();
+    },
+  };
+}
+
+/** A URL for the log: its query may hold a secret. */
+export function nameOf(url: string): string {
+  const parsed = URL.parse(url);
+  return parsed ? `${parsed.origin}${parsed.pathname}` : "";
+}
+
+const SURPRISES = ["protocol", "http", "not_mcp"];
+const GONE = { kind: "cancelled", message: "The call was cancelled." } as const;

@@ -1,0 +1,131 @@
+import { EgressError } from "./egress.ts";
+import type { Deadline } from "./mcp-deadline.ts";
+import type { Ask, Outside } from "./mcp-exchange.ts";
+import { failed, notMcp, thrown, type Failed } from "./mcp-failures.ts";
+import { discard, mediaTypeOf, request } from "./mcp-http.ts";
+import {
+  LINGER_MS,
+  MAX_ANSWER_BYTES,
+  MAX_RESUMES,
+  MAX_STREAM_MESSAGES,
+  RESUME_WAIT_MS,
+} from "./mcp-limits.ts";
+import { parseJson, readMessage, type RpcAnswer } from "./mcp-message.ts";
+import { createSseReader, type SseBlock } from "./mcp-sse.ts";
+
+type Answered = { ok: true; answer: RpcAnswer };
+/** What is known of a stream across its interruptions. */
+type Progress = { lastEventId: string | null; retryMs: number | null; messages: number; characters: number };
+
+/**
+ * Reads a stream until the answer to the request comes. Where the revision allows and the server gave event ids, a
+ * stream that broke off is taken up again (2025-11-25, "Resumability and Redelivery"); the request itself never is.
+ */
+export async function followStream(
+  outside: Outside,
+  { ask, response }: { ask: Ask; response: Response },
+): Promise<Answered | Failed> {
+  const progress: Progress = { lastEventId: null, retryMs: null, messages: 0, characters: 0 };
+  let stream = response;
+  for (let resumes = 0; ; resumes++) {
+    const read = await readStream(outside, { ask, stream, progress });
+    if (read !== "broken") return read;
+    const { lastEventId } = progress;
+    if (!ask.resumable || lastEventId === null || resumes === MAX_RESUMES) return CLOSED;
+    const again = await resume(outside, { ask, lastEventId, progress });
+    if (!(again instanceof Response)) return again;
+    stream = again;
+  }
+}
+
+async function readStream(
+  outside: Outside,
+  { ask, stream, progress }: { ask: Ask; stream: Response; progress: Progress },
+): Promise<Answered | Failed | "broken"> {
+  const reader = stream.body?.getReader();
+  if (!reader) return "broken";
+  const decoder = new TextDecoder();
+  const read = createSseReader();
+  let answered = false;
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      const chunk = decoder.decode(next.value, { stream: true });
+      progress.characters += chunk.length;
+      if (progress.characters > MAX_ANSWER_BYTES) return tooLarge(`more than ${MAX_ANSWER_BYTES} bytes`);
+      for (const block of read(chunk)) {
+        const found = take(block, { ask, progress });
+        if (!found) continue;
+        answered = found.ok;
+        return found;
+      }
+    }
+    return "broken";
+  } catch (error) {
+    const lost = !ask.deadline.ended() && (!(error instanceof EgressError) || error.reason === "closed");
+    return lost ? "broken" : thrown(error, { deadline: ask.deadline, sent: true });
+  } finally {
+    if (answered) outside.asides.run((deadline) => drain(reader, deadline), LINGER_MS);
+    else reader.cancel().catch(() => {});
+  }
+}
+
+/** Null: read on. */
+function take(
+  block: SseBlock,
+  { ask, progress }: { ask: Ask; progress: Progress },
+): Answered | Failed | null {
+  progress.lastEventId = block.id ?? progress.lastEventId;
+  progress.retryMs = block.retryMs ?? progress.retryMs;
+  if (block.data === null || block.data === "" || block.type !== "message") return null;
+  if (++progress.messages > MAX_STREAM_MESSAGES) return tooLarge(`more than ${MAX_STREAM_MESSAGES} messages`);
+  const heard = readMessage(parseJson(block.data), ask.message);
+  switch (heard.kind) {
+    case "answer":
+      return { ok: true, answer: heard.answer };
+    case "bad":
+      return notMcp(`The server answered with ${heard.why}.`);
+    case "request":
+      ask.onRequest(heard);
+      return null;
+    case "notification":
+      return null;
+  }
+}
+
+async function resume(
+  outside: Outside,
+  { ask, lastEventId, progress }: { ask: Ask; lastEventId: string; progress: Progress },
+): Promise<Response | Failed> {
+  const { usual, least, most } = RESUME_WAIT_MS;
+  const waitMs = Math.min(Math.max(progress.retryMs ?? usual, least), most);
+  await outside.clock.sleep(waitMs, ask.deadline.signal);
+  const ended = ask.deadline.ended();
+  if (ended) return failed(ended, { sent: true });
+  const sent = await request(outside.egress, {
+    access: ask.access,
+    method: "GET",
+    headers: { ...ask.headers, accept: "text/event-stream", "last-event-id": lastEventId },
+    body: null,
+    deadline: ask.deadline,
+  });
+  // Whatever became of the taking up: the request itself was sent.
+  if (!sent.ok) return { ...sent, sent: true };
+  if (sent.response.ok && mediaTypeOf(sent.response) === "text/event-stream") return sent.response;
+  discard(sent.response);
+  return CLOSED;
+}
+
+/** Most servers end the stream right after the answer: waiting for that keeps the connection, giving up closes it. */
+async function drain(reader: ReadableStreamDefaultReader<Uint8Array>, { signal }: Deadline): Promise<void> {
+  signal.addEventListener("abort", () => void reader.cancel().catch(() => {}), { once: true });
+  let next = await reader.read();
+  while (!next.done) next = await reader.read();
+}
+
+const tooLarge = (what: string) =>
+  failed({ kind: "too_large", message: `The server answered with ${what}.` }, { sent: true });
+
+const CLOSED = failed(
+  { kind: "unreachable", reason: "closed", message: "The server ended its answer before it was complete." },
+  { sent: true },
+);

@@ -1,0 +1,136 @@
+import type { JsonObject } from "../core/json.ts";
+import type {
+  CallLimits,
+  CallOutcome,
+  Clock,
+  ListOutcome,
+  Log,
+  ToolDefinition,
+  Upstream,
+  UpstreamAccess,
+} from "../core/ports.ts";
+import type { Egress } from "./egress.ts";
+import { ask, type Asked, type Asking } from "./mcp-ask.ts";
+import { createAsides } from "./mcp-asides.ts";
+import { connect } from "./mcp-connect.ts";
+import { startDeadline, type Deadline } from "./mcp-deadline.ts";
+import { endSession } from "./mcp-exchange.ts";
+import { mirrorHeaders, scanMirrored } from "./mcp-headers.ts";
+import { lineHeaders, type ClientInfo } from "./mcp-line.ts";
+import { createLines, nameOf } from "./mcp-lines.ts";
+import { listAll } from "./mcp-list.ts";
+import { readResult } from "./mcp-tools.ts";
+
+/**
+ * Remote MCP servers over Streamable HTTP, revisions 2025-03-26 to 2026-07-28. Everything goes out through `egress`,
+ * which stays its owner's to close, after this. `clientInfo` is what servers are told about us.
+ */
+export function createMcpUpstream(options: {
+  egress: Egress;
+  clock: Clock;
+  log: Log;
+  clientInfo: ClientInfo;
+}): Upstream {
+  const { egress, clock, log, clientInfo } = options;
+  const asides = createAsides(clock);
+  const outside = { egress, clock, asides };
+  const lines = createLines({
+    clock,
+    log,
+    connect: (to) => connect(outside, { ...to, clientInfo }),
+    end: (access, line) => endSession(outside, { access, headers: lineHeaders(line) }),
+  });
+  const asking: Asking = { outside, lines, clientInfo, nextId: createCounter() };
+  const active = new Map<Deadline, Promise<unknown>>();
+  let closed = false;
+
+  /** Runs one call of the port under its limits. */
+  async function limited<T>(limits: CallLimits, run: (deadline: Deadline) => Promise<T>): Promise<T> {
+    const deadline = startDeadline(clock, limits);
+    if (closed) deadline.cancel(STOPPING);
+    const running = run(deadline);
+    active.set(deadline, running);
+    try {
+      return await running;
+    } finally {
+      deadline.stop();
+      active.delete(deadline);
+    }
+  }
+
+  function list(access: UpstreamAccess, deadline: Deadline): Promise<ListOutcome> {
+    return listAll(
+      (params) => ask(asking, { access, deadline, question: { method: "tools/list", params, mirrored: {} } }),
+      (dropped) => log("warn", "tool_dropped", { server: nameOf(access.url), ...dropped }),
+    );
+  }
+
+  function call(
+    access: UpstreamAccess,
+    { name, arguments: args, definition }: Call,
+    deadline: Deadline,
+  ): Promise<Asked> {
+    const params = { name, arguments: args };
+    const mirrored = mirroredBy(definition, args);
+    return ask(asking, { access, deadline, question: { method: "tools/call", params, mirrored } });
+  }
+
+  return {
+    listTools: (access, limits) => limited(limits, (deadline) => list(access, deadline)),
+    callTool: (access, wanted, limits) =>
+      limited(limits, async (deadline) => {
+        const asked = await call(access, wanted, deadline);
+        if (!isHeaderMismatch(asked)) return outcomeOf(asked);
+        // It wants arguments mirrored that the definition at hand does not tell of (2026-07-28, "x-mcp-header"). It
+        // refused before running anything, so the call may be made again, once.
+        const listed = await list(access, deadline);
+        if (!listed.ok) return outcomeOf(asked);
+        const definition = listed.tools.find(({ name }) => name === wanted.name) ?? null;
+        if (
+          sameHeaders(
+            mirroredBy(definition, wanted.arguments),
+            mirroredBy(wanted.definition, wanted.arguments),
+          )
+        )
+          return outcomeOf(asked);
+        return outcomeOf(await call(access, { ...wanted, definition }, deadline));
+      }),
+    close: async () => {
+      closed = true;
+      for (const deadline of active.keys()) deadline.cancel(STOPPING);
+      await Promise.allSettled(active.values());
+      lines.close();
+      await asides.settled();
+    },
+  };
+}
+
+type Call = Parameters<Upstream["callTool"]>[1];
+
+function outcomeOf(asked: Asked): CallOutcome {
+  if (!asked.ok) return { ok: false, failure: asked.failure, sent: asked.sent };
+  const read = readResult(asked.result, asked.line);
+  if ("kind" in read) return { ok: false, failure: read, sent: true };
+  return { ok: true, result: read };
+}
+
+function mirroredBy(definition: ToolDefinition | null, args: JsonObject): Record<string, string> {
+  const scan = definition && scanMirrored(definition.inputSchema);
+  return scan?.ok ? mirrorHeaders(scan.mirrored, args) : {};
+}
+
+function isHeaderMismatch(asked: Asked): boolean {
+  return !asked.ok && asked.failure.kind === "protocol" && asked.failure.code === HEADER_MISMATCH;
+}
+
+function sameHeaders(one: Record<string, string>, other: Record<string, string>): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
+function createCounter(): () => number {
+  let last = 0;
+  return () => ++last;
+}
+
+const HEADER_MISMATCH = -32020;
+const STOPPING = "The call was cancelled: the broker is stopping.";
