@@ -29,6 +29,8 @@ export type Broker = {
   inputItems: (context: Context, id: string, page: ItemPage) => Promise<{ items: Item[]; more: boolean }>;
   /** Deletes the response and cancels its pending held calls. Throws `response_not_found`. */
   deleteResponse: (context: Context, id: string) => Promise<void>;
+  /** Resolves when no turn is under way: a stop waits for it before it closes what turns write to. */
+  idle: () => Promise<void>;
 };
 
 export function createBroker(world: World, options: { readDefinition: ReadDefinition }): Broker {
@@ -42,10 +44,26 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     return stored;
   }
 
+  const underWay = new Set<Promise<void>>();
+
+  async function* tracked(turn: AsyncGenerator<TurnEvent>): AsyncGenerator<TurnEvent> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    underWay.add(promise);
+    try {
+      yield* turn;
+    } finally {
+      underWay.delete(promise);
+      resolve();
+    }
+  }
+
   return {
     desks,
+    idle: async () => {
+      while (underWay.size > 0) await Promise.all(underWay);
+    },
     respond: async (context, request) => {
-      return runTurn(desks, await planTurn(desks, context, request, options.readDefinition));
+      return tracked(runTurn(desks, await planTurn(desks, context, request, options.readDefinition)));
     },
     retrieve: async (context, id) => {
       const stored = await find(context, id);

@@ -1,0 +1,264 @@
+import { readFileSync } from "node:fs";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
+import type { AddressInfo } from "node:net";
+import { dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { createAdaptorServer } from "@hono/node-server";
+import { getConnInfo } from "@hono/node-server/conninfo";
+import { pino } from "pino";
+import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
+import { createBroker } from "./core/broker.ts";
+import { RIGHTS, ROLES } from "./core/identity.ts";
+import type { Clock, Log, World } from "./core/ports.ts";
+import { DEFAULT_SETTINGS } from "./core/project.ts";
+import type { Store } from "./core/storage.ts";
+import { createApp, DEFAULT_PROJECT } from "./http/app.ts";
+import { allowHosts } from "./http/hosts.ts";
+import { responseRoutes } from "./http/responses.ts";
+import { createRoutes } from "./http/routes.ts";
+import { readAgentDefinition } from "./http/wire/request.ts";
+import { createNodeCrypto } from "./secrets/crypto.node.ts";
+import { createNewId } from "./secrets/ids.ts";
+import { KeyringError, parseKeyring } from "./secrets/keyring.ts";
+import { ensureKeyringFile, readKeyringFile } from "./secrets/keyring.node.ts";
+import { createSealer } from "./secrets/seal.ts";
+import { createAuditQueue } from "./store/audit-queue.ts";
+import { openSqlite } from "./store/better-sqlite3.ts";
+import { openPostgres } from "./store/postgres.ts";
+import { parseEgressAllow } from "./upstream/egress-allow.ts";
+import { checkUrl } from "./upstream/egress-rules.ts";
+import { createNodeEgress } from "./upstream/egress.node.ts";
+import { EgressError } from "./upstream/egress.ts";
+import { createMcpUpstream } from "./upstream/mcp.ts";
+import { createChatModel } from "./upstream/model.ts";
+
+const root = join(import.meta.dirname, "..");
+
+export type Running = {
+  url: string;
+  world: World;
+  /** The bootstrap key, if this start made one. */
+  madeKey: string | null;
+  /** Stops taking requests, lets those under way finish within the configured time, closes everything. */
+  stop: () => Promise<void>;
+};
+
+/** The seams of a test: time and what is logged. */
+export type Seams = { clock?: Clock; log?: Log };
+
+/** The command: reads the configuration, serves until SIGINT or SIGTERM, and says in plain words why it cannot. */
+export async function main(env: Record<string, string | undefined>): Promise<void> {
+  const running = await startOrExplain(env);
+  if (!running) {
+    process.exitCode = 1;
+    return;
+  }
+  let stopping = false;
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      // A second one means that somebody does not want to wait.
+      if (stopping) process.exit(1);
+      stopping = true;
+      void running.stop().then(() => process.exit(0));
+    });
+  }
+}
+
+async function startOrExplain(env: Record<string, string | undefined>): Promise<Running | null> {
+  try {
+    return await start(parseConfig(env));
+  } catch (error) {
+    const isKnown = error instanceof ConfigError || error instanceof KeyringError || isListenError(error);
+    console.error(isKnown && error instanceof Error ? error.message : error);
+    return null;
+  }
+}
+
+function isListenError(error: unknown): boolean {
+  return error instanceof Error && "syscall" in error && error.syscall === "listen";
+}
+
+/** Composes the broker of one process and serves it. Resolves when it answers. */
+export async function start(config: Config, seams: Seams = {}): Promise<Running> {
+  const clock = seams.clock ?? systemClock;
+  const log = seams.log ?? pinoLog(config);
+  const suite = createNodeCrypto();
+  const newId = createNewId({
+    randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
+    now: clock.now,
+  });
+  const sealer = createSealer({ keyring: await loadKeyring(config), suite });
+  const allow = parseEgressAllow(config.egressAllow);
+  const store = await openStore(config, log);
+
+  let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
+    new Response("starting", { status: 503 });
+  const server = createAdaptorServer({ fetch: (request, bindings) => answer(request, bindings) });
+  const port = await listen(server, config).catch(async (error: unknown) => {
+    await store.close();
+    throw error;
+  });
+  const publicUrl = publicUrlOf(config, port);
+  const rules = { allow, own: [{ host: config.host, port }, listenerOf(publicUrl)] };
+  const egress = createNodeEgress(rules);
+  const audit = createAuditQueue(store.audit, { mode: config.audit, clock, log });
+  const upstream = createMcpUpstream({ egress, clock, log, clientInfo: { name: "consentry", version } });
+  const model = config.model && createChatModel(config.model);
+  const world: World = {
+    clock,
+    newId,
+    crypto: suite,
+    sealer,
+    store,
+    audit,
+    upstream,
+    model,
+    log,
+    local: config.local,
+  };
+  const broker = createBroker(world, { readDefinition: readAgentDefinition });
+  const madeKey = await ensureBootstrap(world, config);
+  await ensureProject(world);
+
+  const deps = { world, broker, publicUrl, version, checkTarget: (url: string) => targetFault(url, rules) };
+  const app = createApp({
+    world,
+    routes: [...createRoutes(deps), ...responseRoutes(deps)],
+    isHostOurs: allowHosts({ publicUrl, listening: { host: config.host, port }, extra: config.allowedHosts }),
+    addressOf: (c) => getConnInfo(c).remote.address ?? null,
+    rateLimits: config.rateLimits,
+  });
+  answer = (request, bindings) => app.fetch(request, bindings as object);
+  log("info", "started", {
+    url: publicUrl,
+    egressAllow: config.egressAllow,
+    operatorUrls: operatorUrls(config),
+  });
+
+  const stop = async () => {
+    log("info", "stopping", { graceMs: config.shutdownMs });
+    await closeServer(server, config.shutdownMs);
+    await Promise.race([broker.idle(), delay(STOP_MARGIN_MS, undefined, { ref: false })]);
+    await upstream.close();
+    await audit.close();
+    await egress.close();
+    await store.close();
+    log("info", "stopped");
+  };
+  return { url: publicUrl, world, madeKey, stop };
+}
+
+const STOP_MARGIN_MS = 5_000;
+const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+
+const systemClock: Clock = {
+  now: () => Date.now(),
+  sleep: (ms, signal) => delay(ms, undefined, signal && { signal }).catch(() => {}),
+};
+
+/** Structured, one line each; `err` is an error with its stack. */
+function pinoLog(config: Config): Log {
+  const logger = pino({
+    level: config.logLevel,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (level) => ({ level }) },
+  });
+  return (level, event, fields = {}) => logger[level]({ event, ...fields });
+}
+
+async function loadKeyring({ keyring }: Config) {
+  if (keyring.kind === "inline") return parseKeyring(keyring.text);
+  return keyring.create ? (await ensureKeyringFile(keyring.path)).keyring : readKeyringFile(keyring.path);
+}
+
+async function openStore({ database }: Config, log: Log): Promise<Store> {
+  if (database.kind === "postgres")
+    return openPostgres(database.url, { migrations: join(root, "drizzle/pg"), log });
+  await mkdir(dirname(database.path), { recursive: true, mode: 0o700 });
+  return openSqlite(database.path, { migrations: join(root, "drizzle/sqlite") });
+}
+
+type Server = ReturnType<typeof createAdaptorServer>;
+
+function listen(server: Server, { host, port }: Config): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, () => {
+      server.off("error", reject);
+      // A TCP server that listens has an address with a port.
+      resolve((server.address() as AddressInfo).port);
+    });
+  });
+}
+
+/** No new connections; those with a request in flight get their answer, for as long as the grace lasts. */
+async function closeServer(server: Server, graceMs: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  if (!("closeIdleConnections" in server)) return closed;
+  const idle = setInterval(() => server.closeIdleConnections(), IDLE_SWEEP_MS);
+  const late = setTimeout(() => server.closeAllConnections(), graceMs);
+  await closed;
+  clearInterval(idle);
+  clearTimeout(late);
+}
+
+const IDLE_SWEEP_MS = 50;
+
+function listenerOf(publicUrl: string): { host: string; port: number } {
+  const { hostname, port, protocol } = new URL(publicUrl);
+  return { host: hostname, port: port === "" ? (protocol === "https:" ? 443 : 80) : Number(port) };
+}
+
+function targetFault(url: string, rules: Parameters<typeof checkUrl>[1]): string | null {
+  try {
+    checkUrl(url, rules);
+    return null;
+  } catch (error) {
+    if (error instanceof EgressError) return error.message;
+    throw error;
+  }
+}
+
+/**
+ * The first key (DESIGN 5): configured, or made at the first start on loopback. On loopback it may do everything, off
+ * loopback it is an operator's and has the role admin only. Gives the key if it was made now.
+ */
+async function ensureBootstrap(world: World, config: Config): Promise<string | null> {
+  const known = await world.store.keys.getBootstrap();
+  if (config.adminKey === null && known) return null;
+  const secret = config.adminKey ?? `csk_${world.crypto.randomText(32)}`;
+  await world.store.keys.putBootstrap({
+    id: "key_bootstrap",
+    project: null,
+    name: "bootstrap",
+    principal: "key:bootstrap",
+    hash: await world.crypto.sha256(secret),
+    roles: config.local ? [...ROLES] : ["admin"],
+    rights: config.local ? [...RIGHTS] : [],
+    createdAt: known?.createdAt ?? world.clock.now(),
+    expiresAt: null,
+  });
+  if (config.adminKey !== null) return null;
+  await handOver(secret, config);
+  return secret;
+}
+
+/** A terminal shows the key once; without one it goes to a file that only its owner reads, never to a log. */
+async function handOver(secret: string, { database }: Config): Promise<void> {
+  if (process.stdout.isTTY) {
+    console.log(`\nYour key, shown this once (it may do everything here):\n\n  ${secret}\n`);
+    return;
+  }
+  const path = join(database.kind === "sqlite" ? dirname(database.path) : ".", "admin-key");
+  await writeFile(path, `${secret}\n`, { mode: 0o600 });
+  await chmod(path, 0o600);
+  console.log(`The key of this broker is in ${path}`);
+}
+
+async function ensureProject({ store, clock }: World): Promise<void> {
+  const first = await store.projects.list({ after: null, limit: 1 });
+  if (first.rows.length > 0) return;
+  const project = { name: DEFAULT_PROJECT, settings: DEFAULT_SETTINGS, version: 1, createdAt: clock.now() };
+  await store.projects.insert(project, []);
+}
