@@ -116,7 +116,9 @@ function nextUrl(
 ): URL {
   const next = URL.parse(location, url);
   if (!next) throw refused(url, "redirected to something that is not a URL");
-  if (next.origin !== url.origin) throw refused(url, "redirected to another origin, which is not followed");
+  if (next.origin !== url.origin) {
+    throw refused(url, `redirected to another origin (${next.origin}), which is not followed`);
+  }
   // 301, 302 and 303 may make a GET of a POST; 307 and 308 ask for the same request again (RFC 9110, 15.4).
   if (!SAFE_METHODS.includes(method) && status !== 307 && status !== 308) {
     throw refused(url, `answered a ${method} with a redirect of status ${status}, which is not followed`);
@@ -133,7 +135,8 @@ function toResponse(answer: InboundAnswer, watch: Watch): Response {
   if (status < 200 || status > 599) {
     throw watch.failure("closed", `answered with the status ${status}, which HTTP does not have`);
   }
-  if (Number(headers.get("content-length")) > watch.limits.maxBytes) throw tooLarge(watch);
+  const announced = answer.body ? Number(headers.get("content-length")) : 0;
+  if (announced > watch.limits.maxBytes) throw tooLarge(watch);
   const body = answer.body && limitBody(answer.body, { watch, contentType: headers.get("content-type") });
   if (!body) watch.finish();
   const response = new Response(body, { status, headers });

@@ -37,8 +37,10 @@ export function toEgressError(error: unknown, where: { url: URL; phase: EgressPh
       if (code === "UND_ERR_INVALID_ARG" || code === "UND_ERR_NOT_SUPPORTED") {
         return new EgressError("refused", `The request to ${host} has headers that cannot be sent.`, cause);
       }
-      if (code.startsWith("HPE_")) {
-        return new EgressError("closed", `${host} answered with something that is not HTTP.`, cause);
+      if (error instanceof Error && error.name === "HTTPParserError") {
+        // Not as the cause itself: it carries a piece of the answer.
+        const why = { cause: new Error(error.message) };
+        return new EgressError("closed", `${host} answered with something that is not HTTP.`, why);
       }
       if (code.startsWith("Z_") || code.startsWith("ERR_BROTLI") || code.startsWith("ERR__ERROR")) {
         return new EgressError("closed", `The compressed answer of ${host} is damaged.`, cause);

@@ -16,7 +16,7 @@ import { EgressError } from "./egress.ts";
 /** Where calls may go. `own`: where this broker listens and what its public URL names; never called. */
 export type EgressRules = { allow: EgressAllow; own: Listener[] };
 
-/** `host` is a name or an address; `0.0.0.0` and `::` stand for every address of this machine. */
+/** `host` is a lower-case name or an address; `0.0.0.0` and `::` stand for every address of this machine. */
 export type Listener = { host: string; port: number };
 
 /**
@@ -46,6 +46,9 @@ export function addressFault(
   if (isMetadata(parsed)) return `${host} leads to a link-local or metadata address, which stays blocked.`;
   if (isOwnAddress(parsed, portOf(url), rules.own, local)) return `${host} is this broker itself.`;
   if (mayDial(parsed, url, rules.allow)) return null;
+  if (embeddedIPv4(parsed)) {
+    return `${host} leads to an IPv4 address inside an IPv6 one. Only a NAT64 /96 prefix in ${SETTING} is called so.`;
+  }
   return `${host} leads to a private or reserved address. To allow it, add ${url.hostname} to ${SETTING}.`;
 }
 
