@@ -5,7 +5,7 @@ export type Migration = { madeAt: number; statements: string[] };
 
 /** The table of migrations that were applied, in words that every engine knows. */
 export const CREATE_TABLE =
-  "create table if not exists schema_migrations (made_at bigint primary key not null, applied_at text not null default current_timestamp)";
+  "create table if not exists schema_migrations (made_at bigint primary key not null)";
 export const APPLIED = "select made_at from schema_migrations";
 
 /** All migrations of a folder that drizzle-kit made, oldest first. Throws when it cannot be read. */
