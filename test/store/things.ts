@@ -1,0 +1,193 @@
+import { randomBytes } from "node:crypto";
+import type { AuditEntry, AuditEvent } from "../../src/core/audit.ts";
+import type { Connection, ConnectionRecord } from "../../src/core/connection.ts";
+import type { Viewer } from "../../src/core/identity.ts";
+import type { Id, IdPrefix } from "../../src/core/ids.ts";
+import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
+import type { Response, StoredResponse } from "../../src/core/request.ts";
+import type { HeldCall, ItemRow, Key, Store } from "../../src/core/storage.ts";
+
+export const EVERYTHING = { after: null, limit: 1_000 };
+
+export const id = <P extends IdPrefix>(prefix: P): Id<P> => `${prefix}_${randomBytes(25).toString("hex")}`;
+
+let entries = 0;
+
+/** An audit entry whose id sorts by the order of making. */
+export function entry(project: string, event: AuditEvent, more: Partial<AuditEntry> = {}): AuditEntry {
+  return {
+    id: `evt_${(entries++).toString(16).padStart(12, "0")}`,
+    project,
+    at: 1_000,
+    event,
+    outcome: "ok",
+    principal: null,
+    user: null,
+    connection: null,
+    tool: null,
+    agent: null,
+    responseId: null,
+    approvalId: null,
+    requestId: null,
+    durationMs: null,
+    detail: {},
+    ...more,
+  };
+}
+
+/** The events of a project's audit, oldest first. */
+export async function eventsOf(store: Store, project: string): Promise<AuditEvent[]> {
+  const { rows } = await store.audit.list(project, {}, EVERYTHING);
+  return rows.map((row) => row.event).toReversed();
+}
+
+/** A new project; its name. */
+export async function newProject(store: Store): Promise<string> {
+  const name = `p${randomBytes(8).toString("hex")}`;
+  await store.projects.insert({ name, settings: DEFAULT_SETTINGS, version: 1, createdAt: 1 }, []);
+  return name;
+}
+
+export function aKey(project: string | null, more: Partial<Key> = {}): Key {
+  return {
+    id: id("key"),
+    project,
+    name: "runtime",
+    principal: "key:runtime",
+    hash: randomBytes(32).toString("hex"),
+    roles: ["runtime"],
+    rights: ["act_for_users"],
+    createdAt: 1_000,
+    expiresAt: null,
+    ...more,
+  };
+}
+
+export function aConnection(project: string, more: Partial<Connection> = {}): ConnectionRecord {
+  return {
+    sealed: new Uint8Array([1, 2, 3]),
+    connection: {
+      project,
+      name: "github",
+      id: id("conn"),
+      target: "https://mcp.example/mcp?x=1",
+      auth: { kind: "key", headerNames: ["authorization"] },
+      requireApproval: { never: { readOnly: true } },
+      allowedTools: null,
+      approvers: "caller",
+      trustAnnotations: false,
+      timeoutMs: 60_000,
+      metadata: { b: "2", a: "1" },
+      isDefault: false,
+      version: 1,
+      generation: 1,
+      createdAt: 1_760_000_000_000,
+      updatedAt: 1_760_000_000_000,
+      ...more,
+    },
+  };
+}
+
+export function aResponse(project: string, more: Partial<Response> = {}): Response {
+  return {
+    id: id("resp"),
+    project,
+    owner: { user: null, principal: "key:runtime" },
+    status: "completed",
+    createdAt: 1_760_000_000_000,
+    completedAt: 1_760_000_000_500,
+    model: "gpt-5",
+    agent: null,
+    previousResponseId: null,
+    instructions: null,
+    tools: [],
+    toolChoice: { kind: "auto" },
+    parallelToolCalls: true,
+    maxToolCalls: null,
+    store: true,
+    sampling: {
+      temperature: null,
+      topP: null,
+      topLogprobs: null,
+      maxOutputTokens: null,
+      frequencyPenalty: null,
+      presencePenalty: null,
+      reasoning: null,
+      textFormat: null,
+      verbosity: null,
+      promptCacheKey: null,
+      serviceTier: null,
+    },
+    metadata: { z: "1", a: "2" },
+    safetyIdentifier: null,
+    user: null,
+    usage: { inputTokens: 1, cachedTokens: 0, outputTokens: 2, reasoningTokens: 0 },
+    error: null,
+    incompleteReason: null,
+    ...more,
+  };
+}
+
+export function stored(response: Response, range: Partial<StoredResponse> = {}): StoredResponse {
+  return {
+    response,
+    threadId: id("thrd"),
+    inputFrom: 0,
+    outputFrom: 1,
+    end: 2,
+    sealedToolSecrets: null,
+    ...range,
+  };
+}
+
+/** Items from position `from` to `to` (exclusive), each with a box of its own. */
+export function itemRows(from: number, to: number): ItemRow[] {
+  return Array.from({ length: to - from }, (_, index) => ({
+    position: from + index,
+    id: id("msg"),
+    sealed: new Uint8Array([from + index]),
+  }));
+}
+
+export function aHeldCall(project: string, more: Partial<HeldCall> = {}): HeldCall {
+  return {
+    id: id("mcpr"),
+    project,
+    owner: { user: "app:ann", principal: "key:runtime" },
+    responseId: null,
+    model: "gpt-5",
+    agent: { name: "helper", version: 3 },
+    callId: "mcp_1",
+    label: "github",
+    connection: { name: "github", id: id("conn"), generation: 1, version: 2 },
+    target: "https://mcp.example/mcp",
+    tool: "create_issue",
+    argumentsDigest: "d".repeat(64),
+    definitionHash: "h".repeat(64),
+    approvers: "caller",
+    sealed: new Uint8Array([9, 9]),
+    status: "pending",
+    createdAt: 1_000,
+    expiresAt: 100_000,
+    decidedAt: null,
+    decidedBy: null,
+    sealedReason: null,
+    leaseUntil: null,
+    sealedOutcome: null,
+    ...more,
+  };
+}
+
+export const viewerOf = (more: Partial<Viewer> = {}): Viewer => ({
+  user: null,
+  principal: "key:runtime",
+  inheritsUser: false,
+  ...more,
+});
+
+/** Bytes that tell their own places, so that chunks in a wrong order would show. */
+export function bigBox(length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length; at++) bytes[at] = (at * 31 + (at >> 8)) & 0xff;
+  return bytes;
+}
