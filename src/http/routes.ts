@@ -1,10 +1,19 @@
+import type { Broker } from "../core/broker.ts";
 import type { World } from "../core/ports.ts";
+import { auditRoutes } from "./admin/audit.ts";
+import { connectionRoutes } from "./admin/connections.ts";
+import { keyRoutes } from "./admin/keys.ts";
+import { projectRoutes } from "./admin/projects.ts";
+import { settingsRoutes } from "./admin/settings.ts";
+import { toolRoutes } from "./admin/tools.ts";
+import { userRoutes } from "./admin/users.ts";
 import { healthRoutes } from "./health.ts";
 import type { Route } from "./route.ts";
 
 /** What handlers need beside their request. */
 export type Deps = {
   world: World;
+  broker: Broker;
   /** The origin that links and ids are made from; no slash at its end. */
   publicUrl: string;
   /** Why egress would refuse this URL, as a sentence; null when it would not. */
@@ -14,5 +23,14 @@ export type Deps = {
 
 /** Everything that can be asked over HTTP. A feature adds its routes here and nowhere else. */
 export function createRoutes(deps: Deps): Route[] {
-  return [...healthRoutes(deps)];
+  return [
+    ...healthRoutes(deps),
+    ...projectRoutes(deps),
+    ...keyRoutes(deps),
+    ...userRoutes(deps),
+    ...settingsRoutes(deps),
+    ...connectionRoutes(deps),
+    ...toolRoutes(deps),
+    ...auditRoutes(deps),
+  ];
 }

@@ -1,0 +1,33 @@
+import * as z from "zod";
+
+/** A query's whole number; queries are text. */
+export function wholeNumber(min: number, max: number) {
+  return z.coerce.number().int().min(min).max(max).meta({ type: "integer", minimum: min, maximum: max });
+}
+
+/** A query's yes or no. Anything but `true` is no, as Foundry reads it. */
+export const flag = z.string().transform((text) => text.toLowerCase() === "true");
+
+/** A moment in RFC 3339 with an offset, as milliseconds since the epoch. */
+export const moment = z.iso
+  .datetime({ offset: true, error: 'must be a time like "2027-01-31T12:00:00Z"' })
+  .transform((text) => Date.parse(text));
+
+export function writeMoment(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+/** How all lists of our own are paged: newest or by name, `after` the last id seen. `nextLink` does it for the caller. */
+export const pageQuery = z.object({
+  limit: wholeNumber(1, 100).default(50),
+  after: z.string().min(1).max(300).optional(),
+});
+
+export type PageQuery = z.infer<typeof pageQuery>;
+
+/** `{value, nextLink?}` around what is listed. */
+export function listOf<T>(shape: z.ZodType<T>) {
+  return z.object({ value: z.array(shape), nextLink: z.string().optional() });
+}
+
+export const strings = z.record(z.string(), z.string());

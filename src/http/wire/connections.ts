@@ -1,0 +1,164 @@
+import * as z from "zod";
+import type { Connection, HeaderValues } from "../../core/connection.ts";
+import { authTypeOf, type ConnectionDraft } from "../../core/connection-rules.ts";
+import { flag, listOf, pageQuery, strings, writeMoment } from "./common.ts";
+import { approvalRule, toolFilter, writeApprovalRule, writeToolFilter } from "./policy.ts";
+import { jsonObject, type Shape } from "./shape.ts";
+
+/** The ARM `properties` of a connection (foundry-wire 7.1) and ours beside them. Unknown ones are ignored. */
+const properties = z.object({
+  authType: z.string().optional(),
+  category: z.string().optional(),
+  target: z.string().optional(),
+  credentials: z.object({ keys: strings.nullish() }).nullish(),
+  metadata: strings.nullish(),
+  isDefault: z.boolean().nullish(),
+  requireApproval: approvalRule.optional(),
+  allowedTools: toolFilter.optional(),
+  approvers: z.enum(["caller", "role"]).nullish(),
+  trustAnnotations: z.boolean().nullish(),
+  timeoutMs: z.number().nullish(),
+});
+
+/** `{"properties":{…}}`, of `PUT` and `PATCH` alike. */
+export const connectionWrite: Shape<ConnectionDraft> = z
+  .object({ properties })
+  .transform(({ properties: given }) => ({
+    authType: given.authType,
+    category: given.category,
+    target: given.target,
+    keys: keysOf(given.credentials),
+    metadata: given.metadata ?? undefined,
+    isDefault: given.isDefault ?? undefined,
+    requireApproval: given.requireApproval,
+    allowedTools: given.allowedTools,
+    approvers: given.approvers ?? undefined,
+    trustAnnotations: given.trustAnnotations ?? undefined,
+    timeoutMs: given.timeoutMs ?? undefined,
+  }));
+
+function keysOf(credentials: { keys?: HeaderValues | null | undefined } | null | undefined) {
+  return credentials ? (credentials.keys ?? null) : credentials;
+}
+
+export const connectionQuery = pageQuery.extend({
+  connectionType: z.string().optional(),
+  defaultConnection: flag.optional(),
+  target: z.string().optional(),
+});
+
+/** Foundry's SDK and its CLI disagree about the name, so both mean our one kind. */
+export function isRemoteTool(connectionType: string): boolean {
+  return connectionType === "RemoteTool" || connectionType === "RemoteTool_Preview";
+}
+
+const propertiesBody = z.object({
+  authType: z.string(),
+  category: z.literal("RemoteTool"),
+  target: z.string(),
+  credentials: z.object({ type: z.string() }).nullable(),
+  /** Names of the headers that are sent; their values never come back. */
+  headerNames: z.array(z.string()),
+  metadata: strings,
+  isDefault: z.boolean(),
+  requireApproval: z.union([z.string(), jsonObject]).nullable(),
+  allowedTools: jsonObject.nullable(),
+  approvers: z.enum(["caller", "role"]),
+  trustAnnotations: z.boolean(),
+  timeoutMs: z.number(),
+  group: z.literal("GenericProtocol"),
+});
+
+/** The flat object of the data plane, with a credential type that is never null (foundry-wire H3), and `properties`. */
+export const connectionBody = z.object({
+  name: z.string(),
+  id: z.string(),
+  type: z.literal("RemoteTool"),
+  target: z.string(),
+  isDefault: z.boolean(),
+  credentials: z.looseObject({ type: z.string() }),
+  metadata: strings,
+  properties: propertiesBody,
+});
+
+export const connectionList = listOf(connectionBody);
+
+/** The management resource: secrets are null there, not `{type}`. */
+export const armConnectionBody = z.object({
+  id: z.string(),
+  name: z.string(),
+  type: z.literal("Microsoft.CognitiveServices/accounts/projects/connections"),
+  systemData: z.object({ createdAt: z.string(), lastModifiedAt: z.string() }),
+  properties: propertiesBody,
+});
+
+export const armConnectionList = listOf(armConnectionBody);
+
+/** Subscription, group and account mean nothing to us, so every id of ours names the same ones. */
+const OUR_ACCOUNT = armAccount({
+  subscription: "00000000-0000-0000-0000-000000000000",
+  group: "consentry",
+  account: "consentry",
+});
+
+export function armAccount(names: { subscription: string; group: string; account: string }): string {
+  const { subscription, group, account } = names;
+  return `/subscriptions/${subscription}/resourceGroups/${group}/providers/Microsoft.CognitiveServices/accounts/${account}`;
+}
+
+function armId(account: string, { project, name }: Connection): string {
+  return `${account}/projects/${project}/connections/${name}`;
+}
+
+export function writeConnection(
+  connection: Connection,
+  secrets: HeaderValues | null = null,
+): z.infer<typeof connectionBody> {
+  const { name, target, isDefault, metadata } = connection;
+  const type = authTypeOf(connection.auth);
+  return {
+    name,
+    id: armId(OUR_ACCOUNT, connection),
+    type: "RemoteTool",
+    target,
+    isDefault,
+    credentials: { ...secrets, type },
+    metadata,
+    properties: { ...propertiesOf(connection), credentials: { type } },
+  };
+}
+
+export function writeArmConnection(
+  connection: Connection,
+  account: string,
+): z.infer<typeof armConnectionBody> {
+  return {
+    id: armId(account, connection),
+    name: connection.name,
+    type: "Microsoft.CognitiveServices/accounts/projects/connections",
+    systemData: {
+      createdAt: writeMoment(connection.createdAt),
+      lastModifiedAt: writeMoment(connection.updatedAt),
+    },
+    properties: { ...propertiesOf(connection), credentials: null },
+  };
+}
+
+function propertiesOf(connection: Connection) {
+  const { auth, target, metadata, isDefault, requireApproval, allowedTools } = connection;
+  const { approvers, trustAnnotations, timeoutMs } = connection;
+  return {
+    authType: authTypeOf(auth),
+    category: "RemoteTool" as const,
+    target,
+    headerNames: auth.kind === "key" ? auth.headerNames : [],
+    metadata,
+    isDefault,
+    requireApproval: requireApproval && writeApprovalRule(requireApproval),
+    allowedTools: allowedTools && writeToolFilter(allowedTools),
+    approvers,
+    trustAnnotations,
+    timeoutMs,
+    group: "GenericProtocol" as const,
+  };
+}

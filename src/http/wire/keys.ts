@@ -1,0 +1,45 @@
+import * as z from "zod";
+import type { KeyDraft, NewKey } from "../../core/administration/keys.ts";
+import { RIGHTS, ROLES } from "../../core/identity.ts";
+import type { Key } from "../../core/storage.ts";
+import { moment, writeMoment } from "./common.ts";
+import type { Shape } from "./shape.ts";
+
+export const keyDraft: Shape<KeyDraft> = z.object({
+  name: z.string(),
+  roles: z.array(z.enum(ROLES)).default([]),
+  rights: z.array(z.enum(RIGHTS)).default([]),
+  expiresAt: moment.nullable().default(null),
+});
+
+export const rotation = z.object({ graceMs: z.number().optional() }).default({});
+
+export const keyBody = z.object({
+  id: z.string(),
+  name: z.string(),
+  principal: z.string(),
+  roles: z.array(z.enum(ROLES)),
+  rights: z.array(z.enum(RIGHTS)),
+  createdAt: z.string(),
+  expiresAt: z.string().nullable(),
+});
+
+/** The key itself is in the answer to its making, and nowhere afterwards. */
+export const newKeyBody = keyBody.extend({ key: z.string() });
+
+export function writeKey(key: Key): z.infer<typeof keyBody> {
+  const { id, name, principal, roles, rights, createdAt, expiresAt } = key;
+  return {
+    id,
+    name,
+    principal,
+    roles,
+    rights,
+    createdAt: writeMoment(createdAt),
+    expiresAt: expiresAt === null ? null : writeMoment(expiresAt),
+  };
+}
+
+export function writeNewKey({ key, secret }: NewKey): z.infer<typeof newKeyBody> {
+  return { ...writeKey(key), key: secret };
+}

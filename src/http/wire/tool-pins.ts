@@ -1,0 +1,53 @@
+import * as z from "zod";
+import type { Validation } from "../../core/administration/validation.ts";
+import type { ToolPin } from "../../core/storage.ts";
+import { writeMoment } from "./common.ts";
+
+export const pinBody = z.object({
+  name: z.string(),
+  /** What the definition was when it was first listed, or last accepted. */
+  pinnedHash: z.string(),
+  /** What it was last. */
+  seenHash: z.string(),
+  seenAt: z.string(),
+  changed: z.boolean(),
+});
+
+export function writePin({ tool, pinned, seen, seenAt }: ToolPin): z.infer<typeof pinBody> {
+  return {
+    name: tool,
+    pinnedHash: pinned,
+    seenHash: seen,
+    seenAt: writeMoment(seenAt),
+    changed: pinned !== seen,
+  };
+}
+
+/** `hash`: accept exactly this definition, and nothing that came after it was read. */
+export const acceptance = z.object({ hash: z.string().nullable().default(null) }).default({ hash: null });
+
+export const validationBody = z.object({
+  ok: z.boolean(),
+  cause: z.string(),
+  message: z.string(),
+  hints: z.array(z.string()),
+  notes: z.array(z.string()),
+  toolCount: z.number().nullable(),
+  durationMs: z.number(),
+  tools: z.array(
+    z.object({
+      name: z.string(),
+      description: z.string().nullable(),
+      readOnly: z.boolean(),
+      allowed: z.boolean(),
+      needsApproval: z.boolean().nullable(),
+      changed: z.boolean(),
+      hash: z.string(),
+    }),
+  ),
+});
+
+export function writeValidation(validation: Validation): z.infer<typeof validationBody> {
+  const { ok, cause, message, hints, notes, toolCount, durationMs, tools } = validation;
+  return { ok, cause, message, hints, notes, toolCount, durationMs, tools };
+}
