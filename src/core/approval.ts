@@ -189,7 +189,7 @@ function recordedDecision(call: HeldCall): boolean | null {
       return false;
     case "cancelled":
       // Superseded after its approval, or cancelled before anybody decided.
-      return call.decidedAt === null ? null : true;
+      return call.decidedBy === null ? null : true;
     case "pending":
     case "expired":
       return null;

@@ -31,16 +31,19 @@ export function chooseRoute(
   group: readonly Route[],
   params: Record<string, string>,
 ): { route: Route; params: Record<string, string> } | null {
-  const last = Object.keys(params).at(-1);
-  const value = last === undefined ? undefined : params[last];
   for (const route of group) {
     const verb = verbOf(route.path);
+    // From the template: Hono gives parameters in an order of its own.
+    const last = LAST.exec(route.path)?.[1];
+    const value = last === undefined ? undefined : params[last];
     if (verb === "" || last === undefined || value === undefined) return { route, params };
     const isMeant = value.endsWith(verb) && value.length > verb.length;
     if (isMeant) return { route, params: { ...params, [last]: value.slice(0, -verb.length) } };
   }
   return null;
 }
+
+const LAST = /\{(\w+)\}(?::\w+)?$/;
 
 /** The methods that a path takes; for answering 405. Only for paths that matched nothing, so it may be slow. */
 export function methodsOf(routes: readonly Route[], path: string): string[] {

@@ -147,6 +147,8 @@ export function createResponses(engine: Engine): Responses {
       const writeId = newMark();
       const found = row.values([threadId], writeId);
       const body = jsonBytes(response);
+      // A fork brings its past along and begins at 0.
+      const from = rows[0]?.position ?? end;
       const thread = { id: threadId, project, length: end, writeId };
       const values = {
         id,
@@ -164,7 +166,7 @@ export function createResponses(engine: Engine): Responses {
       };
       const keyed = await Promise.all(rows.map(async (item) => ({ ...item, id: await indexKey(item.id) })));
       const [continued] = await engine.atomic([
-        inputFrom === 0 ? step(begin, thread) : step(extend, { ...thread, from: inputFrom }),
+        from === 0 ? step(begin, thread) : step(extend, { ...thread, from }),
         step(insertResponse, { ...values, ...found }),
         ...rest({ project, owner: id, part: BODY }, body, found),
         ...rest({ project, owner: id, part: TOOL_SECRETS }, sealedToolSecrets, found),

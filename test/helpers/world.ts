@@ -151,9 +151,7 @@ export async function streamed(
   for await (const event of stream) events.push(event);
   const gap = events.findIndex((event, at) => event.sequence_number !== at);
   if (gap >= 0) throw new Error(`event ${gap} has the number ${events[gap]?.sequence_number}`);
-  const last = events.at(-1);
-  if (!last || !("response" in last)) throw new Error(`the stream ends with ${last?.type}`);
-  return { response: last.response, events };
+  return { response: await stream.finalResponse(), events };
 }
 
 /** The output items of one type. */
