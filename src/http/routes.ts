@@ -1,5 +1,6 @@
 import type { Broker } from "../core/broker.ts";
 import type { World } from "../core/ports.ts";
+import { approvalRoutes } from "./admin/approvals.ts";
 import { auditRoutes } from "./admin/audit.ts";
 import { connectionRoutes } from "./admin/connections.ts";
 import { keyRoutes } from "./admin/keys.ts";
@@ -7,7 +8,10 @@ import { projectRoutes } from "./admin/projects.ts";
 import { settingsRoutes } from "./admin/settings.ts";
 import { toolRoutes } from "./admin/tools.ts";
 import { userRoutes } from "./admin/users.ts";
+import { agentRoutes } from "./foundry/agents.ts";
 import { healthRoutes } from "./health.ts";
+import { openapiRoute } from "./openapi.ts";
+import { responseRoutes } from "./responses.ts";
 import type { Route } from "./route.ts";
 
 /** What handlers need beside their request. */
@@ -23,14 +27,18 @@ export type Deps = {
 
 /** Everything that can be asked over HTTP. A feature adds its routes here and nowhere else. */
 export function createRoutes(deps: Deps): Route[] {
-  return [
+  const routes = [
     ...healthRoutes(deps),
+    ...responseRoutes(deps),
+    ...agentRoutes(deps),
+    ...connectionRoutes(deps),
+    ...toolRoutes(deps),
+    ...approvalRoutes(deps),
     ...projectRoutes(deps),
     ...keyRoutes(deps),
     ...userRoutes(deps),
     ...settingsRoutes(deps),
-    ...connectionRoutes(deps),
-    ...toolRoutes(deps),
     ...auditRoutes(deps),
   ];
+  return [...routes, openapiRoute(routes, deps)];
 }
