@@ -1,3 +1,4 @@
+import { networkInterfaces } from "node:os";
 import { afterEach, describe, expect, test } from "vitest";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
 import { createNodeEgress, type Lookup } from "../../src/upstream/egress.node.ts";
@@ -157,6 +158,18 @@ describe("what is allowed", () => {
       }
     }
     expect(server.sockets).toHaveLength(0);
+  });
+
+  const mine = Object.values(networkInterfaces())
+    .flat()
+    .find((address) => address?.family === "IPv4" && !address.internal)?.address;
+  test.skipIf(mine === undefined)("never includes it by this machine's address in the network", async () => {
+    const { fetch } = createEgress({
+      allow: `http://${mine}:8787,${mine}`,
+      own: [{ host: "0.0.0.0", port: 8787 }],
+    });
+    await expect(fetch(LIMITS)(`http://${mine}:8787/`)).rejects.toThrow("is this broker itself");
+    await expect(fetch(LIMITS)(`https://${mine}:8787/`)).rejects.toThrow("is this broker itself");
   });
 });
 

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { afterEach, describe, expect, test } from "vitest";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
 import { createNodeEgress } from "../../src/upstream/egress.node.ts";
@@ -160,5 +161,7 @@ test("the endless body of a redirect is not read", async () => {
   const egress = createNodeEgress({ allow: parseEgressAllow("loopback"), own: [] });
   cleanups.push(server.stop, egress.close);
   expect(await (await egress.fetch(LIMITS)(server.url)).text()).toBe("arrived");
-  await server.firstClosed;
+  const [first] = server.sockets;
+  if (first && !first.destroyed) await once(first, "close");
+  expect(server.sockets).toHaveLength(2);
 });

@@ -208,6 +208,9 @@ describe("CONSENTRY_EGRESS_ALLOW", () => {
     expect(mayDial("64:ff9b::10.0.0.1", { allow })).toBe(false);
     expect(mayDial("64:ff9b::127.0.0.1", { allow })).toBe(false);
     expect(mayDial("64:ff9b:1:3::8.8.8.8", { allow })).toBe(false);
+    // A wider range is not the name of a translator, and other disguises have none.
+    expect(mayDial("64:ff9b::8.8.8.8", { allow: "64::/16" })).toBe(false);
+    expect(mayDial("::8.8.8.8", { allow: "::/96" })).toBe(false);
     expect(mayDial("64:ff9b::10.0.0.1", { allow: "64:ff9b::/96,mcp.example.com" })).toBe(true);
   });
 
