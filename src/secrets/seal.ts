@@ -37,6 +37,7 @@ export function createSealer({ keyring, suite }: { keyring: Keyring; suite: Ciph
       return joined(header, nonce, await key.seal(nonce, encoder.encode(plain), bound(header, aad)));
     },
     open: async (box, aad) => {
+      if (box[0] !== VERSION) throw unopened("it is damaged or of another version");
       const parts = takeApart(box);
       if (!parts) throw unopened("it is damaged");
       const key = await keyOf(parts.keyId);
@@ -64,8 +65,8 @@ function headerFor(keyId: string): Uint8Array {
 type Box = { header: Uint8Array; keyId: string; nonce: Uint8Array; sealed: Uint8Array };
 
 function takeApart(box: Uint8Array): Box | null {
-  const [version, idLength] = box;
-  if (version !== VERSION || idLength === undefined) return null;
+  const idLength = box[1];
+  if (idLength === undefined) return null;
   const headerEnd = 2 + idLength;
   const nonceEnd = headerEnd + NONCE_BYTES;
   if (box.length < nonceEnd + TAG_BYTES) return null;

@@ -95,6 +95,20 @@ describe("rotation", () => {
   });
 });
 
+test("a box's header is sealed with it: no other key's name, no other version", async () => {
+  const [{ bytes }] = parseKeyring(current);
+  const keyring = [
+    { id: "2026", bytes },
+    { id: "2027", bytes },
+  ] as const;
+  const sealer = createSealer({ keyring, suite: node });
+  const box = await sealer.seal("token", "place");
+  const renamed = Uint8Array.from(box).fill("7".charCodeAt(0), 5, 6);
+  await expect(sealer.open(renamed, "place")).rejects.toEqual(refusal("damaged"));
+  const newer = Uint8Array.from(box).fill(2, 0, 1);
+  await expect(sealer.open(newer, "place")).rejects.toEqual(refusal("of another version"));
+});
+
 test("a box does not show what it holds, and its first byte is the format's version", async () => {
   const box = await sealerOf(current).seal("a-very-secret-token", "place");
   expect(Buffer.from(box).includes("secret")).toBe(false);
