@@ -1,0 +1,70 @@
+import OpenAI from "openai";
+import { BrokerError } from "../core/errors.ts";
+import { isJsonObject } from "../core/json.ts";
+
+const MAX_MESSAGE_CHARS = 500;
+
+/** A limit of ours or a broken stream: `what` ends a sentence about the upstream. */
+export function modelFailed(what: string, options?: { cause?: unknown }): BrokerError<"model_failed"> {
+  return new BrokerError(
+    "model_failed",
+    { status: null, message: `the model upstream ${what}`, code: null },
+    options,
+  );
+}
+
+/**
+ * What the `openai` package throws, as the broker's refusal. What the upstream says about its error is passed on,
+ * shortened and without the broker's key: it is what tells a wrong model name from a full context. What it says to
+ * status 401 is about our key and is not.
+ */
+export function modelFailure(error: unknown, apiKey: string | null): BrokerError<"model_failed"> {
+  if (error instanceof SyntaxError) return modelFailed("sent an event that is not JSON", { cause: error });
+  if (error instanceof OpenAI.APIConnectionError) {
+    return modelFailed(`could not be reached${systemCode(error)}`, { cause: error });
+  }
+  if (error instanceof OpenAI.APIError) return answered(error, apiKey);
+  return modelFailed(`broke off its answer${systemCode(error)}`, { cause: error });
+}
+
+function answered(
+  error: InstanceType<typeof OpenAI.APIError>,
+  apiKey: string | null,
+): BrokerError<"model_failed"> {
+  const status: unknown = error.status;
+  const code = codeOf(error.code);
+  const said = status === 401 ? "it refuses the broker's key" : readable(error.error, apiKey);
+  const head =
+    typeof status === "number"
+      ? `the model upstream answered HTTP ${status}`
+      : "the model upstream ended its answer with an error";
+  const message = said === "" ? head : `${head}: ${said}`;
+  return new BrokerError(
+    "model_failed",
+    { status: typeof status === "number" ? status : null, message, code },
+    { cause: error },
+  );
+}
+
+/** Upstreams give `{message}`, `{detail}` or bare text. Bodies that are not JSON are pages and are not passed on. */
+function readable(error: unknown, apiKey: string | null): string {
+  const said = isJsonObject(error) ? (error["message"] ?? error["detail"]) : error;
+  if (typeof said !== "string") return "";
+  const text = apiKey ? said.replaceAll(apiKey, "[key]") : said;
+  const plain = text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
+  return plain.length > MAX_MESSAGE_CHARS ? `${plain.slice(0, MAX_MESSAGE_CHARS)}…` : plain;
+}
+
+function codeOf(code: unknown): string | null {
+  if (typeof code === "number") return String(code);
+  return typeof code === "string" && /^[\w.:-]{1,100}$/.test(code) ? code : null;
+}
+
+/** ` (ECONNREFUSED)`: the operating system's word, found along the causes. */
+function systemCode(error: unknown): string {
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+    if ("code" in at && typeof at.code === "string" && /^[A-Z][A-Z0-9_]+$/.test(at.code))
+      return ` (${at.code})`;
+  }
+  return "";
+}
