@@ -18,10 +18,10 @@ const BUSY_TIMEOUT_MS = 5_000;
  * Throws a plain Error when a newer version has written the database, and `unavailable` when it cannot be opened.
  */
 export function openSqlite(path: string, options: { migrations: string }): Store {
-  return createStore(openEngine(path, options));
+  return createStore(openSqliteEngine(path, options));
 }
 
-function openEngine(path: string, { migrations }: { migrations: string }): Engine {
+export function openSqliteEngine(path: string, { migrations }: { migrations: string }): Engine {
   const file = translated(() => {
     if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     return new Database(path, { timeout: BUSY_TIMEOUT_MS });

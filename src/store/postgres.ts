@@ -29,8 +29,10 @@ export async function openPostgres(url: string, options: { migrations: string; l
     application_name: "consentry",
     keepAlive: true,
   });
-  // Without a listener, a connection that breaks while idle would end the process. The pool makes a new one.
+  // Without listeners, a connection that breaks would end the process: while idle, and between two statements of a list
+  // (the next statement fails then). The pool makes a new one.
   pool.on("error", (error) => options.log("warn", "database_connection_lost", { error }));
+  pool.on("connect", (client) => client.on("error", () => {}));
   const engine = createEngine(pool);
   try {
     await migrate(pool, readMigrations(options.migrations));

@@ -3,9 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, inject } from "vitest";
 import type { Store } from "../../src/core/storage.ts";
-import { openSqlite } from "../../src/store/better-sqlite3.ts";
+import { openSqliteEngine } from "../../src/store/better-sqlite3.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
+import { createStore } from "../../src/store/store.ts";
 import { createDatabase } from "../helpers/postgres.ts";
+import { withLimitsOfD1 } from "./d1-limits.ts";
 
 export const migrations = {
   sqlite: join(import.meta.dirname, "../../drizzle/sqlite"),
@@ -19,16 +21,15 @@ type Opened = Replicas & { close: () => Promise<void> };
 
 export type EngineUnderTest = { name: string; open: () => Promise<Opened>; runs: boolean };
 
+/** With a guard: every statement must also fit into D1. */
 export const sqlite: EngineUnderTest = {
   name: "better-sqlite3",
   runs: true,
   open: async () => {
     const folder = mkdtempSync(join(tmpdir(), "consentry-store-"));
     const url = join(folder, "data", "test.db");
-    const [a, b] = [
-      openSqlite(url, { migrations: migrations.sqlite }),
-      openSqlite(url, { migrations: migrations.sqlite }),
-    ];
+    const open = () => createStore(withLimitsOfD1(openSqliteEngine(url, { migrations: migrations.sqlite })));
+    const [a, b] = [open(), open()];
     return {
       a,
       b,

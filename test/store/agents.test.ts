@@ -1,0 +1,141 @@
+import { expect, test } from "vitest";
+import { onEveryEngine } from "./engines.ts";
+import { entry, eventsOf, newProject } from "./things.ts";
+
+onEveryEngine("agents", (replicas) => {
+  const version = (project: string, definition: { [key: string]: string | number } = { kind: "prompt" }) => ({
+    project,
+    agent: "helper",
+    description: "Helps",
+    metadata: { b: "1", a: "2" },
+    definition,
+    createdAt: 1_760_000_000_000,
+  });
+
+  test("the first version makes the agent; the next becomes the latest; older ones stay", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const first = await a.agents.addVersion(version(project, { z: 1, a: 2 }), 0, [
+      entry(project, "agent_version_created"),
+    ]);
+    expect(first).toEqual({
+      project,
+      name: "helper",
+      state: "enabled",
+      createdAt: 1_760_000_000_000,
+      latest: { ...version(project, { z: 1, a: 2 }), version: 1 },
+    });
+    expect(await b.agents.get(project, "helper")).toEqual(first);
+    // The definition is echoed as it was given, in the order of its keys.
+    expect(Object.keys((await b.agents.get(project, "helper"))?.latest.definition ?? {})).toEqual(["z", "a"]);
+    const second = await b.agents.addVersion({ ...version(project), createdAt: 1_760_000_001_000 }, 1, []);
+    expect(second).toMatchObject({ createdAt: 1_760_000_000_000, latest: { version: 2 } });
+    expect(await a.agents.get(project, "helper")).toEqual(second);
+    expect(await a.agents.getVersion(project, "helper", 1)).toEqual(first?.latest);
+    expect(await a.agents.getVersion(project, "helper", 3)).toBeNull();
+    expect(await eventsOf(a, project)).toEqual(["agent_version_created"]);
+  });
+
+  test("of ten that add a version to the same one, one does", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    for (const after of [0, 1]) {
+      const added = await Promise.all(
+        Array.from({ length: 10 }, (_, n) =>
+          (n % 2 ? a : b).agents.addVersion(version(project, { n }), after, [
+            entry(project, "agent_version_created"),
+          ]),
+        ),
+      );
+      const won = added.filter((agent) => agent !== null);
+      expect(won).toHaveLength(1);
+      expect(await a.agents.get(project, "helper")).toEqual(won[0]);
+    }
+    expect(await eventsOf(a, project)).toHaveLength(2);
+    expect(await a.agents.addVersion(version(await newProject(a)), 4, [])).toBeNull();
+  });
+
+  test("deleting versions: the newest remaining one is the latest, the last takes the agent", async () => {
+    const { a } = replicas();
+    const project = await newProject(a);
+    for (const after of [0, 1, 2]) await a.agents.addVersion(version(project, { n: after + 1 }), after, []);
+    const remove = (n: number) =>
+      a.agents.deleteVersion(project, "helper", n, [entry(project, "agent_version_deleted")]);
+    expect(await remove(9)).toBe(false);
+    expect(await eventsOf(a, project)).toEqual([]);
+    expect(await remove(1)).toBe(true);
+    expect((await a.agents.get(project, "helper"))?.latest.version).toBe(3);
+    expect(await remove(3)).toBe(true);
+    expect((await a.agents.get(project, "helper"))?.latest).toMatchObject({
+      version: 2,
+      definition: { n: 2 },
+    });
+    expect(await remove(2)).toBe(true);
+    expect(await a.agents.get(project, "helper")).toBeNull();
+    expect(await remove(2)).toBe(false);
+    expect(await eventsOf(a, project)).toHaveLength(3);
+  });
+
+  test("a version is deleted once", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    for (const after of [0, 1]) await a.agents.addVersion(version(project), after, []);
+    const deleted = await Promise.all(
+      Array.from({ length: 10 }, (_, n) =>
+        (n % 2 ? a : b).agents.deleteVersion(project, "helper", 2, [entry(project, "agent_version_deleted")]),
+      ),
+    );
+    expect(deleted.filter(Boolean)).toHaveLength(1);
+    expect(await eventsOf(a, project)).toEqual(["agent_version_deleted"]);
+  });
+
+  test("a definition of megabytes is whole, and goes with its agent", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const definition = { instructions: "Straße \u0000 ".repeat(200_000) };
+    await a.agents.addVersion(version(project, definition), 0, []);
+    expect((await b.agents.get(project, "helper"))?.latest.definition).toEqual(definition);
+    await a.agents.delete(project, "helper", []);
+    // What is made again under the name must not find the chunks of the old one.
+    await a.agents.addVersion(version(project, definition), 0, []);
+    expect((await b.agents.getVersion(project, "helper", 1))?.definition).toEqual(definition);
+    await a.agents.deleteVersion(project, "helper", 1, []);
+    await a.agents.addVersion(version(project, { short: 1 }), 0, []);
+    expect((await b.agents.get(project, "helper"))?.latest.definition).toEqual({ short: 1 });
+  });
+
+  test("state and deletion leave a trace where there is an agent, and none where there is not", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    await a.agents.addVersion(version(project), 0, []);
+    const audit = () => [entry(project, "agent_changed")];
+    expect(await a.agents.setState(project, "helper", "disabled", audit())).toBe(true);
+    expect((await b.agents.get(project, "helper"))?.state).toBe("disabled");
+    expect(await a.agents.setState(project, "nobody", "disabled", audit())).toBe(false);
+    const deleted = await Promise.all(
+      [a, b, a].map((store) => store.agents.delete(project, "helper", [entry(project, "agent_deleted")])),
+    );
+    expect(deleted.filter(Boolean)).toHaveLength(1);
+    expect(await a.agents.getVersion(project, "helper", 1)).toBeNull();
+    expect(await eventsOf(a, project)).toEqual(["agent_changed", "agent_deleted"]);
+  });
+
+  test("lists: agents by name with their latest versions, versions newest first", async () => {
+    const { a } = replicas();
+    const project = await newProject(a);
+    for (const agent of ["c", "a", "b"]) await a.agents.addVersion({ ...version(project), agent }, 0, []);
+    for (const after of [1, 2]) await a.agents.addVersion({ ...version(project), agent: "b" }, after, []);
+    const first = await a.agents.list(project, { after: null, limit: 2 });
+    expect(first.rows.map((agent) => [agent.name, agent.latest.version])).toEqual([
+      ["a", 1],
+      ["b", 3],
+    ]);
+    expect(first.more).toBe(true);
+    const second = await a.agents.list(project, { after: "b", limit: 2 });
+    expect([second.rows.map((agent) => agent.name), second.more]).toEqual([["c"], false]);
+    const versions = (after: string | null) => a.agents.listVersions(project, "b", { after, limit: 2 });
+    expect((await versions(null)).rows.map((each) => each.version)).toEqual([3, 2]);
+    expect((await versions("2")).rows.map((each) => each.version)).toEqual([1]);
+    expect((await versions("no number")).rows).toEqual([]);
+  });
+});
