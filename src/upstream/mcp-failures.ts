@@ -22,16 +22,15 @@ export function failed(failure: UpstreamFailure, { sent }: { sent: boolean }): F
 
 export const notMcp = (message: string): Failed => failed({ kind: "not_mcp", message }, { sent: true });
 
-/** The one translation of what a request out, or reading its answer, throws. */
+/** The one translation of what a request out, or reading its answer, throws. `sent`: surely, whatever is thrown. */
 export function thrown(error: unknown, { deadline, sent }: { deadline: Deadline; sent: boolean }): Failed {
   const ended = deadline.ended();
-  if (ended) return failed(ended, { sent });
+  if (ended) return failed(ended, { sent: true });
   if (!(error instanceof EgressError)) {
     const message = "The server broke off its answer.";
-    return failed({ kind: "unreachable", reason: "closed", message }, { sent });
+    return failed({ kind: "unreachable", reason: "closed", message }, { sent: true });
   }
-  const reached = sent || !UNSENT.includes(error.reason);
-  return failed(failureOf(error), { sent: reached });
+  return failed(failureOf(error), { sent: sent || !UNSENT.includes(error.reason) });
 }
 
 function failureOf({ reason, message }: EgressError): UpstreamFailure {

@@ -4,6 +4,8 @@ export const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 export const MAX_ANSWER_DEPTH = 100;
 /** The most messages in one answer that comes as a stream. */
 export const MAX_STREAM_MESSAGES = 10_000;
+/** The most lines that one message of a stream may be split into. Servers write one. */
+export const MAX_EVENT_LINES = 10_000;
 /** The most requests of a server that are declined during one call; further ones are ignored. */
 export const MAX_DECLINES = 20;
 /** How often a stream that broke off is taken up again (2025-11-25, "Resumability"). */

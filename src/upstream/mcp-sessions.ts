@@ -14,7 +14,8 @@ type Entry = {
 
 /**
  * Sessions of older servers, one per partition and URL, never shared beyond. Bounded in number and idle time; what is
- * put out is told to its server by `end`, but only once nobody uses it.
+ * put out is told to its server by `end`, but only once nobody uses it. Servers may do without session ids; then what
+ * is kept is that they have been greeted.
  */
 export type Sessions = {
   /** Null: there is none. `access` is that of the use to come. */
@@ -39,7 +40,11 @@ export function createSessions({
   function retire(key: string, entry: Entry): void {
     pool.delete(key);
     entry.retired = true;
-    if (entry.uses === 0) end(entry.access, entry.line);
+    endUnused(entry);
+  }
+
+  function endUnused({ retired, uses, access, line }: Entry): void {
+    if (retired && uses === 0 && line.session !== null) end(access, line);
   }
 
   async function sweep(): Promise<void> {
@@ -66,7 +71,7 @@ export function createSessions({
       const release = () => {
         entry.uses--;
         entry.usedAt = clock.now();
-        if (entry.retired && entry.uses === 0) end(entry.access, entry.line);
+        endUnused(entry);
       };
       return { line: entry.line, release };
     },

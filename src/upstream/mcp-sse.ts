@@ -3,16 +3,16 @@ export type SseBlock = { type: string; data: string | null; id: string | null; r
 
 /**
  * Reads a stream of text chunks as server-sent events (WHATWG HTML, 9.2.6). Each character is looked at once, however
- * the chunks are cut.
+ * the chunks are cut. `unfinished`: how many lines of data the block that has not ended holds.
  */
-export function createSseReader(): (chunk: string) => SseBlock[] {
+export function createSseReader(): { read: (chunk: string) => SseBlock[]; unfinished: () => number } {
   let line: string[] = [];
   let afterReturn = false;
   let first = true;
   let block = emptyBlock();
   const lineEnd = /\r\n|\r|\n/g;
 
-  return (chunk) => {
+  const read = (chunk: string) => {
     const done: SseBlock[] = [];
     let from = 0;
     if (first && chunk.length > 0) {
@@ -37,6 +37,7 @@ export function createSseReader(): (chunk: string) => SseBlock[] {
     if (from < chunk.length) line.push(chunk.slice(from));
     return done;
   };
+  return { read, unfinished: () => block.data.length };
 }
 
 type Building = {

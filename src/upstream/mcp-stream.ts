@@ -5,6 +5,7 @@ import { failed, notMcp, thrown, type Failed } from "./mcp-failures.ts";
 import { discard, mediaTypeOf, request } from "./mcp-http.ts";
 import {
   LINGER_MS,
+  MAX_EVENT_LINES,
   MAX_ANSWER_BYTES,
   MAX_RESUMES,
   MAX_STREAM_MESSAGES,
@@ -45,19 +46,21 @@ async function readStream(
   const reader = stream.body?.getReader();
   if (!reader) return "broken";
   const decoder = new TextDecoder();
-  const read = createSseReader();
+  const events = createSseReader();
   let answered = false;
   try {
     for (let next = await reader.read(); !next.done; next = await reader.read()) {
       const chunk = decoder.decode(next.value, { stream: true });
       progress.characters += chunk.length;
       if (progress.characters > MAX_ANSWER_BYTES) return tooLarge(`more than ${MAX_ANSWER_BYTES} bytes`);
-      for (const block of read(chunk)) {
+      for (const block of events.read(chunk)) {
         const found = take(block, { ask, progress });
         if (!found) continue;
         answered = found.ok;
         return found;
       }
+      if (events.unfinished() > MAX_EVENT_LINES)
+        return tooLarge(`more than ${MAX_EVENT_LINES} lines in one event`);
     }
     return "broken";
   } catch (error) {
