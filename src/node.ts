@@ -25,7 +25,7 @@ import { createSealer } from "./secrets/seal.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
 import { openSqlite } from "./store/better-sqlite3.ts";
 import { openPostgres } from "./store/postgres.ts";
-import { parseEgressAllow } from "./upstream/egress-allow.ts";
+import { EgressAllowError, parseEgressAllow } from "./upstream/egress-allow.ts";
 import { checkUrl } from "./upstream/egress-rules.ts";
 import { createNodeEgress } from "./upstream/egress.node.ts";
 import { EgressError } from "./upstream/egress.ts";
@@ -68,13 +68,16 @@ async function startOrExplain(env: Record<string, string | undefined>): Promise<
   try {
     return await start(parseConfig(env));
   } catch (error) {
-    const isKnown = error instanceof ConfigError || error instanceof KeyringError || isListenError(error);
-    console.error(isKnown && error instanceof Error ? error.message : error);
+    console.error(isExplained(error) ? error.message : error);
     return null;
   }
 }
 
-function isListenError(error: unknown): boolean {
+/** Faults whose message says what to do; anything else is a bug and keeps its stack. */
+function isExplained(error: unknown): error is Error {
+  if (error instanceof EgressAllowError) error.message = `CONSENTRY_EGRESS_ALLOW: ${error.message}`;
+  const known = [ConfigError, KeyringError, EgressAllowError];
+  if (known.some((kind) => error instanceof kind)) return true;
   return error instanceof Error && "syscall" in error && error.syscall === "listen";
 }
 

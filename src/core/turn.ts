@@ -102,9 +102,19 @@ function report({ desks, plan }: Turn, cause: unknown): Fault {
       refusal: cause,
     };
   }
+  if (isRefusal(cause, "invalid") || isRefusal(cause, "not_supported")) {
+    // What the model's API cannot express; it is found when the request for the upstream is written.
+    return { error: { code: "invalid_prompt", message: sentenceOf(cause) }, refusal: cause };
+  }
   world.log("error", "turn_broke", facts);
   const message = `an internal fault; the log has it under request ${requestId}`;
   return { error: { code: "server_error", message }, refusal: null };
+}
+
+function sentenceOf(refusal: BrokerError<"invalid"> | BrokerError<"not_supported">): string {
+  if (isRefusal(refusal, "not_supported")) return `${refusal.details.what} is not supported`;
+  if (!isRefusal(refusal, "invalid")) return refusal.code;
+  return refusal.details.faults.map(({ param, message }) => `${param}: ${message}`).join("; ");
 }
 
 /** Keeps the response. What cannot be kept is not called done: gives the fault then. */

@@ -128,7 +128,14 @@ describe.each(MODES)("with a model, %s", (mode) => {
     ]);
     expect(ran()).toBe(before + 2);
     const { messages } = model.requests.at(-1)?.body as ChatRequest;
-    expect(messages.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "tool", "assistant", "user"]);
+    expect(messages.map(({ role }) => role)).toEqual([
+      "user",
+      "assistant",
+      "tool",
+      "tool",
+      "assistant",
+      "user",
+    ]);
   });
 
   test("by its id alone, with and without store, whatever the client forgot", async () => {

@@ -220,7 +220,7 @@ describe("a chain of explicit calls", () => {
         input: [call("notes", "echo", { text: id }, id)],
       });
     const made = await Promise.all(["a", "b", "c", "d"].map(answer));
-  for (const [at, id] of ["a", "b", "c", "d"].entries()) {
+    for (const [at, id] of ["a", "b", "c", "d"].entries()) {
       const items = await client.responses.inputItems.list(made[at]?.id ?? "", { order: "asc" });
       expect(items.data.map((item) => item.id)).toEqual(["c1", "c1", id]);
       const read = await client.responses.retrieve(made[at]?.id ?? "");

@@ -183,7 +183,9 @@ describe.each(MODES)("with a model, %s", (mode) => {
     expect([cut.status, cut.incomplete_details]).toEqual(["incomplete", { reason: "max_output_tokens" }]);
     script = [{ refusal: "I will not." }];
     const refused = await respond(client, { model: "m", input: "go" }, mode);
-    expect(itemsOf(refused, "message")[0]?.content).toMatchObject([{ type: "refusal", refusal: "I will not." }]);
+    expect(itemsOf(refused, "message")[0]?.content).toMatchObject([
+      { type: "refusal", refusal: "I will not." },
+    ]);
   });
 
   test("a conversation goes on by previous_response_id; model and tools are recovered, instructions are not", async () => {
