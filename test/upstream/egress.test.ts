@@ -448,6 +448,26 @@ describe("the caller's signal", () => {
     await expect(reader?.read()).rejects.toMatchObject({ name: "AbortError" });
   });
 
+  test.each(["plain", "gzip"])(
+    "ends a %s body that nobody reads, without an error that nobody catches",
+    async (coding) => {
+      const server = await serve((_, response) => {
+        if (coding === "gzip") response.setHeader("content-encoding", "gzip");
+        response.write(coding === "gzip" ? gzipSync("x".repeat(1000)).subarray(0, 15) : "x");
+      });
+      const uncaught: unknown[] = [];
+      const note = (error: unknown) => uncaught.push(error);
+      process.on("unhandledRejection", note).on("uncaughtException", note);
+      const controller = new AbortController();
+      const response = await createEgress().fetch(LIMITS)(server.url, { signal: controller.signal });
+      controller.abort();
+      await server.firstClosed;
+      await new Promise((resolve) => setImmediate(resolve));
+      process.off("unhandledRejection", note).off("uncaughtException", note);
+      expect([response.status, uncaught]).toEqual([200, []]);
+    },
+  );
+
   test("leaves nothing behind on a signal that outlives many calls", async () => {
     const server = await serve((_, response) => response.end("ok"));
     const fetch = createEgress().fetch(LIMITS);
