@@ -111,7 +111,7 @@ function report({ desks, plan }: Turn, cause: unknown): Fault {
   return { error: { code: "server_error", message }, refusal: null };
 }
 
-function sentenceOf(refusal: BrokerError<"invalid"> | BrokerError<"not_supported">): string {
+function sentenceOf(refusal: BrokerError): string {
   if (isRefusal(refusal, "not_supported")) return `${refusal.details.what} is not supported`;
   if (!isRefusal(refusal, "invalid")) return refusal.code;
   return refusal.details.faults.map(({ param, message }) => `${param}: ${message}`).join("; ");
