@@ -26,7 +26,7 @@ export async function ask(
     const held = await asking.lines.take(access, deadline);
     if (!held.ok) return held;
     const { line } = held;
-    if (before?.lost === "era" && line.era === before.line.era && line.version === before.line.version) {
+    if (before?.lost.what === "era" && line.era === before.line.era && line.version === before.line.version) {
       // It is what it was: the first answer stands.
       held.release();
       return before.asked;
@@ -34,8 +34,8 @@ export async function ask(
     const outcome = await askOn(asking, { ...to, line }).finally(held.release);
     const asked = read(outcome, line);
     const lost = lostIn(outcome, line);
-    if (lost) asking.lines.drop(access, line, lost);
-    if (!lost || before) return asked;
+    if (lost) asking.lines.drop(access, line, lost.what);
+    if (!lost?.again || before) return asked;
     before = { line, asked, lost };
   }
 }
@@ -82,19 +82,27 @@ async function askOn(
 }
 
 /**
- * What an outcome says about the line: the session or the era that it was on is gone. Only where the server surely did
- * not take up the request, so that it may be asked again.
+ * What an outcome says about the line. `again`: the server surely did not take up the request, so that it may be asked
+ * once more, on another line.
  */
+type Lost = { what: "session" | "era"; again: boolean };
+
 function lostIn(outcome: Exchanged | Failed, line: Line): Lost | null {
+  const sessionful = line.era === "legacy" && line.session !== null;
   if (outcome.ok) {
-    const { answer } = outcome;
-    return answer.kind === "error" && answer.error.code === UNSUPPORTED_VERSION ? "era" : null;
+    const code = outcome.answer.kind === "error" ? outcome.answer.error.code : null;
+    if (code === UNSUPPORTED_VERSION) return { what: "era", again: true };
+    // How SDKs of the older revisions refuse a request whose session or revision they do not know, even by its name.
+    if (code !== BAD_REQUEST || outcome.status !== 400) return null;
+    return sessionful ? { what: "session", again: false } : { what: "era", again: true };
   }
   const { failure, unread } = outcome;
   if (!unread || failure.kind !== "http") return null;
-  if (line.era === "modern" || line.session === null) return FOREIGN.includes(failure.status) ? "era" : null;
+  if (!sessionful) return FOREIGN.includes(failure.status) ? { what: "era", again: true } : null;
   // 404 says so (2025-11-25, "Session Management"); some servers say it with 400 and words of their own.
-  return failure.status === 404 || (failure.status === 400 && unread === "rpc") ? "session" : null;
+  if (failure.status === 404 || (failure.status === 400 && unread === "rpc"))
+    return { what: "session", again: true };
+  return failure.status === 400 || failure.status === 410 ? { what: "session", again: false } : null;
 }
 
 function replyTo({ id, method }: { id: string | number; method: string }): RpcReply {
@@ -103,9 +111,8 @@ function replyTo({ id, method }: { id: string | number; method: string }): RpcRe
   return { jsonrpc: "2.0", id, error: { code: METHOD_NOT_FOUND, message } };
 }
 
-type Lost = "session" | "era";
-
 // How servers of one era turn away requests of the other.
 const FOREIGN = [400, 404, 405, 406, 415];
 const METHOD_NOT_FOUND = -32601;
 const UNSUPPORTED_VERSION = -32022;
+const BAD_REQUEST = -32000;

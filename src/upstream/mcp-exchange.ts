@@ -31,7 +31,7 @@ export type Ask = {
   onRequest: (request: { id: string | number; method: string }) => void;
 };
 
-export type Exchanged = { ok: true; answer: RpcAnswer; head: Headers };
+export type Exchanged = { ok: true; answer: RpcAnswer; status: number; head: Headers };
 
 /**
  * Posts one JSON-RPC request and reads the answer to it, as JSON or as a stream (Streamable HTTP, "Sending Messages to
@@ -43,10 +43,10 @@ export async function exchange(outside: Outside, ask: Ask): Promise<Exchanged | 
   const { response } = sent;
   if (!response.ok) return turnedAway(response, ask);
   const type = mediaTypeOf(response);
-  const head = response.headers;
+  const { status, headers: head } = response;
   if (type === "text/event-stream") {
     const followed = await followStream(outside, { ask, response });
-    return followed.ok ? { ...followed, head } : followed;
+    return followed.ok ? { ...followed, status, head } : followed;
   }
   if (type !== "application/json") {
     discard(response);
@@ -63,7 +63,7 @@ export async function exchange(outside: Outside, ask: Ask): Promise<Exchanged | 
   // Revision 2025-03-26 lets a server answer with a batch.
   for (const message of Array.isArray(parsed) ? parsed : [parsed]) {
     const heard = readMessage(message, ask.message);
-    if (heard.kind === "answer") return { ok: true, answer: heard.answer, head };
+    if (heard.kind === "answer") return { ok: true, answer: heard.answer, status, head };
     if (heard.kind === "bad") return notMcp(`The server answered with ${heard.why}.`);
   }
   return notMcp("The server took the request but did not answer it.");
@@ -122,7 +122,7 @@ async function turnedAway(response: Response, ask: Ask): Promise<Exchanged | Fai
   const heard = readMessage(parsed, ask.message);
   const error = heard.kind === "answer" && heard.answer.kind === "error" ? heard.answer.error : null;
   if (error && namesRequest(parsed, ask.message)) {
-    return { ok: true, answer: { kind: "error", error }, head: response.headers };
+    return { ok: true, answer: { kind: "error", error }, status, head: response.headers };
   }
   const words = error?.message ? error.message : null;
   return { ...refusal(status, words), unread: error ? "rpc" : "http", body: text };

@@ -91,6 +91,8 @@ export function createLines({
 
   return {
     take: async (access, deadline) => {
+      const ended = deadline.ended();
+      if (ended) return failed(ended, { sent: false });
       const held = standing(access);
       if (held) return held;
       const flight = flights.get(keyOf(access)) ?? takeOff(access);

@@ -10,10 +10,11 @@ import { readPage, type ToolPage } from "./mcp-tools.ts";
  */
 export async function listAll(
   askFor: (params: JsonObject) => Promise<Asked>,
-  onDropped: (dropped: ToolPage["dropped"][number]) => void,
+  onDropped: (dropped: ToolPage["dropped"]) => void,
 ): Promise<ListOutcome> {
   const tools = new Map<string, ToolDefinition>();
   const cursors = new Set<string>();
+  const dropped: ToolPage["dropped"] = [];
   let listed = 0;
   let ttlMs: number | null = null;
   let cursor: string | null = null;
@@ -26,10 +27,10 @@ export async function listAll(
     if (listed > MAX_LISTED_TOOLS) {
       return failure("too_large", `The server lists more than ${MAX_LISTED_TOOLS} tools.`);
     }
-    page.dropped.forEach(onDropped);
+    dropped.push(...page.dropped);
     for (const tool of page.tools) {
       // Never last-wins: a later tool must not take the place of one already seen.
-      if (tools.has(tool.name)) onDropped({ name: tool.name, why: "another tool has its name" });
+      if (tools.has(tool.name)) dropped.push({ name: tool.name, why: "another tool has its name" });
       else tools.set(tool.name, tool);
     }
     if (page.ttlMs !== null) ttlMs = Math.min(ttlMs ?? page.ttlMs, page.ttlMs);
@@ -42,6 +43,7 @@ export async function listAll(
       return failure("too_large", `The server lists its tools on more than ${MAX_LIST_PAGES} pages.`);
     }
   } while (cursor !== null);
+  if (dropped.length > 0) onDropped(dropped);
   if (listed > 0 && tools.size === 0) {
     return failure("not_mcp", `None of the ${listed} tools that the server lists can be used.`);
   }

@@ -81,18 +81,15 @@ function take(
   progress.retryMs = block.retryMs ?? progress.retryMs;
   if (block.data === null || block.data === "" || block.type !== "message") return null;
   if (++progress.messages > MAX_STREAM_MESSAGES) return tooLarge(`more than ${MAX_STREAM_MESSAGES} messages`);
-  const heard = readMessage(parseJson(block.data), ask.message);
-  switch (heard.kind) {
-    case "answer":
-      return { ok: true, answer: heard.answer };
-    case "bad":
-      return notMcp(`The server answered with ${heard.why}.`);
-    case "request":
-      ask.onRequest(heard);
-      return null;
-    case "notification":
-      return null;
+  const parsed = parseJson(block.data);
+  // Revision 2025-03-26 lets a server send batches.
+  for (const message of Array.isArray(parsed) ? parsed : [parsed]) {
+    const heard = readMessage(message, ask.message);
+    if (heard.kind === "answer") return { ok: true, answer: heard.answer };
+    if (heard.kind === "bad") return notMcp(`The server answered with ${heard.why}.`);
+    if (heard.kind === "request") ask.onRequest(heard);
   }
+  return null;
 }
 
 async function resume(

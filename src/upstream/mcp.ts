@@ -61,7 +61,12 @@ export function createMcpUpstream(options: {
   function list(access: UpstreamAccess, deadline: Deadline): Promise<ListOutcome> {
     return listAll(
       (params) => ask(asking, { access, deadline, question: { method: "tools/list", params, mirrored: {} } }),
-      (dropped) => log("warn", "tool_dropped", { server: nameOf(access.url), ...dropped }),
+      (dropped) =>
+        log("warn", "tools_dropped", {
+          server: nameOf(access.url),
+          count: dropped.length,
+          tools: dropped.slice(0, MAX_DROPS_LOGGED),
+        }),
     );
   }
 
@@ -132,5 +137,6 @@ function createCounter(): () => number {
   return () => ++last;
 }
 
+const MAX_DROPS_LOGGED = 10;
 const HEADER_MISMATCH = -32020;
 const STOPPING = "The call was cancelled: the broker is stopping.";

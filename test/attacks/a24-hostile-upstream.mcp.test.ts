@@ -391,6 +391,49 @@ test("a server that breaks off its stream again and again is left in the end", a
   expect(server.seen("tools/call")).toHaveLength(1);
 });
 
+test("whatever a server makes of its answers, a call ends with a value", { timeout: 60_000 }, async () => {
+  const random = createRandom(20_260_728);
+  const server = await startRawServer((request, response) => {
+    const { method, id } = request.body ?? {};
+    const good = JSON.stringify({
+      jsonrpc: "2.0",
+      id,
+      result:
+        method === "server/discover"
+          ? DISCOVERED
+          : {
+              ...INITIALIZED,
+              ...complete,
+              tools: [{ name: "a", inputSchema: { type: "object" } }],
+              ...say("ok"),
+            },
+    });
+    const asStream = random(2) === 0;
+    const body = mutated(asStream ? `id: 1\nretry: 1\ndata: ${good}\n\n` : good, random);
+    const status = [200, 200, 200, 200, 202, 204, 400, 404, 500][random(9)] ?? 200;
+    if (random(3) === 0)
+      response.setHeader("mcp-session-id", mutated("session", random).replaceAll(/[^\x21-\x7e]/g, ""));
+    response.writeHead(status, { "content-type": asStream ? "text/event-stream" : "application/json" });
+    if (random(20) === 0) response.write(body, () => response.destroy());
+    else response.end(body);
+  });
+  stops.push(server.stop);
+  const failures = new Map<string, number>();
+  for (let round = 0; round < 400; round++) {
+    const access = accessTo(`${server.url}/${random(20)}`, { partition: `user-${random(5)}` });
+    const [listed, called] = await Promise.all([
+      upstream.listTools(access, within(250)),
+      upstream.callTool(access, callOf("any"), within(250)),
+    ]);
+    for (const outcome of [listed, called]) {
+      const kind = outcome.ok ? "ok" : outcome.failure.kind;
+      failures.set(kind, (failures.get(kind) ?? 0) + 1);
+    }
+  }
+  // It was worth it only if good and bad were met.
+  expect([...failures.keys()]).toEqual(expect.arrayContaining(["ok", "not_mcp", "http", "unreachable"]));
+});
+
 test("the limits are what they say", () => {
   expect(MAX_ANSWER_BYTES).toBe(16 * 1024 * 1024);
   expect(MAX_STREAM_MESSAGES).toBe(10_000);
@@ -406,4 +449,44 @@ const complete = { resultType: "complete" };
 function drip(response: ServerResponse, text: string): void {
   const timer = setInterval(() => response.write(text), 20);
   response.on("close", () => clearInterval(timer));
+}
+
+/** Numbers below a bound, the same ones in every run (mulberry32). */
+function createRandom(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
+  };
+}
+
+/** Text with a few places cut, doubled or overwritten; often left as it is. */
+function mutated(text: string, random: (below: number) => number): string {
+  const pieces = [
+    "{",
+    "}",
+    "[",
+    "]",
+    '"',
+    ":",
+    ",",
+    "null",
+    "1e999",
+    "\n",
+    "\r",
+    "data:",
+    "\\u0000",
+    "-1",
+    "{}",
+    "[]",
+  ];
+  let changed = text;
+  for (let times = random(4); times > 0; times--) {
+    const at = random(changed.length + 1);
+    const piece = random(2) === 0 ? "" : (pieces[random(pieces.length)] ?? "");
+    changed = changed.slice(0, at) + piece + changed.slice(at + random(12));
+  }
+  return changed;
 }

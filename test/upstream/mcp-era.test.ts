@@ -109,6 +109,18 @@ test("a server that went back to an older revision is found out by its refusal",
   ]);
 });
 
+test("so is one whose refusal names the request", async () => {
+  const server = await changeable(modern);
+  await call(server.url);
+  server.become((request, response) => {
+    if (!request.headers.has("mcp-method") || request.body?.method === "server/discover")
+      return legacy(request, response);
+    const error = { code: -32000, message: "Bad Request: No valid session ID provided" };
+    answerJson(response, { jsonrpc: "2.0", id: request.body?.id, error }, 400);
+  });
+  expect(await call(server.url)).toMatchObject({ ok: true, result: say("legacy") });
+});
+
 test("a server that gave up the older revisions is found out by its refusal", async () => {
   const server = await changeable(legacy);
   await call(server.url, "ada");

@@ -1,4 +1,8 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import type { ServerResponse } from "node:http";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Clock } from "../../src/core/ports.ts";
 import { MAX_SESSIONS, SESSION_IDLE_MS } from "../../src/upstream/mcp-limits.ts";
@@ -194,6 +198,24 @@ describe("sessions", () => {
       expect(server.seen("server/discover")).toHaveLength(1);
     },
   );
+
+  test.each([
+    [
+      "names the request",
+      (id: unknown) => ({ jsonrpc: "2.0", id, error: { code: -32000, message: "No session" } }),
+    ],
+    ["has no words of JSON-RPC", () => "no such session"],
+  ])("that the server forgot begin again with the next call, where the refusal %s", async (_what, words) => {
+    // It might have run: only the next call is on the safe side.
+    const server = await sessionful((request, response) => {
+      if (request.headers.get("mcp-session-id") !== "session-1")
+        return answerResult(request, response, say("ok"));
+      answerJson(response, words(request.body?.id), 400);
+    });
+    expect(await call(server.url)).toMatchObject({ ok: false });
+    expect(server.seen("tools/call")).toHaveLength(1);
+    expect(await call(server.url)).toMatchObject({ ok: true });
+  });
 
   test("that the server forgot begin again once for all who notice together", async () => {
     const server = await sessionful();
@@ -406,6 +428,19 @@ describe("a call on a session", () => {
     expect(server.seen("tools/call")).toHaveLength(1);
   });
 
+  test.each(["JSON", "a stream"])(
+    "understands a batch in %s, as revision 2025-03-26 has it",
+    async (form) => {
+      const server = await sessionful((request, response) => {
+        const batch = [{ jsonrpc: "2.0", method: "notifications/progress" }, reply(request, say("last"))];
+        if (form === "JSON") return answerJson(response, batch);
+        stream(response, batch);
+        response.end();
+      });
+      expect(await call(server.url)).toMatchObject({ ok: true, result: say("last") });
+    },
+  );
+
   test("fails as broken off where the stream ends for good", async () => {
     const server = await sessionful((_request, response) => {
       stream(response, { jsonrpc: "2.0", method: "notifications/progress", params: {} });
@@ -427,6 +462,26 @@ describe("a call on a session", () => {
       failure: { kind: "protocol", code: -32042, message: "Please sign in" },
     });
   });
+});
+
+test("a process that has closed its upstream ends by itself", async () => {
+  const server = await sessionful();
+  const at = (path: string) => JSON.stringify(pathToFileURL(join(import.meta.dirname, "../..", path)).href);
+  const program = `
+    import { accessTo, callOf, createTestUpstream, within } from ${at("test/helpers/mcp-upstream.ts")};
+    const upstream = createTestUpstream();
+    const calls = ["ada", "bob"].map((partition) =>
+      upstream.callTool(accessTo(${JSON.stringify(server.url)}, { partition }), callOf("any"), within(600_000)));
+    console.log((await Promise.all(calls)).map(({ ok }) => ok).join());
+    await upstream.close();`;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", program], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const said: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => said.push(chunk));
+  const [code] = await once(child, "exit", { signal: AbortSignal.timeout(20_000) });
+  expect([code, Buffer.concat(said).toString()]).toEqual([0, "true,true\n"]);
+  expect(server.alive.size).toBe(0);
 });
 
 test("who gives up waiting for a session does not take it from the others", async () => {
