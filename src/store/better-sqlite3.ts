@@ -11,6 +11,7 @@ import * as schema from "./schema.sqlite.ts";
 import { createStore } from "./store.ts";
 
 const BUSY_TIMEOUT_MS = 5_000;
+const LOCK_RETRY_MS = 10;
 
 /**
  * Opens (or makes) a SQLite database and brings it to this version's schema. `migrations`: the folder `drizzle/sqlite`.
@@ -65,9 +66,24 @@ function prepare(statement: Statement<unknown>, db: Db): Prepared {
 }
 
 function setPragmas(file: Database.Database): void {
-  file.pragma("journal_mode = WAL");
+  waitingForLocks(() => file.pragma("journal_mode = WAL"));
   file.pragma("synchronous = NORMAL");
   file.pragma("foreign_keys = ON");
+}
+
+// For everything else SQLite itself waits (`busy_timeout`); a change of the journal's mode fails at once.
+function waitingForLocks(work: () => void): void {
+  const until = performance.now() + BUSY_TIMEOUT_MS;
+  const nobody = new Int32Array(new SharedArrayBuffer(4));
+  for (;;) {
+    try {
+      return work();
+    } catch (error) {
+      const isBusy = error instanceof Database.SqliteError && error.code === "SQLITE_BUSY";
+      if (!isBusy || performance.now() > until) throw error;
+      Atomics.wait(nobody, 0, 0, LOCK_RETRY_MS);
+    }
+  }
 }
 
 // Foreign keys are off meanwhile: a migration that makes a table anew drops the old one, which would delete what

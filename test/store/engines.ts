@@ -14,8 +14,8 @@ export const migrations = {
   pg: join(import.meta.dirname, "../../drizzle/pg"),
 };
 
-/** Two stores on one database: two replicas of the broker. `url`: what a third would open. */
-export type Replicas = { a: Store; b: Store; url: string };
+/** Two stores on one database: two replicas of the broker. */
+export type Replicas = { a: Store; b: Store };
 
 type Opened = Replicas & { close: () => Promise<void> };
 
@@ -33,7 +33,6 @@ export const sqlite: EngineUnderTest = {
     return {
       a,
       b,
-      url,
       close: async () => {
         await Promise.all([a.close(), b.close()]);
         rmSync(folder, { recursive: true });
@@ -52,7 +51,6 @@ export const postgres: EngineUnderTest = {
     return {
       a,
       b,
-      url,
       close: async () => {
         await Promise.all([a.close(), b.close()]);
       },

@@ -1,17 +1,32 @@
-// A program of its own for sqlite.test.ts: opens the database, tries to approve each held call, prints those it won.
+// A program of its own for sqlite.test.ts. Says "ready"; told to go, it opens many new databases, because the moment in
+// which two make the same one is short. In the last it tries to make projects and to change each once, and tells which
+// it made and which it changed.
+import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
-import type { HeldCallId } from "../../src/core/ids.ts";
 import { entry } from "./things.ts";
 
-const [path = "", migrations = "", project = "", name = "", ...ids] = process.argv.slice(2);
-const store = openSqlite(path, { migrations });
-const won: string[] = [];
-for (const id of ids) {
-  const decided = await store.heldCalls.decide(
-    { project, id: id as HeldCallId, approve: true, decidedBy: name, sealedReason: null, now: 2_000 },
-    [{ ...entry(project, "approval_approved", { approvalId: id, principal: name }), id: `evt_${name}${id}` }],
-  );
-  if (decided) won.push(id);
+const [path = "", migrations = "", me = "", ...names] = process.argv.slice(2);
+
+const NEW_DATABASES = 150;
+
+process.once("message", () => void compete());
+process.send?.("ready");
+
+async function compete() {
+  for (let n = 0; n < NEW_DATABASES; n++) await openSqlite(`${path}.${n}`, { migrations }).close();
+  const store = openSqlite(path, { migrations });
+  const [made, changed]: string[][] = [[], []];
+  for (const name of names) {
+    const project = { name, settings: DEFAULT_SETTINGS, version: 1, createdAt: 1 };
+    if (await store.projects.insert(project, [audit(name, "project_created")])) made?.push(name);
+    const change = { name, version: 1, settings: DEFAULT_SETTINGS };
+    if (await store.projects.updateSettings(change, [audit(name, "settings_changed")])) changed?.push(name);
+  }
+  await store.close();
+  process.send?.({ made, changed });
+  process.disconnect?.();
 }
-await store.close();
-console.log(JSON.stringify(won));
+
+function audit(project: string, event: "project_created" | "settings_changed") {
+  return { ...entry(project, event, { principal: me }), id: `evt_${project}${event}${me}` as const };
+}

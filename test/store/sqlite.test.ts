@@ -1,45 +1,46 @@
-import { execFile } from "node:child_process";
+import { fork } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import Database from "better-sqlite3";
 import { afterAll, expect, test } from "vitest";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
 import { migrations } from "./engines.ts";
-import { EVERYTHING, aConnection, aHeldCall, entry, newProject } from "./things.ts";
+import { EVERYTHING, aConnection, aHeldCall, entry, eventsOf, newProject } from "./things.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "consentry-sqlite-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const open = (name: string) => openSqlite(join(folder, name), { migrations: migrations.sqlite });
-const run = promisify(execFile);
-const replica = join(import.meta.dirname, "replica.ts");
 
-test("programs that open a new database at the same time all find it ready", async () => {
+test("programs that begin at once on new databases: each is made once, and of each change one wins", async () => {
   const path = join(folder, "fresh", "consentry.db");
-  const opened = Array.from({ length: 6 }, () =>
-    run(process.execPath, [replica, path, migrations.sqlite, "p", "n"]),
-  );
-  for (const { stdout } of await Promise.all(opened)) expect(stdout.trim()).toBe("[]");
-});
-
-test("programs that decide at the same time: each call is won by one, and the audit has it once", async () => {
-  const store = open("race.db");
-  const project = await newProject(store);
-  const calls = Array.from({ length: 40 }, () => aHeldCall(project));
-  await store.heldCalls.insert(calls, []);
-  const ids = calls.map((call) => call.id);
-  const outcomes = await Promise.all(
-    ["one", "two", "three", "four"].map((name) =>
-      run(process.execPath, [replica, join(folder, "race.db"), migrations.sqlite, project, name, ...ids]),
-    ),
-  );
-  const won = outcomes.flatMap(({ stdout }): string[] => JSON.parse(stdout));
-  expect(won.toSorted()).toEqual(ids.toSorted());
-  const { rows } = await store.audit.list(project, {}, EVERYTHING);
-  expect(rows.map((row) => row.approvalId ?? "").toSorted()).toEqual(ids.toSorted());
+  const names = Array.from({ length: 200 }, (_, n) => `p${n}`);
+  const programs = ["one", "two", "three"].map((me) => startReplica(path, me, names));
+  await Promise.all(programs.map((program) => program.said<"ready">()));
+  const ended = Promise.all(programs.map((program) => program.said<Outcome>()));
+  for (const program of programs) program.go();
+  const outcomes = await ended;
+  expect(outcomes.flatMap((outcome) => outcome.made).toSorted()).toEqual(names.toSorted());
+  expect(outcomes.flatMap((outcome) => outcome.changed).toSorted()).toEqual(names.toSorted());
+  const store = openSqlite(path, { migrations: migrations.sqlite });
+  for (const name of names) {
+    expect(await eventsOf(store, name)).toHaveLength(2);
+    expect((await store.projects.get(name))?.version).toBe(2);
+  }
   await store.close();
-});
+}, 60_000);
+
+type Outcome = { made: string[]; changed: string[] };
+
+function startReplica(path: string, me: string, names: string[]) {
+  const program = fork(join(import.meta.dirname, "replica.ts"), [path, migrations.sqlite, me, ...names]);
+  const said = <T>() =>
+    new Promise<T>((resolve, reject) => {
+      program.once("message", (message: T) => resolve(message));
+      program.once("exit", (code) => reject(new Error(`ended with ${code}`)));
+    });
+  return { said, go: () => program.send("go") };
+}
 
 test("the database runs with a write-ahead log and checked references, in a folder of its owner", async () => {
   const path = join(folder, "deep", "er", "consentry.db");
