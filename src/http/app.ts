@@ -42,7 +42,11 @@ export function createApp(options: AppOptions): Hono<Env> {
     const begun = world.clock.now();
     c.set("requestId", requestIdOf(c.req.raw.headers, world));
     await next();
-    c.header("x-request-id", c.get("requestId"));
+    // Not by c.header: on a finished answer that makes a stream of it.
+    const { headers } = c.res;
+    headers.set("x-request-id", c.get("requestId"));
+    headers.set("x-content-type-options", "nosniff");
+    if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
     world.log(HOSTLESS.has(c.req.path) ? "debug" : "info", "http_request", {
       method: c.req.method,
       route: c.get("route") ?? null,

@@ -10,7 +10,6 @@ export function patternOf(template: string): string {
 }
 
 const VERB = /(?<=\}):\w+$/;
-const LAST_PARAM = /\{(\w+)\}:\w+$/;
 
 function verbOf(template: string): string {
   return VERB.exec(template)?.[0] ?? "";

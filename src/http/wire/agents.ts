@@ -51,7 +51,7 @@ export const agentQuery = z.object({
   limit: wholeNumber(1, 100).default(20),
   order: z.enum(["asc", "desc"]).optional(),
   after: z.string().min(1).max(300).optional(),
-  before: z.undefined({ error: "is not supported: page with after" }),
+  before: z.never({ error: "is not supported: page with after" }).optional(),
 });
 
 /** Ours has two ids in one: `name:version` and the bare number page alike. */
