@@ -131,12 +131,10 @@ describe("a new connection", () => {
   });
 
   test("hears from egress what to set", () => {
-    expect.assertions(1);
-    try {
-      readNew({ ...key, target: "http://10.0.0.1/mcp" });
-    } catch (error) {
-      expect(isRefusal(error, "invalid") && error.details.faults[0]?.message).toContain("SETTING");
-    }
+    const faults = [{ param: "properties.target", message: expect.stringContaining("SETTING") }];
+    expect(() => readNew({ ...key, target: "http://10.0.0.1/mcp" })).toThrow(
+      expect.objectContaining({ details: { faults } }) as BrokerError,
+    );
   });
 
   test.each(["OAuth2", "ProjectManagedIdentity", "UserEntraToken", "AgenticIdentityToken"])(
