@@ -19,7 +19,7 @@ import { createRoutes } from "./http/routes.ts";
 import { readAgentDefinition } from "./http/wire/request.ts";
 import { createNodeCrypto } from "./secrets/crypto.node.ts";
 import { createNewId } from "./secrets/ids.ts";
-import { KeyringError, parseKeyring } from "./secrets/keyring.ts";
+import { isPlaceholder, KeyringError, parseKeyring } from "./secrets/keyring.ts";
 import { ensureKeyringFile, readKeyringFile } from "./secrets/keyring.node.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
@@ -90,7 +90,9 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     now: clock.now,
   });
-  const sealer = createSealer({ keyring: await loadKeyring(config), suite });
+  const keyring = await loadKeyring(config);
+  for (const key of keyring.filter(isPlaceholder)) log("warn", "keyring_placeholder", { keyId: key.id });
+  const sealer = createSealer({ keyring, suite });
   const allow = parseEgressAllow(config.egressAllow);
   const store = await openStore(config, log);
 
