@@ -30,7 +30,8 @@ export function startDeadline(clock: Clock, { timeoutMs, signal: caller }: CallL
   const cancel = (message: string) => end({ kind: "cancelled", message });
   const onAbort = () => cancel("The call was cancelled.");
   const stop = () => {
-    timer.abort();
+    // A reason of our own: the default one is a DOMException with its stack, made for every call.
+    timer.abort("stopped");
     caller.removeEventListener("abort", onAbort);
   };
 

@@ -19,8 +19,8 @@ export async function request(
   egress: Egress,
   { access, method, headers, body, deadline }: HttpRequest,
 ): Promise<{ ok: true; response: Response } | Failed> {
-  const sealed = joined(access.headers, headers);
-  if (!sealed) {
+  const all = joined(access.headers, headers);
+  if (!all) {
     const message = "A header of the connection cannot be sent: its name or value is not one of HTTP.";
     return failed({ kind: "refused", message }, { sent: false });
   }
@@ -33,7 +33,7 @@ export async function request(
     maxBytes: MAX_ANSWER_BYTES,
     maxDepth: MAX_ANSWER_DEPTH,
   });
-  const init = { method, headers: sealed, body, signal: deadline.signal, redirect: "manual" as const };
+  const init = { method, headers: all, body, signal: deadline.signal, redirect: "manual" as const };
   let url = access.url;
   for (let hop = 0; ; hop++) {
     let response: Response;

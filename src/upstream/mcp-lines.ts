@@ -57,8 +57,7 @@ export function createLines({
   async function open(access: UpstreamAccess, deadline: Deadline): Promise<Connected> {
     const known = eras.get(access.url)?.era === "legacy" ? "legacy" : null;
     let connected = await connect({ access, known, deadline });
-    // It began no session any more: perhaps it has moved on.
-    if (!connected.ok && known && SURPRISES.includes(connected.failure.kind)) {
+    if (!connected.ok && known && movedOn(connected)) {
       eras.forget(access.url);
       connected = await connect({ access, known: null, deadline });
     }
@@ -115,11 +114,15 @@ export function createLines({
   };
 }
 
+/** A server that began sessions refuses to: not for want of a credential or strength, but as a thing that it knows not. */
+function movedOn({ failure, unread }: Failed): boolean {
+  return failure.kind === "protocol" || failure.kind === "not_mcp" || unread !== null;
+}
+
 /** A URL for the log: its query may hold a secret. */
 export function nameOf(url: string): string {
   const parsed = URL.parse(url);
   return parsed ? `${parsed.origin}${parsed.pathname}` : "";
 }
 
-const SURPRISES = ["protocol", "http", "not_mcp"];
 const GONE = { kind: "cancelled", message: "The call was cancelled." } as const;

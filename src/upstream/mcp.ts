@@ -15,7 +15,7 @@ import { createAsides } from "./mcp-asides.ts";
 import { connect } from "./mcp-connect.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
 import { endSession } from "./mcp-exchange.ts";
-import { mirrorHeaders, scanMirrored } from "./mcp-headers.ts";
+import { mirrorHeaders, scanMirrored, type MirrorScan } from "./mcp-headers.ts";
 import { lineHeaders, type ClientInfo } from "./mcp-line.ts";
 import { createLines, nameOf } from "./mcp-lines.ts";
 import { listAll } from "./mcp-list.ts";
@@ -41,6 +41,7 @@ export function createMcpUpstream(options: {
     end: (access, line) => endSession(outside, { access, headers: lineHeaders(line) }),
   });
   const asking: Asking = { outside, lines, clientInfo, nextId: createCounter() };
+  const mirroredBy = createMirror();
   const active = new Map<Deadline, Promise<unknown>>();
   let closed = false;
 
@@ -91,13 +92,8 @@ export function createMcpUpstream(options: {
         const listed = await list(access, deadline);
         if (!listed.ok) return outcomeOf(asked);
         const definition = listed.tools.find(({ name }) => name === wanted.name) ?? null;
-        if (
-          sameHeaders(
-            mirroredBy(definition, wanted.arguments),
-            mirroredBy(wanted.definition, wanted.arguments),
-          )
-        )
-          return outcomeOf(asked);
+        const told = mirroredBy(wanted.definition, wanted.arguments);
+        if (sameHeaders(told, mirroredBy(definition, wanted.arguments))) return outcomeOf(asked);
         return outcomeOf(await call(access, { ...wanted, definition }, deadline));
       }),
     close: async () => {
@@ -119,9 +115,16 @@ function outcomeOf(asked: Asked): CallOutcome {
   return { ok: true, result: read };
 }
 
-function mirroredBy(definition: ToolDefinition | null, args: JsonObject): Record<string, string> {
-  const scan = definition && scanMirrored(definition.inputSchema);
-  return scan?.ok ? mirrorHeaders(scan.mirrored, args) : {};
+/** Reads a definition's wishes once for as long as its owner keeps it, not at every call. */
+function createMirror(): (definition: ToolDefinition | null, args: JsonObject) => Record<string, string> {
+  const scans = new WeakMap<JsonObject, MirrorScan>();
+  return (definition, args) => {
+    if (!definition) return {};
+    const { inputSchema } = definition;
+    const scan = scans.get(inputSchema) ?? scanMirrored(inputSchema);
+    scans.set(inputSchema, scan);
+    return scan.ok ? mirrorHeaders(scan.mirrored, args) : {};
+  };
 }
 
 function isHeaderMismatch(asked: Asked): boolean {

@@ -136,6 +136,15 @@ test("a user new to such a server does not stumble over what was known", async (
   expect(await call(server.url, "bob")).toMatchObject({ ok: true, result: say("modern") });
 });
 
+test("a 401 to a new user of an older server is just that", async () => {
+  const server = await changeable(legacy);
+  await call(server.url, "ada");
+  server.become((_request, response) => void response.writeHead(401).end());
+  server.requests.length = 0;
+  expect(await call(server.url, "bob")).toMatchObject({ ok: false, failure: { kind: "http", status: 401 } });
+  expect(methods(server)).toEqual(["initialize"]);
+});
+
 test("an older server that learned the new revision is noticed within a day", async () => {
   const clock = createManualClock();
   await upstream.close();
