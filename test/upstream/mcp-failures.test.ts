@@ -118,6 +118,9 @@ const odd: [string, Kind, Answer][] = [
   ["a circle of redirects", "refused", (response) => response.writeHead(307, { location: "/mcp" }).end()],
 ];
 
+/** Short only where it is to be reached, so that a busy machine changes nothing. */
+const limitFor = (kind: Kind) => within(kind === "timeout" ? 300 : 20_000);
+
 async function serverThat(answer: Answer, { stateless }: { stateless: boolean }) {
   const server = await startRawServer((request, response) => {
     if (stateless && request.body?.method === "server/discover")
@@ -131,7 +134,7 @@ async function serverThat(answer: Answer, { stateless }: { stateless: boolean })
 describe("a call", () => {
   test.each(odd)("answered with %s is %s", async (_what, kind, answer) => {
     const { url } = await serverThat(answer, { stateless: true });
-    const outcome = await upstream.callTool(accessTo(url), callOf("any"), within(500));
+    const outcome = await upstream.callTool(accessTo(url), callOf("any"), limitFor(kind));
     expect(outcome).toMatchObject({ ok: false, failure: { kind }, sent: true });
     expect(JSON.stringify(outcome)).not.toContain("SECRETBODY");
   });
@@ -140,7 +143,7 @@ describe("a call", () => {
 describe("a listing", () => {
   test.each(odd)("answered with %s is %s", async (_what, kind, answer) => {
     const { url } = await serverThat(answer, { stateless: true });
-    const outcome = await upstream.listTools(accessTo(url), within(500));
+    const outcome = await upstream.listTools(accessTo(url), limitFor(kind));
     expect(outcome).toMatchObject({ ok: false, failure: { kind } });
     expect(JSON.stringify([outcome, upstream.logged])).not.toContain("SECRETBODY");
   });
@@ -149,7 +152,7 @@ describe("a listing", () => {
 describe("a first contact", () => {
   test.each(odd)("answered with %s fails as %s, and nothing was called", async (_what, kind, answer) => {
     const server = await serverThat(answer, { stateless: false });
-    const outcome = await upstream.callTool(accessTo(server.url), callOf("any"), within(500));
+    const outcome = await upstream.callTool(accessTo(server.url), callOf("any"), limitFor(kind));
     expect(outcome).toMatchObject({ ok: false, failure: { kind }, sent: false });
     expect(server.seen("tools/call")).toEqual([]);
     expect(JSON.stringify(outcome)).not.toContain("SECRETBODY");
