@@ -7,7 +7,8 @@ import { readJson } from "./body.ts";
 import { admit, createUserDesk, identify, type ProjectClaim } from "./caller.ts";
 import { type HostCheck, isAtHome } from "./hosts.ts";
 import { createLimits, type RateLimits } from "./limits.ts";
-import { answerProblem, httpProblems, type Problem, problemOf, surfaceOf } from "./problems.ts";
+import { answerProblem, surfaceOf } from "./problem-answer.ts";
+import { httpProblems, type Problem, problemOf } from "./problems.ts";
 import type { Call, Route } from "./route.ts";
 import { chooseRoute, groupRoutes, methodsOf, patternOf } from "./routing.ts";
 
