@@ -1,7 +1,6 @@
 import { type CallEnd, callItem } from "./calls.ts";
 import type { Desks } from "./approved.ts";
 import type { Item, Message } from "./items.ts";
-import type { ModelExchange } from "./ports.ts";
 import type { Plan } from "./plan.ts";
 import type { TurnEvent, Usage } from "./request.ts";
 
@@ -13,8 +12,6 @@ export type Turn = {
   usage: Usage;
   /** MCP calls made or held in this response, for `max_tool_calls`. */
   calls: number;
-  /** Calls of tools that there are not, for the model's eyes only. */
-  mistaken: ModelExchange[];
   /** Why it ends early, if it does. */
   incomplete: string | null;
 };

@@ -20,7 +20,7 @@ import { say, type Turn } from "./turn-say.ts";
  */
 export async function* runTurn(desks: Desks, plan: Plan): AsyncGenerator<TurnEvent> {
   const { usage } = plan.response;
-  const turn: Turn = { desks, plan, output: [], usage, calls: 0, mistaken: [], incomplete: null };
+  const turn: Turn = { desks, plan, output: [], usage, calls: 0, incomplete: null };
   yield { kind: "started", response: plan.response };
   let fault: Fault | null = null;
   try {
