@@ -158,7 +158,18 @@ const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 
 const systemClock: Clock = {
   now: () => Date.now(),
-  sleep: (ms, signal) => delay(ms, undefined, signal && { signal }).catch(() => {}),
+  // Not of timers/promises: there every wait that is given up costs an AbortError.
+  sleep: (ms, signal) =>
+    new Promise((resolve) => {
+      if (signal?.aborted) return resolve();
+      const end = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", end);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      signal?.addEventListener("abort", end);
+    }),
 };
 
 /** Structured, one line each; `err` is an error with its stack. */
