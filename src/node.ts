@@ -14,7 +14,6 @@ import { DEFAULT_SETTINGS } from "./core/project.ts";
 import type { Store } from "./core/storage.ts";
 import { createApp, DEFAULT_PROJECT } from "./http/app.ts";
 import { allowHosts } from "./http/hosts.ts";
-import { responseRoutes } from "./http/responses.ts";
 import { createRoutes } from "./http/routes.ts";
 import { readAgentDefinition } from "./http/wire/request.ts";
 import { createNodeCrypto } from "./secrets/crypto.node.ts";
@@ -128,7 +127,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const deps = { world, broker, publicUrl, version, checkTarget: (url: string) => targetFault(url, rules) };
   const app = createApp({
     world,
-    routes: [...createRoutes(deps), ...responseRoutes(deps)],
+    routes: createRoutes(deps),
     isHostOurs: allowHosts({ publicUrl, listening: { host: config.host, port }, extra: config.allowedHosts }),
     addressOf: (c) => getConnInfo(c).remote.address ?? null,
     rateLimits: config.rateLimits,

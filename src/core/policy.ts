@@ -15,11 +15,9 @@ export function needsApproval(rule: ApprovalRule, tool: ToolFacts): boolean {
   return !(rule.never && matchesAll(rule.never, tool));
 }
 
-/** `allowed_tools`: both keys given must both hold; null allows everything, an empty name list nothing. */
+/** `allowed_tools`: both keys given must both hold; null allows everything, an empty filter or name list nothing. */
 export function isAllowed(filter: ToolFilter | null, tool: ToolFacts): boolean {
-  if (filter === null) return true;
-  if (filter.toolNames !== undefined && !filter.toolNames.includes(tool.name)) return false;
-  return filter.readOnly === undefined || filter.readOnly === tool.readOnly;
+  return filter === null || matchesAll(filter, tool);
 }
 
 function matchesAny(filter: ToolFilter, tool: ToolFacts): boolean {
@@ -28,5 +26,6 @@ function matchesAny(filter: ToolFilter, tool: ToolFacts): boolean {
 
 function matchesAll(filter: ToolFilter, tool: ToolFacts): boolean {
   if (filter.toolNames === undefined && filter.readOnly === undefined) return false;
-  return isAllowed(filter, tool);
+  if (filter.toolNames !== undefined && !filter.toolNames.includes(tool.name)) return false;
+  return filter.readOnly === undefined || filter.readOnly === tool.readOnly;
 }

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type OpenAI from "openai";
 import { say, schemaOf, standardTools, startModernServer, type TestTool } from "../helpers/mcp-servers.ts";
-import { type ChatRequest, type ScriptedModel, type ScriptedTurn, startModel } from "../helpers/model.ts";
+import { type ScriptedModel, type ScriptedTurn, startModel } from "../helpers/model.ts";
 import { call, createWorld, itemsOf, type TestWorld } from "../helpers/world.ts";
 
 let world: TestWorld;
@@ -111,7 +111,7 @@ test("a model's call by a look-alike or cut name reaches no other tool", async (
   await world.connect("long", { target: server.url });
   script = [{ text: "hm" }];
   await client.responses.create({ model: "m", input: "go", tools: [neverAsk("long")] });
-  const names = ((model.requests.at(-1)?.body as ChatRequest).tools ?? []).map((tool) => tool.function.name);
+  const names = (model.requests.at(-1)?.body.tools ?? []).map((tool) => tool.function.name);
   expect(new Set(names).size).toBe(2);
   script = [
     {

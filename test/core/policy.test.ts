@@ -41,6 +41,7 @@ describe("allowed tools", () => {
   test("null allows everything, an empty list nothing", () => {
     expect(isAllowed(null, writer)).toBe(true);
     expect(isAllowed({ toolNames: [] }, writer)).toBe(false);
+    expect(isAllowed({}, writer)).toBe(false);
   });
   test("both keys must hold", () => {
     expect(isAllowed({ toolNames: ["delete_note"], readOnly: true }, writer)).toBe(false);

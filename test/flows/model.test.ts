@@ -94,11 +94,9 @@ describe.each(MODES)("with a model, %s", (mode) => {
       { model: "m", input: "go", tools: [never("notes"), never("everything"), own] },
       mode,
     );
-    expect(
-      itemsOf(response, "mcp_call")
-        .map(({ output }) => output)
-        .toSorted(),
-    ).toEqual(["Echo: b", "a"]);
+    expect(new Set(itemsOf(response, "mcp_call").map(({ output }) => output))).toEqual(
+      new Set(["Echo: b", "a"]),
+    );
     expect(itemsOf(response, "function_call")).toMatchObject([
       { call_id: "call_own", name: "echo", arguments: '{"c":1}', status: "completed" },
     ]);
@@ -199,9 +197,9 @@ describe.each(MODES)("with a model, %s", (mode) => {
     const second = await respond(client, { previous_response_id: first.id, input: "who am I?" }, mode);
     expect(second.output_text).toBe("Ann");
     expect(second.model).toBe("m");
-    const { messages, tools } = model.requests.at(-1)?.body as ChatRequest;
-    expect(messages.map(({ role }) => role)).toEqual(["user", "assistant", "user"]);
-    expect(tools?.length).toBeGreaterThan(3);
+    const last = model.requests.at(-1)?.body;
+    expect(last?.messages.map(({ role }) => role)).toEqual(["user", "assistant", "user"]);
+    expect(last?.tools?.length).toBeGreaterThan(3);
     expect(second.instructions).toBeNull();
   });
 
@@ -261,8 +259,9 @@ describe("tool_choice", () => {
     await client.responses.create({ model: "m", input: "go", tools, tool_choice: choice as never });
     const [first, second] = model.requests;
     expect(first?.body["tool_choice"] ?? "auto").toEqual(sent);
-    if (prefix) expect(names(0).every((name) => name.startsWith(prefix))).toBe(true);
-    if (second && choice !== "none") expect(second.body["tool_choice"] ?? "auto").toBe("auto");
+    expect(names(0).filter((name) => !name.startsWith(prefix ?? ""))).toEqual([]);
+    // With "none" there is none; otherwise nothing is forced any more.
+    expect(second?.body["tool_choice"] ?? "auto").toBe(choice === "none" ? "none" : "auto");
   });
 });
 
@@ -309,7 +308,7 @@ test("a caller that leaves cancels the call that is under way", async () => {
   })().catch(() => {});
   await notes.slow.started;
   left.abort();
-  await notes.slow.cancelled;
+  await expect(notes.slow.cancelled).resolves.toBeUndefined();
   await reading;
 });
 

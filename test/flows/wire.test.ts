@@ -279,11 +279,12 @@ test("every event of a rich stream has exactly its fields, in place and in order
     expect([...types]).toContain(`response.${needed}`);
   }
   const places: string[] = [];
-  for (const { data } of seen) {
+  const misplaced = seen.filter(({ data }) => {
     const { type, output_index: index, item_id: itemId, item: shown } = placing.parse(data);
-    if (type === "response.output_item.added") expect(index).toBe(places.push(shown?.id ?? "") - 1);
-    else if (index !== undefined) expect(places[index]).toBe(itemId ?? shown?.id);
-  }
+    if (type === "response.output_item.added") return index !== places.push(shown?.id ?? "") - 1;
+    return index !== undefined && places[index] !== (itemId ?? shown?.id);
+  });
+  expect(misplaced).toEqual([]);
 });
 
 const placing = z.object({
