@@ -1,7 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import Database from "better-sqlite3";
-import { DrizzleQueryError } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/better-sqlite3";
 import { BrokerError } from "../core/errors.ts";
 import type { Store } from "../core/storage.ts";
@@ -102,14 +101,13 @@ function migrate(file: Database.Database, folder: string): void {
   bringUp.immediate();
 }
 
-/** The driver's faults, translated once. Drizzle's own wrapper is dropped: its message holds the parameters. */
+/** The driver's faults, translated once. (On a synchronous engine Drizzle does not wrap them.) */
 function translated<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {
-    const cause = error instanceof DrizzleQueryError ? error.cause : error;
-    if (isOutOfReach(cause)) throw new BrokerError("unavailable", { what: "database" }, { cause });
-    throw cause;
+    if (isOutOfReach(error)) throw new BrokerError("unavailable", { what: "database" }, { cause: error });
+    throw error;
   }
 }
 

@@ -63,7 +63,7 @@ async function startCluster(): Promise<{ url: string; stop: () => Promise<void> 
     const native = usableBinaries(folder, account);
     const data = join(folder, "data");
     const initdb = join(native, "bin", "initdb");
-    const options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];
+    const options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync", ...LOCALE];
     execFileSync(initdb, ["-D", data, ...options], { ...account, cwd: folder, stdio: "pipe" });
     const port = await freePort();
     const stop = await startServer({ native, data, port, account });
@@ -79,6 +79,9 @@ async function startCluster(): Promise<{ url: string; stop: () => Promise<void> 
     throw error;
   }
 }
+
+// Sorts by language, as most databases out there do: ours must not depend on it. Its messages stay English.
+const LOCALE = ["--locale=C", "--locale-provider=icu", "--icu-locale=en-US"];
 
 type Account = { uid: number; gid: number } | undefined;
 
