@@ -42,20 +42,18 @@ export function createAccessDesk(world: World): AccessDesk {
 
   return {
     open: async (context, server) => {
+      const owner = context.user ?? context.caller.principal;
       if (server.record) {
         const { id, version } = server.record.connection;
         const headers = await headersOf(server.record);
-        return { url: server.url, headers, partition: `${id}:${version}` };
+        const partition = `${id}:${version}`;
+        return { url: server.url, headers, partition, session: `${partition}:${owner}` };
       }
       const headers = ownHeaders(server);
       // Sessions and listings of one caller's credentials are never another's.
-      const owner = JSON.stringify([
-        context.project.name,
-        context.user ?? context.caller.principal,
-        server.url,
-        headers,
-      ]);
-      return { url: server.url, headers, partition: `adhoc:${await world.crypto.sha256(owner)}` };
+      const own = JSON.stringify([context.project.name, owner, server.url, headers]);
+      const partition = `adhoc:${await world.crypto.sha256(own)}`;
+      return { url: server.url, headers, partition, session: partition };
     },
   };
 }

@@ -70,6 +70,12 @@ export function readConnection(
       ? []
       : targetFaults(target, context.checkTarget, `${at}.target`)),
     ...auth.faults,
+    ...strayFaults(
+      existing,
+      target,
+      { kept: auth.auth.kind === "key" && auth.headers === null },
+      `${at}.credentials`,
+    ),
     ...timeoutFaults(timeoutMs, `${at}.timeoutMs`),
     ...metadataFaults(metadata, `${at}.metadata`),
   ];
@@ -156,6 +162,21 @@ function readAuth(
   }
   const auth: ConnectionAuth = { kind: "key", headerNames: Object.keys(keys) };
   return { auth, headers: keys, faults: headerFaults(keys, `${param}.keys`) };
+}
+
+/**
+ * Secrets that are kept stay with the server they were given for. An admin may not read them, and must not be able to
+ * have them sent to a server of the own choice either.
+ */
+function strayFaults(
+  existing: Connection | null,
+  target: string | undefined,
+  { kept }: { kept: boolean },
+  param: string,
+): Fault[] {
+  if (!existing || !kept || target === undefined || !URL.canParse(target)) return [];
+  if (new URL(target).origin === new URL(existing.target).origin) return [];
+  return [{ param, message: "must be given again when the target moves to another origin" }];
 }
 
 function nameFaults(name: string): Fault[] {

@@ -46,3 +46,25 @@ export const MIN_TIMEOUT_MS = 100;
 export const MAX_TIMEOUT_MS = 600_000;
 /** Foundry's rule for connection names. */
 export const CONNECTION_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}$/;
+
+/**
+ * Where a target is, whatever its spelling: origin and path, without query, fragment, dot segments, needless escapes and
+ * slash at the end. Two URLs at one place reach one server. The URL must be absolute.
+ */
+export function placeOf(target: string): string {
+  const { origin, pathname } = new URL(target);
+  return (
+    origin +
+    unescaped(pathname)
+      .replaceAll(/\/{2,}/g, "/")
+      .replace(/\/$/, "")
+  );
+}
+
+function unescaped(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}

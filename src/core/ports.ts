@@ -50,7 +50,7 @@ export type ToolDefinition = {
   annotations: JsonObject;
 };
 
-/** Where a call goes and with what. Sessions and caches are never shared between two `partition`s. */
+/** Where a call goes and with what. Listings are never shared between two `partition`s, sessions between two `session`s. */
 export type UpstreamAccess = {
   /** The MCP endpoint, exactly as configured, query included. */
   url: string;
@@ -58,6 +58,8 @@ export type UpstreamAccess = {
   headers: HeaderValues;
   /** Connection id and version, and the user where the credential is a person's. */
   partition: string;
+  /** The partition and whom the call is for: what a server keeps in a session belongs to one person. */
+  session: string;
 };
 
 export type CallLimits = { timeoutMs: number; signal: AbortSignal };

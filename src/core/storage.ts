@@ -103,8 +103,8 @@ export type Users = {
   /** Remembers a user who was seen; nothing happens when the row exists. */
   note: (user: User) => Promise<void>;
   /**
-   * The kill switch: the user is blocked (the row is made when missing) and the user's pending held calls are
-   * cancelled, in one step.
+   * The kill switch: the user is blocked (the row is made when missing) and the user's held calls that have not left yet
+   * (`pending`, `approved`) are cancelled, in one step.
    */
   block: (user: { project: string; id: UserId; at: number }, audit: AuditEntry[]) => Promise<void>;
   /** False: there is no blocked user of that id. */
@@ -113,8 +113,12 @@ export type Users = {
 
 export type Connections = {
   get: (project: string, name: string) => Promise<ConnectionRecord | null>;
-  /** In order of name. `target`: only connections to exactly this URL. */
-  list: (project: string, filter: { target?: string }, page: Page) => Promise<Listed<ConnectionRecord>>;
+  /** In order of name. `place`: only connections whose target is at this place (`placeOf`). */
+  list: (
+    project: string,
+    filter: { target?: string; place?: string },
+    page: Page,
+  ) => Promise<Listed<ConnectionRecord>>;
   /** False: the name is taken. */
   insert: (record: ConnectionRecord, audit: AuditEntry[]) => Promise<boolean>;
   /** Replaces the row with the record's id if it is still at `version`. False: it is not. */
@@ -124,7 +128,8 @@ export type Connections = {
 
 /**
  * What a tool's definition hashed to when it was first listed (or last accepted), and what it hashed to last.
- * Keyed by connection id, generation and tool name.
+ * Keyed by connection id, place of the target and tool name: other secrets, headers or queries are the same server, and
+ * pointing a connection back finds the old pins.
  */
 export type ToolPin = { tool: string; pinned: string; seen: string; seenAt: number };
 
@@ -139,7 +144,8 @@ export type ToolPins = {
   accept: (key: PinKey, tool: string, hash: string, audit: AuditEntry[]) => Promise<boolean>;
 };
 
-export type PinKey = { project: string; connectionId: ConnectionId; generation: number };
+/** `place`: `placeOf` the connection's target. */
+export type PinKey = { project: string; connectionId: ConnectionId; place: string };
 
 export type Agents = {
   get: (project: string, name: string) => Promise<Agent | null>;

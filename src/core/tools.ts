@@ -1,5 +1,6 @@
 import type { AccessDesk } from "./access.ts";
 import { createCache } from "./cache.ts";
+import { placeOf } from "./connection.ts";
 import { auditEntry, type Context } from "./context.ts";
 import { isRefusal } from "./errors.ts";
 import type { ListedTool } from "./items.ts";
@@ -145,8 +146,8 @@ function listingLifeMs(ttlMs: number | null): number {
 
 function pinKey(context: Context, server: Server): PinKey | null {
   if (!server.record) return null;
-  const { id, generation } = server.record.connection;
-  return { project: context.project.name, connectionId: id, generation };
+  const { id, target } = server.record.connection;
+  return { project: context.project.name, connectionId: id, place: placeOf(target) };
 }
 
 function byTool(pins: ToolPin[]): Map<string, ToolPin> {

@@ -257,8 +257,14 @@ describe("a change", () => {
     expect(isElsewhere(before, content)).toBe(false);
   });
 
+  test("on another origin needs the secrets again: an admin may not have them sent elsewhere", () => {
+    const moved = (draft: ConnectionDraft) => faultsOf(() => change(stored(key), draft));
+    expect(moved({ target: "https://evil.example/mcp" })).toContain("properties.credentials");
+    expect(moved({ target: `${key.target}&page=2` })).not.toContain("properties.credentials");
+  });
+
   test("judges a new target", () => {
-    expect(faultsOf(() => change(stored(key), { target: "https://b.example" }))).toEqual([
+    expect(faultsOf(() => change(stored(key), { target: "https://mcp.example.com/b" }))).toEqual([
       "properties.target",
     ]);
   });
