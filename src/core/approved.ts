@@ -7,7 +7,7 @@ import { isJsonObject, type Json } from "./json.ts";
 import type { CallError } from "./items.ts";
 import type { World } from "./ports.ts";
 import type { McpTool } from "./request.ts";
-import { findServer, type Server, serverOf } from "./servers.ts";
+import { findByUrl, type Server, serverOf } from "./servers.ts";
 import { type HeldCall, heldCallAad } from "./storage.ts";
 import { judge, type KnownTool, type ToolDesk } from "./tools.ts";
 
@@ -21,8 +21,9 @@ export type Review =
   | { kind: "fail"; end: CallEnd };
 
 /**
- * Compares an approved call with the world as it is: connection, target, auth, definition, allow-lists. The stored
- * arguments are the ones that run; what a client says about them is never read.
+ * Compares an approved call with the world as it is: connection, target, auth, definition, allow-lists, approver, age. The
+ * stored call is the one that runs, at the stored place with the stored credentials; of today's request only its
+ * allow-list counts (`asked`).
  */
 export async function review(
   desks: Desks,
@@ -32,7 +33,13 @@ export async function review(
 ): Promise<Review> {
   const held = await openHeld(desks.world, call);
   const found = await serverOfHeld(desks.world, context, call, {
-    ...(asked ?? bareTool(call)),
+    kind: "mcp",
+    label: call.label,
+    connection: call.connection?.name ?? null,
+    serverUrl: call.target,
+    description: null,
+    requireApproval: "always",
+    allowedTools: asked?.allowedTools ?? null,
     authorization: held.authorization,
     headers: held.headers,
   });
@@ -43,14 +50,29 @@ export async function review(
     return fail(`the call was not made, the server could not be asked: ${failureText(listing.failure)}`);
   const verdict = judge(server, listing, call.tool);
   if (verdict.kind === "unknown") return { kind: "fail", end: unknownTool(call.tool) };
-  const samePlace =
-    server.record?.connection.generation === call.connection?.generation && server.url === call.target;
-  const same = samePlace && verdict.tool.hash === call.definitionHash;
-  return { kind: same ? "run" : "ask_again", server, tool: verdict.tool, arguments: held.arguments };
+  const isSame =
+    server.record?.connection.generation === call.connection?.generation &&
+    server.url === call.target &&
+    verdict.tool.hash === call.definitionHash &&
+    isStillGiven(desks.world, context, call, server);
+  return { kind: isSame ? "run" : "ask_again", server, tool: verdict.tool, arguments: held.arguments };
+}
+
+/** An approval does not keep for ever, and not beyond a rule that asks for somebody else's. */
+function isStillGiven(world: World, context: Context, call: HeldCall, server: Server): boolean {
+  const { expireAfterMs } = context.project.settings.approvals;
+  if (call.decidedAt !== null && call.decidedAt + expireAfterMs <= world.clock.now()) return false;
+  const byRole = server.policies.some((policy) => policy.approvers === "role");
+  return !byRole || call.decidedBy !== call.owner.principal;
 }
 
 function fail(message: string): Review {
   return { kind: "fail", end: failed({ kind: "http", code: 502, message }) };
+}
+
+/** What comes of an approved call whose caller or user was taken away meanwhile. */
+export function refusedReview(why: string): Review {
+  return { kind: "fail", end: failed({ kind: "http", code: 403, message: `the call was not made: ${why}` }) };
 }
 
 async function serverOfHeld(
@@ -66,26 +88,12 @@ async function serverOfHeld(
     return { server: serverOf(tool, record) };
   }
   try {
-    return { server: await findServer(world, context, tool, "tools") };
+    // By its URL alone: a connection that has the label's name by now is another server.
+    return { server: await findByUrl(world, context, { ...tool, serverUrl: call.target }, "tools") };
   } catch (error) {
     if (!isRefusal(error, "invalid")) throw error;
     return { gone: `the server of ${call.label} is no longer allowed` };
   }
-}
-
-/** The tool entry of a request that does not repeat it: whatever the connection allows. */
-function bareTool(call: HeldCall): McpTool {
-  return {
-    kind: "mcp",
-    label: call.label,
-    connection: call.connection?.name ?? null,
-    serverUrl: call.target,
-    description: null,
-    requireApproval: "always",
-    allowedTools: null,
-    authorization: null,
-    headers: {},
-  };
 }
 
 /**

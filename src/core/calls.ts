@@ -1,7 +1,14 @@
 import type { AccessDesk } from "./access.ts";
 import { auditEntry, type Context } from "./context.ts";
 import type { CallError, ToolCall } from "./items.ts";
-import { canonicalJson, isJsonObject, type Json, type JsonObject, nestsDeeperThan } from "./json.ts";
+import {
+  canonicalJson,
+  isJsonObject,
+  type Json,
+  type JsonObject,
+  nestsDeeperThan,
+  withoutSpacing,
+} from "./json.ts";
 import type { CallOutcome, ToolResult, UpstreamFailure, World } from "./ports.ts";
 import type { Server } from "./servers.ts";
 import { type KnownTool, openDoor } from "./tools.ts";
@@ -91,16 +98,34 @@ export function parseArguments(text: string): JsonObject | null {
 }
 
 /**
+ * The arguments as they will be sent. The text stays as it was written if it means the same to every reader; a
+ * repeated key, a number that does not survive or an empty text is replaced by what is really sent, so that what a
+ * person approves, what is digested and what leaves are one.
+ */
+export function asSent(text: string): string {
+  const parsed = parseArguments(text);
+  if (parsed === null) return text;
+  const sent = JSON.stringify(parsed);
+  return withoutSpacing(text) === sent ? text : sent;
+}
+
+/**
  * Text blocks joined by newline; anything else as `{content, structuredContent}`. Servers repeat structured content as
  * a text block for clients that cannot read it: then the text says all there is.
  */
 export function outputText({ content, structuredContent }: ToolResult): string {
-  const texts = content.map(textOf);
-  const allText = texts.every((text) => text !== null);
-  if (allText && (structuredContent === null || texts.some((text) => says(text ?? "", structuredContent)))) {
+  const texts = content.map(textOf).filter((text) => text !== null);
+  const isAllText = texts.length === content.length;
+  if (isAllText && (structuredContent === null || isRepeated(structuredContent, texts)))
     return texts.join("\n");
-  }
   return JSON.stringify(structuredContent === null ? { content } : { content, structuredContent });
+}
+
+/** Looks at the first few texts only, and at none that is far longer: both are the server's to choose. */
+function isRepeated(value: Json, texts: string[]): boolean {
+  const canonical = canonicalJson(value);
+  const candidates = texts.slice(0, 4).filter((text) => text.length <= canonical.length * 8 + 64);
+  return candidates.some((text) => says(text, canonical));
 }
 
 function textOf(block: Json): string | null {
@@ -108,10 +133,11 @@ function textOf(block: Json): string | null {
   return typeof block["text"] === "string" ? block["text"] : null;
 }
 
-function says(text: string, value: Json): boolean {
+function says(text: string, canonical: string): boolean {
+  if (nestsDeeperThan(text, MAX_ARGUMENTS_DEPTH)) return false;
   try {
     const parsed: Json = JSON.parse(text);
-    return canonicalJson(parsed) === canonicalJson(value);
+    return canonicalJson(parsed) === canonical;
   } catch {
     return false;
   }

@@ -19,7 +19,7 @@ export async function historyOf(
   items: Item[],
   names: ToolNames,
 ): Promise<(Item | ModelExchange)[]> {
-  const reader = { world, context, names };
+  const reader = { world, context, names, stored: await storedEnds(world, context, items) };
   const calls = new Map<string, ToolCall>();
   for (const item of items) {
     if (item.kind === "mcp_call" && item.approvalRequestId !== null) calls.set(item.approvalRequestId, item);
@@ -61,7 +61,7 @@ export async function historyOf(
   return history;
 }
 
-type Reader = { world: World; context: Context; names: ToolNames };
+type Reader = { world: World; context: Context; names: ToolNames; stored: Map<string, CallEnd> };
 
 async function exchangeOfRequest(
   reader: Reader,
@@ -115,17 +115,31 @@ async function exchangeOfCall(reader: Reader, call: ToolCall): Promise<ModelExch
   return exchange(reader, call, stored ? textOfEnd(stored) : "The result of this call is not available.");
 }
 
-async function storedEnd({ world, context }: Reader, call: ToolCall): Promise<CallEnd | null> {
-  const project = context.project.name;
-  const seenBy = viewer(context.caller, context.user);
-  const rows = await world.store.responses.findItems(project, [call.id], seenBy);
-  for (const row of rows) {
-    const item = await openItem(world, project, row.threadId, row);
-    if (item.kind === "mcp_call" && (item.output !== null || item.error !== null)) return item;
-  }
+async function storedEnd({ world, context, stored }: Reader, call: ToolCall): Promise<CallEnd | null> {
+  const end = stored.get(call.id);
+  if (end) return end;
   if (call.approvalRequestId === null) return null;
-  const held = await world.store.heldCalls.getOwned(project, call.approvalRequestId, seenBy);
+  const seenBy = viewer(context.caller, context.user);
+  const held = await world.store.heldCalls.getOwned(context.project.name, call.approvalRequestId, seenBy);
   return held && endOf(world, held);
+}
+
+/** What our own items say of the calls that came without their output, by the id of the call; read at once. */
+async function storedEnds(world: World, context: Context, items: Item[]): Promise<Map<string, CallEnd>> {
+  const bare = items.filter(
+    (item) => item.kind === "mcp_call" && item.output === null && item.error === null,
+  );
+  if (bare.length === 0) return new Map();
+  const project = context.project.name;
+  const ids = [...new Set(bare.map(({ id }) => id))];
+  const rows = await world.store.responses.findItems(project, ids, viewer(context.caller, context.user));
+  const found = await Promise.all(rows.map((row) => openItem(world, project, row.threadId, row)));
+  const ends = found.flatMap((item) =>
+    item.kind === "mcp_call" && (item.output !== null || item.error !== null)
+      ? [[item.id, item] as const]
+      : [],
+  );
+  return new Map(ends);
 }
 
 async function exchange(

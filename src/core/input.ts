@@ -1,3 +1,4 @@
+import { asSent } from "./calls.ts";
 import type { Context } from "./context.ts";
 import { invalid } from "./errors.ts";
 import { viewer } from "./identity.ts";
@@ -37,14 +38,19 @@ export async function resolveInput(
     // An explicit call that its chain has executed is answered from there, so it stays.
     if (!calling && inChain.get(id)?.kind === item.kind) continue;
     seen.add(id);
-    resolved.push({ ...item, id });
+    resolved.push(
+      item.kind === "mcp_call" && calling
+        ? { ...item, id, arguments: asSent(item.arguments) }
+        : { ...item, id },
+    );
   }
   return resolved;
 }
 
 async function dereference(world: World, context: Context, id: string, param: string): Promise<Item> {
   const project = context.project.name;
-  const seenBy = viewer(context.caller, context.user);
+  // A user is inherited from what is answered, not from what is merely pointed at.
+  const seenBy = { ...viewer(context.caller, context.user), inheritsUser: false };
   const [row] = await world.store.responses.findItems(project, [id], seenBy);
   if (row) return openItem(world, project, row.threadId, row);
   // With `store:false` a held call is all that is kept of the request that made it.

@@ -50,6 +50,29 @@ export function nestsDeeperThan(text: string, limit: number): boolean {
   return false;
 }
 
+/** The same JSON text without the white space between its tokens. The text must be valid JSON. */
+export function withoutSpacing(text: string): string {
+  const kept: string[] = [];
+  let from = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === QUOTE) {
+      at = endOfString(text, at);
+    } else if (SPACES.has(code)) {
+      kept.push(text.slice(from, at));
+      from = at + 1;
+    }
+  }
+  return kept.join("") + text.slice(from);
+}
+
+function endOfString(text: string, start: number): number {
+  let at = start + 1;
+  while (at < text.length && text.charCodeAt(at) !== QUOTE) at += text.charCodeAt(at) === BACKSLASH ? 2 : 1;
+  return at;
+}
+
+const SPACES = new Set([0x20, 0x09, 0x0a, 0x0d]);
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const OPEN_BRACKET = 0x5b;

@@ -2,7 +2,8 @@ import { type DecisionInput, decideAsOwner } from "./approval.ts";
 import type { Desks } from "./approved.ts";
 import type { Context } from "./context.ts";
 import { BrokerError, type Fault, invalid } from "./errors.ts";
-import { viewer } from "./identity.ts";
+import { type Owner, viewer } from "./identity.ts";
+import { hasPrefix, type UserId } from "./ids.ts";
 import type { Item, ToolCall } from "./items.ts";
 import { resolveInput } from "./input.ts";
 import { type ReadDefinition, settle, type Settled } from "./recover.ts";
@@ -59,51 +60,84 @@ type Only = Pick<Desks, "world">;
 
 async function findChain(
   { world }: Only,
-  context: Context,
+  asked: Context,
   request: TurnRequest,
 ): Promise<{ context: Context; chain: Chain | null }> {
-  const id = request.previousResponseId ?? (await responseOfApprovals({ world }, context, request));
-  if (id === null) return { context, chain: null };
-  const stored = await world.store.responses.get(
-    context.project.name,
-    id,
-    viewer(context.caller, context.user),
+  const project = asked.project.name;
+  const seenBy = viewer(asked.caller, asked.user);
+  const answered = await answeredCalls({ world }, asked, request);
+  const id = request.previousResponseId ?? (await responseOfApprovals({ world }, asked, request, answered));
+  const stored = id === null ? null : await world.store.responses.get(project, id, seenBy);
+  if (id !== null && !stored) throw new BrokerError("previous_response_not_found", { id });
+  const owners = [...answered.map(({ owner }) => owner), ...(stored ? [stored.response.owner] : [])];
+  const context = { ...asked, user: await inheritedUser({ world }, asked, owners) };
+  if (!stored) return { context, chain: null };
+  if (stored.end + request.input.length > MAX_THREAD_ITEMS) {
+    const message = `the conversation is too long: it may have ${MAX_THREAD_ITEMS} items`;
+    throw invalid({ param: "previous_response_id", message });
+  }
+  return { context, chain: await loadChain(world, stored) };
+}
+
+const MAX_THREAD_ITEMS = 5_000;
+
+/** The held calls that a request answers or points at, as far as its caller may see them. */
+async function answeredCalls(
+  { world }: Only,
+  { caller, user, project }: Context,
+  request: TurnRequest,
+): Promise<HeldCall[]> {
+  const ids = request.input.flatMap((item) => {
+    if (item.kind === "mcp_approval_response") return [item.requestId];
+    return item.kind === "reference" && hasPrefix("mcpr", item.id) ? [item.id] : [];
+  });
+  const seenBy = viewer(caller, user);
+  const found = await Promise.all(
+    [...new Set(ids)].map((id) => world.store.heldCalls.getOwned(project.name, id, seenBy)),
   );
-  if (!stored) throw new BrokerError("previous_response_not_found", { id });
-  const user = context.user ?? stored.response.owner.user;
-  if (user !== null && context.user === null) await requireActive({ world }, context, user);
-  return { context: { ...context, user }, chain: await loadChain(world, stored) };
+  return found.filter((call) => call !== null);
+}
+
+/**
+ * Whom a follow-up is for when it names nobody: the user of what it answers (DESIGN 5). All of it must be one person's.
+ * Throws `invalid` where it is not, `user_blocked` for a user who was blocked.
+ */
+async function inheritedUser(
+  { world }: Only,
+  { user, project }: Context,
+  owners: Owner[],
+): Promise<UserId | null> {
+  if (user !== null) return user;
+  const [first, ...others] = new Set(owners.flatMap((owner) => (owner.user === null ? [] : [owner.user])));
+  if (first === undefined) return null;
+  if (others.length > 0) {
+    throw invalid({
+      param: "input",
+      message: "answers calls of several users; name one, or ask for each by itself",
+    });
+  }
+  const row = await world.store.users.get(project.name, first);
+  if (row?.status === "blocked") throw new BrokerError("user_blocked", {});
+  return first;
 }
 
 /** Some clients answer an approval by its id alone: then the response that asked is the one they mean. */
 async function responseOfApprovals(
   { world }: Only,
-  context: Context,
+  { caller, user, project }: Context,
   { input }: TurnRequest,
+  answered: HeldCall[],
 ): Promise<string | null> {
-  const [first] = input;
-  if (!first || !input.every((item) => item.kind === "mcp_approval_response")) return null;
-  const id = first.kind === "mcp_approval_response" ? first.requestId : "";
-  const seenBy = viewer(context.caller, context.user);
-  const held = await world.store.heldCalls.getOwned(context.project.name, id, seenBy);
-  if (!held?.responseId) return null;
-  const stored = await world.store.responses.get(context.project.name, held.responseId, seenBy);
-  return stored?.response.id ?? null;
-}
-
-async function requireActive(
-  { world }: Only,
-  context: Context,
-  user: NonNullable<Context["user"]>,
-): Promise<void> {
-  const row = await world.store.users.get(context.project.name, user);
-  if (row?.status === "blocked") throw new BrokerError("user_blocked", {});
+  if (!input.every((item) => item.kind === "mcp_approval_response")) return null;
+  const id = answered.at(0)?.responseId;
+  if (!id) return null;
+  return (await world.store.responses.get(project.name, id, viewer(caller, user))) ? id : null;
 }
 
 async function findServers({ world }: Only, context: Context, { tools }: Settled): Promise<Server[]> {
   const mcp = tools.flatMap((tool, at) => (tool.kind === "mcp" ? [{ tool, param: `tools[${at}]` }] : []));
-  const labels = mcp.map(({ tool }) => tool.label);
-  const twice = mcp.find(({ tool }, at) => labels.indexOf(tool.label) !== at);
+  const labels = new Set<string>();
+  const twice = mcp.find(({ tool: { label } }) => labels.size === labels.add(label).size);
   if (twice) {
     throw invalid({
       param: `${twice.param}.server_label`,
@@ -125,14 +159,19 @@ function unwrap<T>(results: PromiseSettledResult<T>[]): T[] {
     if (!(refusal instanceof BrokerError) || refusal.code !== "invalid") throw refusal;
     faults.push(...(refusal as BrokerError<"invalid">).details.faults);
   }
-  if (faults.length > 0) throw invalid(...faults);
+  if (faults.length > 0) throw invalid(...faults.slice(0, MAX_FAULTS));
   return results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
 }
+
+const MAX_FAULTS = 20;
+/** Explicit calls of one request. */
+const MAX_EXPLICIT_CALLS = 128;
 
 /** Nothing but an item with status `calling` is ever executed from input, and only where no model decides. */
 function explicitCalls(input: Item[], model: string | null, servers: Server[]): ToolCall[] {
   const faults: Fault[] = [];
   const calls: ToolCall[] = [];
+  const labels = new Set(servers.map(({ label }) => label));
   for (const item of input) {
     if (item.kind !== "mcp_call" || item.status !== "calling") continue;
     if (model !== null) {
@@ -141,7 +180,7 @@ function explicitCalls(input: Item[], model: string | null, servers: Server[]): 
         message: `an explicit call (mcp_call ${item.id}) cannot stand beside a model or an agent`,
       });
     }
-    if (!servers.some(({ label }) => label === item.label)) {
+    if (!labels.has(item.label)) {
       faults.push({
         param: "input",
         message: `the call ${item.id} names server_label '${item.label}', which no tool has`,
@@ -149,8 +188,12 @@ function explicitCalls(input: Item[], model: string | null, servers: Server[]): 
     }
     calls.push(item);
   }
-  if (faults.length > 0) throw invalid(...faults);
-  return calls;
+  if (faults.length > 0) throw invalid(...faults.slice(0, MAX_FAULTS));
+  if (calls.length <= MAX_EXPLICIT_CALLS) return calls;
+  throw invalid({
+    param: "input",
+    message: `may ask for at most ${MAX_EXPLICIT_CALLS} calls, this asks for ${calls.length}`,
+  });
 }
 
 function requireWork(

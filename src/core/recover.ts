@@ -1,9 +1,10 @@
-import type { AgentVersion } from "./agents.ts";
+import type { Agent, AgentVersion } from "./agents.ts";
 import type { Context } from "./context.ts";
-import { invalid } from "./errors.ts";
+import { type Fault, invalid } from "./errors.ts";
+import { headerFaults } from "./header-rules.ts";
 import type { Json, JsonObject } from "./json.ts";
 import type { World } from "./ports.ts";
-import type { Sampling, Tool, ToolChoice, TurnRequest } from "./request.ts";
+import type { McpTool, Sampling, Tool, ToolChoice, TurnRequest } from "./request.ts";
 import { type Chain, recoverTools } from "./thread.ts";
 
 /** What an agent's definition says, read by the wire (`PromptAgentDefinition`). */
@@ -41,6 +42,8 @@ export async function settle(
 ): Promise<Settled> {
   const previous = chain?.stored.response ?? null;
   const named = request.agent ? await findAgent(world, context, request.agent) : null;
+  if (!named && previous?.agent)
+    await requireAgent(world, context, previous.agent.name, "previous_response_id");
   const definition = named ? fillIn(read(named.definition), request.structuredInputs) : null;
   const agent = named ? { name: named.agent, version: named.version } : (previous?.agent ?? null);
   const inherited = previous?.agent && !named ? previous.instructions : null;
@@ -60,12 +63,7 @@ async function findAgent(
   context: Context,
   { name, version }: { name: string; version: string | null },
 ): Promise<AgentVersion> {
-  const agent = await world.store.agents.get(context.project.name, name);
-  if (!agent)
-    throw invalid({ param: "agent_reference.name", message: `this project has no agent '${name}'` });
-  if (agent.state === "disabled") {
-    throw invalid({ param: "agent_reference.name", message: `the agent '${name}' is disabled` });
-  }
+  const agent = await requireAgent(world, context, name, "agent_reference.name");
   if (version === null || version === String(agent.latest.version)) return agent.latest;
   const number = /^[1-9]\d{0,8}$/.test(version) ? Number(version) : null;
   const found =
@@ -77,12 +75,20 @@ async function findAgent(
   });
 }
 
+/** An agent that may run: also one that a response goes on with must still be there and enabled. */
+async function requireAgent(world: World, context: Context, name: string, param: string): Promise<Agent> {
+  const agent = await world.store.agents.get(context.project.name, name);
+  if (!agent) throw invalid({ param, message: `this project has no agent '${name}'` });
+  if (agent.state === "disabled") throw invalid({ param, message: `the agent '${name}' is disabled` });
+  return agent;
+}
+
 /** `{{name}}` in instructions, labels, URLs and header values of MCP tools (Foundry's structured inputs). */
 function fillIn(definition: AgentDefinition, given: Record<string, Json>): AgentDefinition {
   const values = new Map<string, string>();
   const faults = [];
   for (const [name, input] of Object.entries(definition.structuredInputs)) {
-    const value = given[name] ?? input.default;
+    const value = (Object.hasOwn(given, name) ? given[name] : null) ?? input.default;
     if (value !== null) values.set(name, typeof value === "string" ? value : JSON.stringify(value));
     else if (input.required)
       faults.push({ param: `structured_inputs.${name}`, message: "is required by the agent" });
@@ -91,17 +97,40 @@ function fillIn(definition: AgentDefinition, given: Record<string, Json>): Agent
   // One pass with a function: a value that holds `{{other}}` or `$&` stays what it is.
   const fill = (text: string) =>
     text.replace(/\{\{\s*([\w-]+)\s*\}\}/g, (whole, name: string) => values.get(name) ?? whole);
-  return {
+  const filled = {
     ...definition,
     instructions: definition.instructions === null ? null : fill(definition.instructions),
     tools: definition.tools.map((tool) => {
       if (tool.kind !== "mcp") return tool;
-      const headers = Object.fromEntries(
-        Object.entries(tool.headers).map(([name, value]) => [name, fill(value)]),
-      );
-      return { ...tool, label: fill(tool.label), serverUrl: tool.serverUrl && fill(tool.serverUrl), headers };
+      const { label, serverUrl, authorization } = tool;
+      return {
+        ...tool,
+        label: fill(label),
+        serverUrl: serverUrl && fill(serverUrl),
+        authorization: authorization && fill(authorization),
+        headers: Object.fromEntries(Object.entries(tool.headers).map(([name, value]) => [name, fill(value)])),
+      };
     }),
   };
+  const wrong = filled.tools.flatMap((tool) => (tool.kind === "mcp" ? filledFaults(tool) : []));
+  if (wrong.length > 0) throw invalid(...wrong.slice(0, MAX_FAULTS));
+  return filled;
+}
+
+const MAX_FAULTS = 20;
+const MAX_LABEL_CHARS = 128;
+
+/** A value of the caller's stands where the agent's author was checked. */
+function filledFaults({ label, authorization, headers }: McpTool): Fault[] {
+  const sent = authorization === null ? headers : { ...headers, authorization: `Bearer ${authorization}` };
+  const faults = headerFaults(sent, "structured_inputs");
+  const isLabel =
+    label.length > 0 && label.length <= MAX_LABEL_CHARS && !/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u.test(label);
+  if (isLabel) return faults;
+  return [
+    ...faults,
+    { param: "structured_inputs", message: "make a server_label that is empty, too long or unprintable" },
+  ];
 }
 
 function mergeSampling(own: Sampling, agent: Sampling | null, previous: Sampling | null): Sampling {

@@ -4,7 +4,7 @@ import { invalid } from "./errors.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";
 import type { World } from "./ports.ts";
 import type { McpTool } from "./request.ts";
-import { DEFAULT_TIMEOUT_MS } from "./connection.ts";
+import { DEFAULT_TIMEOUT_MS, placeOf } from "./connection.ts";
 
 /** What a connection's owner decided about its tools; a request can add to it and never take away. */
 export type ServerPolicy = {
@@ -22,8 +22,10 @@ export type Server = {
   record: ConnectionRecord | null;
   url: string;
   timeoutMs: number;
-  /** The connection's; for a `server_url` those of every connection to the same target. All of them hold. */
+  /** The connection's; for a `server_url` those of every connection to the same place. All of them hold. */
   policies: ServerPolicy[];
+  /** Whose tool pins count: the connection, or every connection to the same place. */
+  pinnedBy: Connection[];
 };
 
 /**
@@ -53,7 +55,7 @@ export async function findServer(
     const message = `this project has no connection '${tool.label}', and the tool gives no server_url`;
     throw invalid({ param: `${param}.server_label`, message });
   }
-  return adhocServer(world, context, { ...tool, serverUrl: tool.serverUrl }, `${param}.server_url`);
+  return findByUrl(world, context, { ...tool, serverUrl: tool.serverUrl }, `${param}.server_url`);
 }
 
 export function serverOf(tool: McpTool, record: ConnectionRecord): Server {
@@ -65,10 +67,12 @@ export function serverOf(tool: McpTool, record: ConnectionRecord): Server {
     url: connection.target,
     timeoutMs: connection.timeoutMs,
     policies: [policyOf(connection)],
+    pinnedBy: [connection],
   };
 }
 
-async function adhocServer(
+/** A server by its URL, where the project allows that. Connections to the same place lend their policy and pins. */
+export async function findByUrl(
   world: World,
   context: Context,
   tool: McpTool & { serverUrl: string },
@@ -76,7 +80,8 @@ async function adhocServer(
 ): Promise<Server> {
   const setting = context.project.settings.adhocServers ?? (world.local ? "allow" : "deny");
   if (!URL.canParse(tool.serverUrl)) throw invalid({ param, message: "must be an absolute URL" });
-  const { hostname, host } = new URL(tool.serverUrl);
+  const { hostname, host, hash } = new URL(tool.serverUrl);
+  if (hash !== "") throw invalid({ param, message: "must not have a fragment" });
   const allowed =
     setting === "allow" || (Array.isArray(setting) && (setting.includes(hostname) || setting.includes(host)));
   if (!allowed) {
@@ -85,22 +90,29 @@ async function adhocServer(
       "make a connection for it, or add the host to the project setting adhocServers";
     throw invalid({ param, message });
   }
-  const same = await world.store.connections.list(
-    context.project.name,
-    { target: tool.serverUrl },
-    { after: null, limit: MAX_SAME_TARGET },
-  );
+  const same = await connectionsAt(world, context, placeOf(tool.serverUrl));
   return {
     label: tool.label,
     tool,
     record: null,
     url: tool.serverUrl,
     timeoutMs: DEFAULT_TIMEOUT_MS,
-    policies: same.rows.map((row) => policyOf(row.connection)),
+    policies: same.map(policyOf),
+    pinnedBy: same,
   };
 }
 
-const MAX_SAME_TARGET = 100;
+async function connectionsAt(world: World, context: Context, place: string): Promise<Connection[]> {
+  const found: Connection[] = [];
+  for (let after: string | null = null; ;) {
+    const page = await world.store.connections.list(context.project.name, { place }, { after, limit: PAGE });
+    found.push(...page.rows.map(({ connection }) => connection));
+    after = found.at(-1)?.name ?? null;
+    if (!page.more) return found;
+  }
+}
+
+const PAGE = 100;
 
 function policyOf(connection: Connection): ServerPolicy {
   const { requireApproval, allowedTools, approvers, trustAnnotations } = connection;

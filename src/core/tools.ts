@@ -1,6 +1,6 @@
 import type { AccessDesk } from "./access.ts";
 import { createCache } from "./cache.ts";
-import { placeOf } from "./connection.ts";
+import { type Connection, placeOf } from "./connection.ts";
 import { auditEntry, type Context } from "./context.ts";
 import { isRefusal } from "./errors.ts";
 import type { ListedTool } from "./items.ts";
@@ -65,16 +65,17 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
     context: Context,
     server: Server,
     tools: { definition: ToolDefinition; hash: string }[],
-  ): Promise<Map<string, ToolPin>> {
-    const key = pinKey(context, server);
-    if (!key) return new Map();
-    const known = byTool(await world.store.toolPins.list(key));
+  ): Promise<Pins> {
+    const known = await readPins(world, context, server);
+    // Only a listing for the connection itself says what the connection has seen.
+    if (!server.record) return known;
+    const key = pinKey(context, server.record.connection);
     const news = tools
       .map(({ definition, hash }) => ({ tool: definition.name, hash }))
-      .filter(({ tool, hash }) => known.get(tool)?.seen !== hash);
+      .filter(({ tool, hash }) => !known.get(tool)?.some((pin) => pin.seen === hash));
     if (news.length === 0) return known;
     const pins = byTool(await world.store.toolPins.record(key, news, world.clock.now()));
-    const changed = news.filter(({ tool, hash }) => pins.get(tool)?.pinned !== hash);
+    const changed = news.filter(({ tool, hash }) => isChanged(pins, tool, hash));
     await Promise.all(
       changed.map(({ tool, hash }) => {
         const facts = {
@@ -94,9 +95,8 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
     server: Server,
     listing: Listing & { ok: true },
   ): Promise<Listing> {
-    const key = pinKey(context, server);
-    if (!key || ![...listing.tools.values()].some((tool) => tool.changed)) return listing;
-    const pins = byTool(await world.store.toolPins.list(key));
+    if (![...listing.tools.values()].some((tool) => tool.changed)) return listing;
+    const pins = await readPins(world, context, server);
     const tools = [...listing.tools].map(([name, tool]) => [name, know(server, tool, pins)] as const);
     return { ok: true, tools: new Map(tools) };
   }
@@ -109,12 +109,14 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
       const key = `${door.partition}|${server.url}|${trust}`;
       const known = options.fresh ? undefined : cached.get(key);
       if (known) return withCurrentPins(context, server, known);
-      const running = options.fresh ? undefined : underWay.get(key);
+      // Several approvals of one answer share a fresh listing; it begins after all of them were decided.
+      const turn = options.fresh ? `${key}|fresh` : key;
+      const running = underWay.get(turn);
       if (running) return running;
       const started = listNow(context, server, door, key).finally(() => {
-        if (underWay.get(key) === started) underWay.delete(key);
+        if (underWay.get(turn) === started) underWay.delete(turn);
       });
-      underWay.set(key, started);
+      underWay.set(turn, started);
       return started;
     },
   };
@@ -144,23 +146,33 @@ function listingLifeMs(ttlMs: number | null): number {
   return Math.min(Math.max(ttlMs ?? UNSAID_LISTING_MS, MIN_LISTING_MS), MAX_LISTING_MS);
 }
 
-function pinKey(context: Context, server: Server): PinKey | null {
-  if (!server.record) return null;
-  const { id, target } = server.record.connection;
+/** Pins by tool name; several where several connections lead to the place. */
+type Pins = Map<string, ToolPin[]>;
+
+async function readPins(world: World, context: Context, server: Server): Promise<Pins> {
+  const keys = server.pinnedBy.map((connection) => pinKey(context, connection));
+  const pins = await Promise.all(keys.map((key) => world.store.toolPins.list(key)));
+  return byTool(pins.flat());
+}
+
+function pinKey(context: Context, { id, target }: Connection): PinKey {
   return { project: context.project.name, connectionId: id, place: placeOf(target) };
 }
 
-function byTool(pins: ToolPin[]): Map<string, ToolPin> {
-  return new Map(pins.map((pin) => [pin.tool, pin]));
+function byTool(pins: ToolPin[]): Pins {
+  return Map.groupBy(pins, ({ tool }) => tool);
+}
+
+function isChanged(pins: Pins, tool: string, hash: string): boolean {
+  return pins.get(tool)?.some(({ pinned }) => pinned !== hash) ?? false;
 }
 
 function know(
   server: Server,
   { definition, hash }: { definition: ToolDefinition; hash: string },
-  pins: Map<string, ToolPin>,
+  pins: Pins,
 ): KnownTool {
-  const pin = pins.get(definition.name);
-  const changed = pin !== undefined && pin.pinned !== hash;
+  const changed = isChanged(pins, definition.name, hash);
   const trusted = !changed && server.policies.every((policy) => policy.trustAnnotations);
   return { definition, hash, changed, readOnly: trusted && definition.annotations["readOnlyHint"] === true };
 }

@@ -1,9 +1,11 @@
 import { holdCalls, requestItem } from "./approval.ts";
 import { type CallEnd, callUnderWay, errorOf, failed, makeCall, unknownTool } from "./calls.ts";
 import { auditEntry } from "./context.ts";
-import type { ToolCall } from "./items.ts";
+import { asTheyEnd } from "./as-they-end.ts";
+import type { CallError, ToolCall } from "./items.ts";
 import type { TurnEvent } from "./request.ts";
 import type { Server } from "./servers.ts";
+import { standingOf } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
 import { judge, type KnownTool, type Verdict } from "./tools.ts";
 import { finishCall, say, type Turn } from "./turn-say.ts";
@@ -13,26 +15,38 @@ export type Judged = { call: ToolCall; server: Server; todo: Todo };
 
 export type Todo =
   | Exclude<Verdict, { kind: "unknown" }>
+  /** This response says it already: its approval came with it. */
+  | { kind: "told" }
   | { kind: "end"; end: CallEnd }
   | { kind: "asked"; held: HeldCall };
 
-/** The same door for explicit calls and for the model's: listed, allowed, unchanged, approved? */
-export async function judgeNow({ desks, plan }: Turn, server: Server, call: ToolCall): Promise<Todo> {
-  const listing = await desks.tools.list(plan.context, server);
-  if (!listing.ok) return { kind: "end", end: failed(errorOf(listing.failure)) };
+/** The same door for explicit calls and for the model's: still there, listed, allowed, unchanged, approved? */
+export async function judgeNow({ desks, plan }: Turn, planned: Server, call: ToolCall): Promise<Judged> {
+  const { world } = desks;
+  const { context, response } = plan;
+  const standing = await standingOf(world, context, { server: planned, readAt: response.createdAt });
+  if ("revoked" in standing)
+    return { call, server: planned, todo: { kind: "end", end: failed(revoked(standing)) } };
+  const { server } = standing;
+  const listing = await desks.tools.list(context, server);
+  if (!listing.ok) return { call, server, todo: { kind: "end", end: failed(errorOf(listing.failure)) } };
   const verdict = judge(server, listing, call.name);
-  if (verdict.kind !== "unknown") return verdict;
-  await desks.world.audit.record(
-    auditEntry(desks.world, plan.context, "tool_refused", {
+  if (verdict.kind !== "unknown") return { call, server, todo: verdict };
+  await world.audit.record(
+    auditEntry(world, context, "tool_refused", {
       outcome: "refused",
       connection: server.record?.connection.name ?? null,
       tool: call.name,
-      agent: plan.response.agent?.name ?? null,
-      responseId: plan.response.id,
+      agent: response.agent?.name ?? null,
+      responseId: response.id,
       detail: { why: "unknown_or_not_allowed" },
     }),
   );
-  return { kind: "end", end: unknownTool(call.name) };
+  return { call, server, todo: { kind: "end", end: unknownTool(call.name) } };
+}
+
+function revoked({ revoked: message }: { revoked: string }): CallError {
+  return { kind: "http", code: 403, message: `the call was not made: ${message}` };
 }
 
 /**
@@ -41,8 +55,9 @@ export async function judgeNow({ desks, plan }: Turn, server: Server, call: Tool
  */
 export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<TurnEvent> {
   const held = await hold(turn, judged);
-  const running = new Map<number, Promise<{ index: number; end: CallEnd }>>();
+  const tasks: (() => Promise<{ index: number; end: CallEnd }>)[] = [];
   for (const { call, server, todo } of judged) {
+    if (todo.kind === "told") continue;
     turn.calls++;
     const waiting = held.get(call) ?? (todo.kind === "asked" ? todo.held : null);
     if (waiting) {
@@ -52,21 +67,19 @@ export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<T
     const index = turn.output.length;
     const item = callUnderWay({ id: call.id, label: call.label, name: call.name, approvalRequestId: null });
     turn.output.push({ ...item, arguments: call.arguments });
-    const end = todo.kind === "run" ? start(turn, call, server, todo.tool) : Promise.resolve(endOfTodo(todo));
-    const ended = end.then((value) => ({ index, end: value }));
-    // Awaited below; a fault that comes before that must not end the process.
-    ended.catch(() => {});
-    running.set(index, ended);
+    tasks.push(async () => {
+      const end = todo.kind === "run" ? await start(turn, call, server, todo.tool) : endOfTodo(todo);
+      return { index, end };
+    });
     yield { kind: "item_added", index, item };
     yield { kind: "call_progress", index, itemId: item.id, state: "in_progress" };
     yield { kind: "call_arguments", index, itemId: item.id, arguments: call.arguments };
   }
-  while (running.size > 0) {
-    const { index, end } = await Promise.race(running.values());
-    running.delete(index);
-    yield* finishCall(turn, index, end);
-  }
+  for await (const { index, end } of asTheyEnd(tasks, MAX_AT_ONCE)) yield* finishCall(turn, index, end);
 }
+
+/** Calls of one response that run at the same time. */
+const MAX_AT_ONCE = 32;
 
 async function hold({ desks, plan }: Turn, judged: Judged[]): Promise<Map<ToolCall, HeldCall>> {
   const { response, context } = plan;

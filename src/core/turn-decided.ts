@@ -5,12 +5,14 @@ import {
   claimCall,
   endOf,
   failClaimed,
+  refusedReview,
   type Review,
   review,
   runClaimed,
 } from "./approved.ts";
 import { type CallEnd, callUnderWay } from "./calls.ts";
 import type { TurnEvent } from "./request.ts";
+import { revokedSince } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
 import { finishCall, say, sayText, type Turn } from "./turn-say.ts";
 
@@ -18,8 +20,10 @@ import { finishCall, say, sayText, type Turn } from "./turn-say.ts";
 export async function* runDecided(turn: Turn): AsyncGenerator<TurnEvent> {
   const { desks, plan } = turn;
   const approved = plan.decided.filter((call) => call.status === "approved");
+  const revoked = await revokedSince(desks.world, plan.context, plan.response.createdAt);
   const reviewed = await Promise.all(
-    approved.map(async (call) => {
+    approved.map(async (call): Promise<{ call: HeldCall; todo: Review }> => {
+      if (revoked !== null) return { call, todo: refusedReview(revoked) };
       const asked = plan.servers.find(({ label }) => label === call.label)?.tool ?? null;
       return { call, todo: await review(desks, plan.context, call, asked) };
     }),

@@ -8,7 +8,7 @@ import { offered } from "./tools.ts";
 import { type Judged, judgeNow, runJudged } from "./turn-calls.ts";
 import { showListing, startListings } from "./turn-lists.ts";
 import { createRound, type Offer, type Said } from "./turn-round.ts";
-import type { Turn } from "./turn-say.ts";
+import { maxCalls, type Turn } from "./turn-say.ts";
 
 /** A model that calls tools in every round is stopped: this many, then it must answer without them. */
 const MAX_ROUNDS = 50;
@@ -31,7 +31,7 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
   const history = await historyOf(desks.world, context, before, names);
   for (let round = 0; round <= MAX_ROUNDS; round++) {
     const from = turn.output.length;
-    const spent = round === MAX_ROUNDS || turn.calls >= (plan.response.maxToolCalls ?? Infinity);
+    const spent = round === MAX_ROUNDS || turn.calls >= maxCalls(turn);
     const offer = await offerOf(turn, tools, names, { first: round === 0, spent });
     const said = yield* oneRound(turn, { upstream, model, names, offer, history });
     turn.incomplete = said.incomplete;
@@ -148,10 +148,10 @@ async function* oneRound(
 
 async function judgeAll(turn: Turn, calls: ToolCall[]): Promise<Judged[]> {
   return Promise.all(
-    calls.map(async (call) => {
+    calls.map((call) => {
       const server = turn.plan.servers.find(({ label }) => label === call.label);
       if (!server) throw new Error(`the model called a server that was not offered: ${call.label}`);
-      return { call, server, todo: await judgeNow(turn, server, call) };
+      return judgeNow(turn, server, call);
     }),
   );
 }

@@ -1,8 +1,9 @@
+import { asSent } from "./calls.ts";
 import type { FunctionCall, Message, ToolCall } from "./items.ts";
 import type { ToolNames } from "./naming.ts";
 import type { ModelEvent, ModelExchange, ModelTool, ModelToolChoice } from "./ports.ts";
 import type { TurnEvent, Usage } from "./request.ts";
-import type { Turn } from "./turn-say.ts";
+import { maxCalls, type Turn } from "./turn-say.ts";
 
 /** What one round offers a model. */
 export type Offer = { tools: ModelTool[]; choice: ModelToolChoice };
@@ -161,8 +162,8 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
     said: (): Said => {
       // Cut off in the middle, a call's arguments are not what the model meant.
       const meant = incomplete === null ? [...mcp.values()] : [];
-      const left = Math.max(0, (turn.plan.response.maxToolCalls ?? Infinity) - turn.calls);
-      const calls = meant.slice(0, left);
+      const left = Math.max(0, maxCalls(turn) - turn.calls);
+      const calls = meant.slice(0, left).map((call) => ({ ...call, arguments: asSent(call.arguments) }));
       const ignored = meant.length - calls.length;
       return { calls, functionCalls: functions.size, ignored, mistaken: [...mistaken.values()], incomplete };
     },

@@ -1,6 +1,6 @@
-import { type CallEnd, callItem } from "./calls.ts";
+import { type CallEnd, callItem, failed } from "./calls.ts";
 import type { Desks } from "./approved.ts";
-import type { Item, Message } from "./items.ts";
+import type { CallError, Item, Message } from "./items.ts";
 import type { Plan } from "./plan.ts";
 import type { TurnEvent, Usage } from "./request.ts";
 
@@ -12,15 +12,32 @@ export type Turn = {
   usage: Usage;
   /** MCP calls made or held in this response, for `max_tool_calls`. */
   calls: number;
+  /** How much the calls have put out. */
+  outputChars: number;
   /** Why it ends early, if it does. */
   incomplete: string | null;
 };
+
+/** No response makes more calls than this, whatever it asks for. */
+const MAX_CALLS = 256;
+
+export function maxCalls({ plan }: Turn): number {
+  return Math.min(plan.response.maxToolCalls ?? MAX_CALLS, MAX_CALLS);
+}
+
+/** The outputs of one response together, in UTF-16 code units. */
+const MAX_OUTPUT_CHARS = 32 * 1024 * 1024;
 
 export async function* finishCall(turn: Turn, index: number, end: CallEnd): AsyncGenerator<TurnEvent> {
   const begun = turn.output[index];
   if (begun?.kind !== "mcp_call") throw new Error(`output ${index} is not a call`);
   const { id, label, name, arguments: text, approvalRequestId } = begun;
-  const item = callItem({ id, label, name, arguments: text, approvalRequestId }, end);
+  turn.outputChars += end.output?.length ?? 0;
+  const isFull = turn.outputChars > MAX_OUTPUT_CHARS;
+  const item = callItem(
+    { id, label, name, arguments: text, approvalRequestId },
+    isFull ? failed(TOO_MUCH) : end,
+  );
   turn.output[index] = item;
   yield { kind: "call_progress", index, itemId: id, state: end.error ? "failed" : "completed" };
   yield { kind: "item_done", index, item };
@@ -50,3 +67,9 @@ export async function* sayText(turn: Turn, text: string): AsyncGenerator<TurnEve
   yield { kind: "part_done", index, itemId: id, part: 0, of: "output_text", text };
   yield { kind: "item_done", index, item };
 }
+
+const TOO_MUCH: CallError = {
+  kind: "http",
+  code: 507,
+  message: "The tool ran, but its result does not fit into this response any more.",
+};

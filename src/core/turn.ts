@@ -20,7 +20,7 @@ import { say, type Turn } from "./turn-say.ts";
  */
 export async function* runTurn(desks: Desks, plan: Plan): AsyncGenerator<TurnEvent> {
   const { usage } = plan.response;
-  const turn: Turn = { desks, plan, output: [], usage, calls: 0, incomplete: null };
+  const turn: Turn = { desks, plan, output: [], usage, calls: 0, outputChars: 0, incomplete: null };
   yield { kind: "started", response: plan.response };
   let fault: Fault | null = null;
   try {
@@ -63,6 +63,7 @@ async function* work(turn: Turn): AsyncGenerator<TurnEvent> {
   }
   if (plan.explicit.length > 0) {
     yield* runExplicit(turn);
+    if (turn.output.length === 0) yield* tellDecided(turn);
     return;
   }
   if (plan.decided.length > 0) {
@@ -72,9 +73,9 @@ async function* work(turn: Turn): AsyncGenerator<TurnEvent> {
   for (const { server, listing } of startListings(turn)) yield* showListing(turn, server, await listing);
 }
 
-/** Whether the person said something new instead of deciding: then the model goes on, and sees what still waits. */
-function speaksAnew({ input, undecided }: Plan): boolean {
-  if (undecided.length === 0) return true;
+/** Whether the person, or the runtime, said something new instead of deciding: then the turn goes on without a decision. */
+function speaksAnew({ input, explicit }: Plan): boolean {
+  if (explicit.length > 0) return true;
   const lastAsked = input.findLastIndex((item) => item.kind === "mcp_approval_request");
   return input.slice(lastAsked + 1).some((item) => item.kind === "message" && item.role === "user");
 }

@@ -1,7 +1,7 @@
 import { auditEntry, type Context } from "../context.ts";
 import { BrokerError } from "../errors.ts";
 import type { World } from "../ports.ts";
-import type { Connection } from "../connection.ts";
+import { type Connection, placeOf } from "../connection.ts";
 import type { PinKey, ToolPin } from "../storage.ts";
 import { getConnection } from "./connections.ts";
 
@@ -40,6 +40,6 @@ async function findPin(world: World, key: PinKey, tool: string): Promise<ToolPin
   return pin;
 }
 
-function pinKey({ project, id, generation }: Connection): PinKey {
-  return { project, connectionId: id, generation };
+function pinKey({ project, id, target }: Connection): PinKey {
+  return { project, connectionId: id, place: placeOf(target) };
 }
