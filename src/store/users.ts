@@ -1,4 +1,4 @@
-import { and, asc, eq, gt } from "drizzle-orm";
+import { and, asc, eq, gt, inArray, sql } from "drizzle-orm";
 import type { UserId } from "../core/ids.ts";
 import type { User, Users } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
@@ -37,14 +37,15 @@ export function createUsers(engine: Engine): Users {
       .update(heldCalls)
       .set({
         status: "cancelled",
-        decidedAt: given(heldCalls.decidedAt, "at"),
+        // An approved call keeps the time of its approval, which stands beside who approved it.
+        decidedAt: sql`coalesce(${heldCalls.decidedAt}, ${given(heldCalls.decidedAt, "at")})`,
         writeId: given(heldCalls.writeId, "writeId"),
       })
       .where(
         and(
           eq(heldCalls.project, given(heldCalls.project, "project")),
           eq(heldCalls.ownerUser, given(heldCalls.ownerUser, "id")),
-          eq(heldCalls.status, "pending"),
+          inArray(heldCalls.status, ["pending", "approved"]),
           ifMarked(row),
         ),
       );
