@@ -16,6 +16,7 @@ CREATE TABLE "agents" (
 	"state" text COLLATE "C" NOT NULL,
 	"created_at" bigint NOT NULL,
 	"latest" integer NOT NULL,
+	"highest" integer NOT NULL,
 	"write_id" text COLLATE "C" NOT NULL,
 	CONSTRAINT "agents_pk" PRIMARY KEY("project","name")
 );
@@ -52,6 +53,7 @@ CREATE TABLE "connections" (
 	"project" text COLLATE "C" NOT NULL,
 	"name" text COLLATE "C" NOT NULL,
 	"target" text COLLATE "C" NOT NULL,
+	"place" text COLLATE "C" NOT NULL,
 	"auth" text NOT NULL,
 	"require_approval" text,
 	"allowed_tools" text,
@@ -156,14 +158,14 @@ CREATE TABLE "threads" (
 CREATE TABLE "tool_pins" (
 	"project" text COLLATE "C" NOT NULL,
 	"connection_id" text COLLATE "C" NOT NULL,
-	"generation" integer NOT NULL,
+	"place" text COLLATE "C" NOT NULL,
 	"tool_key" text COLLATE "C" NOT NULL,
 	"tool" text COLLATE "C" NOT NULL,
 	"pinned" text COLLATE "C" NOT NULL,
 	"seen" text COLLATE "C" NOT NULL,
 	"seen_at" bigint NOT NULL,
 	"write_id" text COLLATE "C" NOT NULL,
-	CONSTRAINT "tool_pins_pk" PRIMARY KEY("project","connection_id","generation","tool_key")
+	CONSTRAINT "tool_pins_pk" PRIMARY KEY("project","connection_id","place","tool_key")
 );
 --> statement-breakpoint
 CREATE TABLE "users" (
@@ -188,6 +190,7 @@ ALTER TABLE "tool_pins" ADD CONSTRAINT "tool_pins_project_projects_name_fk" FORE
 ALTER TABLE "users" ADD CONSTRAINT "users_project_projects_name_fk" FOREIGN KEY ("project") REFERENCES "public"."projects"("name") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "audit_by_project" ON "audit" USING btree ("project","id");--> statement-breakpoint
 CREATE UNIQUE INDEX "connections_by_project_and_name" ON "connections" USING btree ("project","name");--> statement-breakpoint
+CREATE INDEX "connections_by_place" ON "connections" USING btree ("project","place","name");--> statement-breakpoint
 CREATE INDEX "held_calls_by_time" ON "held_calls" USING btree ("project","created_at","id");--> statement-breakpoint
 CREATE INDEX "held_calls_by_response" ON "held_calls" USING btree ("response_id");--> statement-breakpoint
 CREATE INDEX "held_calls_by_user" ON "held_calls" USING btree ("project","owner_user");--> statement-breakpoint

@@ -17,6 +17,7 @@ CREATE TABLE `agents` (
 	`state` text NOT NULL,
 	`created_at` integer NOT NULL,
 	`latest` integer NOT NULL,
+	`highest` integer NOT NULL,
 	`write_id` text NOT NULL,
 	PRIMARY KEY(`project`, `name`),
 	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
@@ -56,6 +57,7 @@ CREATE TABLE `connections` (
 	`project` text NOT NULL,
 	`name` text NOT NULL,
 	`target` text NOT NULL,
+	`place` text NOT NULL,
 	`auth` text NOT NULL,
 	`require_approval` text,
 	`allowed_tools` text,
@@ -74,6 +76,7 @@ CREATE TABLE `connections` (
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `connections_by_project_and_name` ON `connections` (`project`,`name`);--> statement-breakpoint
+CREATE INDEX `connections_by_place` ON `connections` (`project`,`place`,`name`);--> statement-breakpoint
 CREATE TABLE `held_calls` (
 	`id` text PRIMARY KEY NOT NULL,
 	`project` text NOT NULL,
@@ -175,14 +178,14 @@ CREATE INDEX `threads_by_project` ON `threads` (`project`);--> statement-breakpo
 CREATE TABLE `tool_pins` (
 	`project` text NOT NULL,
 	`connection_id` text NOT NULL,
-	`generation` integer NOT NULL,
+	`place` text NOT NULL,
 	`tool_key` text NOT NULL,
 	`tool` text NOT NULL,
 	`pinned` text NOT NULL,
 	`seen` text NOT NULL,
 	`seen_at` integer NOT NULL,
 	`write_id` text NOT NULL,
-	PRIMARY KEY(`project`, `connection_id`, `generation`, `tool_key`),
+	PRIMARY KEY(`project`, `connection_id`, `place`, `tool_key`),
 	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
 );
 --> statement-breakpoint

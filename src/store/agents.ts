@@ -37,6 +37,7 @@ export function createAgents(engine: Engine): Agents {
     eq(versions.agent, given(versions.agent, "name")),
   );
   const oneVersion = and(versionsOf, eq(versions.version, given(versions.version, "version")));
+  const isAtAfter = eq(agents.latest, given(agents.latest, "after"));
   const isLatest = and(
     eq(versions.project, agents.project),
     eq(versions.agent, agents.name),
@@ -46,13 +47,19 @@ export function createAgents(engine: Engine): Agents {
   const get: Statement<{ agents: AgentRow; agent_versions: VersionRow }[]> = (db) =>
     db.select().from(agents).innerJoin(versions, isLatest).where(named);
   const getVersion: Statement<VersionRow[]> = (db) => db.select().from(versions).where(oneVersion);
+  const highest: Statement<{ highest: number }[]> = (db) =>
+    db.select({ highest: agents.highest }).from(agents).where(and(named, isAtAfter));
   const create: Statement<AgentRow[]> = (db) =>
     db.insert(agents).values(placeholderRows(agents, 1)).onConflictDoNothing().returning();
   const advance: Statement<AgentRow[]> = (db) =>
     db
       .update(agents)
-      .set({ latest: given(agents.latest, "version"), writeId: given(agents.writeId, "mark") })
-      .where(and(named, eq(agents.latest, given(agents.latest, "after"))))
+      .set({
+        latest: given(agents.latest, "version"),
+        highest: given(agents.highest, "version"),
+        writeId: given(agents.writeId, "mark"),
+      })
+      .where(and(named, isAtAfter, eq(agents.highest, given(agents.highest, "highest"))))
       .returning();
   const setState: Statement<{ name: string }[]> = (db) =>
     db
@@ -109,6 +116,11 @@ export function createAgents(engine: Engine): Agents {
     return { project, name, state, createdAt, latest: await versionOf(latest) };
   };
 
+  const highestAt = async (project: string, name: string, after: number) => {
+    const [found] = await engine.run(highest, { project, name, after });
+    return found?.highest ?? null;
+  };
+
   return {
     get: async (project, name) => {
       const [found] = await engine.run(get, { project, name });
@@ -133,14 +145,24 @@ export function createAgents(engine: Engine): Agents {
 
     addVersion: async (added, after, audit) => {
       const { project, agent: name, createdAt } = added;
-      const version = { ...added, version: after + 1 };
+      // Read beforehand, because boxes need the number; whoever gives one in between wins the compare-and-swap.
+      const highestGiven = after === 0 ? 0 : await highestAt(project, name, after);
+      if (highestGiven === null) return null;
+      const version = { ...added, version: highestGiven + 1 };
       const writeId = newMark();
       const found = row.values([project, name], writeId);
       const definition = jsonBytes(added.definition);
       const first =
         after === 0
-          ? step(create, { project, name, state: "enabled", createdAt, latest: 1, writeId })
-          : step(advance, { project, name, version: version.version, after, mark: writeId });
+          ? step(create, { project, name, state: "enabled", createdAt, latest: 1, highest: 1, writeId })
+          : step(advance, {
+              project,
+              name,
+              version: version.version,
+              after,
+              highest: highestGiven,
+              mark: writeId,
+            });
       const [changed] = await engine.atomic([
         first,
         step(insertVersion, { ...version, definition: headOf(definition), writeId, ...found }),

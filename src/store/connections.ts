@@ -1,10 +1,11 @@
 import { and, asc, eq, gt, sql } from "drizzle-orm";
-import type { ConnectionRecord } from "../core/connection.ts";
+import { type ConnectionRecord, placeOf } from "../core/connection.ts";
 import type { Connections } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
 import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
 import { listed } from "./paging.ts";
 import type { Tables } from "./tables.ts";
+import { indexKey } from "./text.ts";
 
 type Row = Tables["connections"]["$inferSelect"];
 
@@ -27,6 +28,7 @@ export function createConnections(engine: Engine): Connections {
       .update(connections)
       .set({
         target: given(connections.target, "target"),
+        place: given(connections.place, "place"),
         auth: given(connections.auth, "auth"),
         requireApproval: given(connections.requireApproval, "requireApproval"),
         allowedTools: given(connections.allowedTools, "allowedTools"),
@@ -72,7 +74,8 @@ export function createConnections(engine: Engine): Connections {
       return found ? recordOf(found) : null;
     },
 
-    list: async (project, { target }, page) => {
+    list: async (project, { target, place }, page) => {
+      const placeKey = place === undefined ? undefined : await indexKey(place);
       const rows = await engine.run((db) =>
         db
           .select()
@@ -81,6 +84,7 @@ export function createConnections(engine: Engine): Connections {
             and(
               eq(connections.project, project),
               target === undefined ? undefined : eq(connections.target, target),
+              placeKey === undefined ? undefined : eq(connections.place, placeKey),
               page.after === null ? undefined : gt(connections.name, page.after),
             ),
           )
@@ -92,8 +96,9 @@ export function createConnections(engine: Engine): Connections {
 
     insert: async ({ connection, sealed }, audit) => {
       const writeId = newMark();
+      const place = await indexKey(placeOf(connection.target));
       const [made] = await engine.atomic([
-        step(insert, { ...connection, sealed, writeId }),
+        step(insert, { ...connection, place, sealed, writeId }),
         ...audited(audit, row.values([connection.project, connection.name], writeId)),
       ]);
       return made.length > 0;
@@ -101,8 +106,9 @@ export function createConnections(engine: Engine): Connections {
 
     replace: async ({ connection, sealed }, version, audit) => {
       const writeId = newMark();
+      const place = await indexKey(placeOf(connection.target));
       const [replaced] = await engine.atomic([
-        step(replace, { ...connection, sealed, writeId, expected: version }),
+        step(replace, { ...connection, place, sealed, writeId, expected: version }),
         ...audited(audit, row.values([connection.project, connection.name], writeId)),
       ]);
       return replaced.length > 0;

@@ -68,6 +68,8 @@ export const defineTables = (c: Columns) => {
       project: inProject(),
       name: c.text("name").notNull(),
       target: c.text("target").notNull(),
+      /** `indexKey` of the target's place. */
+      place: c.text("place").notNull(),
       auth: c.json<ConnectionAuth>("auth").notNull(),
       requireApproval: c.json<ApprovalRule>("require_approval"),
       allowedTools: c.json<ToolFilter>("allowed_tools"),
@@ -83,7 +85,10 @@ export const defineTables = (c: Columns) => {
       sealed: c.bytes("sealed"),
       writeId: writeId(),
     },
-    (t) => [c.uniqueIndex("connections_by_project_and_name").on(t.project, t.name)],
+    (t) => [
+      c.uniqueIndex("connections_by_project_and_name").on(t.project, t.name),
+      c.index("connections_by_place").on(t.project, t.place, t.name),
+    ],
   );
 
   // Without a foreign key to connections: a listing that ends after its connection was deleted is no fault.
@@ -92,7 +97,8 @@ export const defineTables = (c: Columns) => {
     {
       project: inProject(),
       connectionId: c.text("connection_id").$type<ConnectionId>().notNull(),
-      generation: c.int("generation").notNull(),
+      /** `indexKey` of the place. */
+      place: c.text("place").notNull(),
       /** `indexKey` of the name: servers name their tools as they like. */
       toolKey: c.text("tool_key").notNull(),
       tool: c.text("tool").notNull(),
@@ -101,9 +107,7 @@ export const defineTables = (c: Columns) => {
       seenAt: c.millis("seen_at").notNull(),
       writeId: writeId(),
     },
-    (t) => [
-      c.primaryKey({ name: "tool_pins_pk", columns: [t.project, t.connectionId, t.generation, t.toolKey] }),
-    ],
+    (t) => [c.primaryKey({ name: "tool_pins_pk", columns: [t.project, t.connectionId, t.place, t.toolKey] })],
   );
 
   const agents = c.table(
@@ -114,6 +118,8 @@ export const defineTables = (c: Columns) => {
       state: c.text("state").$type<Agent["state"]>().notNull(),
       createdAt: c.millis("created_at").notNull(),
       latest: c.int("latest").notNull(),
+      /** The highest number ever given: deleting the latest version does not free its number. */
+      highest: c.int("highest").notNull(),
       writeId: writeId(),
     },
     (t) => [c.primaryKey({ name: "agents_pk", columns: [t.project, t.name] })],

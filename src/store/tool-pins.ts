@@ -1,5 +1,5 @@
 import { and, asc, eq, sql } from "drizzle-orm";
-import type { ToolPin, ToolPins } from "../core/storage.ts";
+import type { PinKey, ToolPin, ToolPins } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
 import {
   type Engine,
@@ -18,17 +18,12 @@ import { indexKey } from "./text.ts";
 
 export function createToolPins(engine: Engine): ToolPins {
   const { toolPins } = engine.tables;
-  const row = marked(toolPins, [
-    toolPins.project,
-    toolPins.connectionId,
-    toolPins.generation,
-    toolPins.toolKey,
-  ]);
+  const row = marked(toolPins, [toolPins.project, toolPins.connectionId, toolPins.place, toolPins.toolKey]);
   const audited = createMarkedAudit(engine.tables, row);
   const ofConnection = and(
     eq(toolPins.project, given(toolPins.project, "project")),
     eq(toolPins.connectionId, given(toolPins.connectionId, "connectionId")),
-    eq(toolPins.generation, given(toolPins.generation, "generation")),
+    eq(toolPins.place, given(toolPins.place, "place")),
   );
 
   const list: Statement<ToolPin[]> = (db) =>
@@ -43,7 +38,7 @@ export function createToolPins(engine: Engine): ToolPins {
         .insert(toolPins)
         .values(placeholderRows(toolPins, count))
         .onConflictDoUpdate({
-          target: [toolPins.project, toolPins.connectionId, toolPins.generation, toolPins.toolKey],
+          target: [toolPins.project, toolPins.connectionId, toolPins.place, toolPins.toolKey],
           set: { seen: sql`excluded.seen`, seenAt: sql`excluded.seen_at` },
         }),
   );
@@ -61,10 +56,11 @@ export function createToolPins(engine: Engine): ToolPins {
       .returning({ tool: toolPins.tool });
 
   return {
-    list: (key) => engine.run(list, key),
+    list: async (key) => engine.run(list, await stored(key)),
 
-    record: async (key, tools, at) => {
+    record: async (pinKey, tools, at) => {
       const writeId = newMark();
+      const key = await stored(pinKey);
       const rows = await Promise.all(
         tools.map(async ({ tool, hash }) => {
           const toolKey = await indexKey(tool);
@@ -78,17 +74,20 @@ export function createToolPins(engine: Engine): ToolPins {
       return engine.run(list, key);
     },
 
-    accept: async (key, tool, hash, audit) => {
+    accept: async (pinKey, tool, hash, audit) => {
       const writeId = newMark();
+      const key = await stored(pinKey);
       const toolKey = await indexKey(tool);
       const [accepted] = await engine.atomic([
         step(accept, { ...key, toolKey, hash, mark: writeId }),
-        ...audited(audit, row.values([key.project, key.connectionId, key.generation, toolKey], writeId)),
+        ...audited(audit, row.values([key.project, key.connectionId, key.place, toolKey], writeId)),
       ]);
       return accepted.length > 0;
     },
   };
 }
+
+const stored = async (key: PinKey): Promise<PinKey> => ({ ...key, place: await indexKey(key.place) });
 
 const PIN_COLUMNS = 9;
 const ROWS_PER_STATEMENT = Math.floor(MAX_PARAMETERS / PIN_COLUMNS);

@@ -1,5 +1,8 @@
 import { expect, test } from "vitest";
-import { onEveryEngine } from "./engines.ts";
+import type { Store } from "../../src/core/storage.ts";
+import { createStore } from "../../src/store/store.ts";
+import { openSqliteEngine } from "../../src/store/better-sqlite3.ts";
+import { migrations, onEveryEngine } from "./engines.ts";
 import { entry, eventsOf, newProject } from "./things.ts";
 
 onEveryEngine("agents", (replicas) => {
@@ -76,6 +79,57 @@ onEveryEngine("agents", (replicas) => {
     expect(await eventsOf(a, project)).toHaveLength(3);
   });
 
+  test("a number is given once, also when the latest version was deleted", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    for (const after of [0, 1, 2]) await a.agents.addVersion(version(project, { n: after + 1 }), after, []);
+    await a.agents.deleteVersion(project, "helper", 3, []);
+    await a.agents.deleteVersion(project, "helper", 2, []);
+    expect(await b.agents.addVersion(version(project), 3, [])).toBeNull();
+    const added = await b.agents.addVersion(version(project, { n: 4 }), 1, []);
+    expect(added?.latest).toEqual({ ...version(project, { n: 4 }), version: 4 });
+    expect(await a.agents.get(project, "helper")).toEqual(added);
+    expect(await a.agents.getVersion(project, "helper", 2)).toBeNull();
+    expect((await a.agents.addVersion(version(project), 4, []))?.latest.version).toBe(5);
+  });
+
+  test("of racers that add and delete, no two get one number", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    await a.agents.addVersion(version(project), 0, []);
+    const numbers: number[] = [];
+    const race = async (store: Store) => {
+      for (let won = 0; won < 10;) {
+        const latest = (await store.agents.get(project, "helper"))?.latest.version ?? 0;
+        const added = await store.agents.addVersion(version(project), latest, [
+          entry(project, "agent_version_created"),
+        ]);
+        if (!added) continue;
+        won++;
+        numbers.push(added.latest.version);
+        await store.agents.deleteVersion(project, "helper", added.latest.version, []);
+      }
+    };
+    await Promise.all([a, b, a, b].map(race));
+    expect(numbers.toSorted((x, y) => x - y)).toEqual(Array.from({ length: 40 }, (_, n) => n + 2));
+    expect(await eventsOf(a, project)).toHaveLength(40);
+    expect((await a.agents.get(project, "helper"))?.latest.version).toBe(1);
+  });
+
+  test("a long definition after a deleted one is its own", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const long = (word: string) => ({ instructions: word.repeat(200_000) });
+    await a.agents.addVersion(version(project, long("first")), 0, []);
+    await a.agents.addVersion(version(project, long("second")), 1, []);
+    await a.agents.deleteVersion(project, "helper", 2, []);
+    await a.agents.addVersion(version(project, long("third")), 1, []);
+    expect((await b.agents.get(project, "helper"))?.latest).toMatchObject({
+      version: 3,
+      definition: long("third"),
+    });
+  });
+
   test("a version is deleted once", async () => {
     const { a, b } = replicas();
     const project = await newProject(a);
@@ -138,4 +192,31 @@ onEveryEngine("agents", (replicas) => {
     expect((await versions("2")).rows.map((each) => each.version)).toEqual([1]);
     expect((await versions("no number")).rows).toEqual([]);
   });
+});
+
+test("a number given between the read and the write of another is not given again", async () => {
+  const engine = openSqliteEngine(":memory:", { migrations: migrations.sqlite });
+  const store = createStore(engine);
+  let between = async () => {};
+  const slow = createStore({
+    ...engine,
+    run: async (statement, values) => {
+      const read = await engine.run(statement, values);
+      await between();
+      return read;
+    },
+  });
+  const project = await newProject(store);
+  const version = { project, agent: "x", description: null, metadata: {}, definition: {}, createdAt: 1 };
+  await store.agents.addVersion(version, 0, []);
+  between = async () => {
+    expect((await store.agents.addVersion(version, 1, []))?.latest.version).toBe(2);
+    await store.agents.deleteVersion(project, "x", 2, []);
+  };
+  const late = () => slow.agents.addVersion(version, 1, [entry(project, "agent_version_created")]);
+  expect(await late()).toBeNull();
+  expect(await eventsOf(store, project)).toEqual([]);
+  between = async () => {};
+  expect((await late())?.latest.version).toBe(3);
+  await store.close();
 });

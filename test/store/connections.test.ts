@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
+import { placeOf } from "../../src/core/connection.ts";
+import type { Page } from "../../src/core/storage.ts";
 import { onEveryEngine } from "./engines.ts";
-import { EVERYTHING, aConnection, entry, eventsOf, newProject } from "./things.ts";
+import { EVERYTHING, aConnection, entry, eventsOf, incompressible, newProject } from "./things.ts";
 
 onEveryEngine("connections", (replicas) => {
   test("a connection comes back as it was, in its own project only", async () => {
@@ -74,9 +76,11 @@ onEveryEngine("connections", (replicas) => {
     const { a, b } = replicas();
     const project = await newProject(a);
     const record = aConnection(project);
-    const pins = { project, connectionId: record.connection.id, generation: 1 };
+    const ofConnection = { project, connectionId: record.connection.id };
+    const pins = { ...ofConnection, place: "https://mcp.example/mcp" };
+    const olderPins = { ...ofConnection, place: "https://older.example/mcp" };
     await a.connections.insert(record, []);
-    await a.toolPins.record(pins, [{ tool: "t", hash: "h" }], 1);
+    for (const key of [pins, olderPins]) await a.toolPins.record(key, [{ tool: "t", hash: "h" }], 1);
     const deleted = await Promise.all(
       [a, b, a].map((store) =>
         store.connections.delete(project, "github", [entry(project, "connection_deleted")]),
@@ -84,7 +88,7 @@ onEveryEngine("connections", (replicas) => {
     );
     expect(deleted.filter(Boolean)).toHaveLength(1);
     expect(await b.connections.get(project, "github")).toBeNull();
-    expect(await b.toolPins.list(pins)).toEqual([]);
+    for (const key of [pins, olderPins]) expect(await b.toolPins.list(key)).toEqual([]);
     expect(await eventsOf(a, project)).toEqual(["connection_deleted"]);
   });
 
@@ -106,5 +110,46 @@ onEveryEngine("connections", (replicas) => {
     expect((await a.connections.list(project, { target: "https://aaa.example" }, EVERYTHING)).rows).toEqual(
       [],
     );
+  });
+
+  test("the list by place finds every spelling of it, also after a move, and nothing beside it", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const targets = {
+      aaa: "https://mcp.example/a/b",
+      bbb: "HTTPS://MCP.example:443/a//./%62/?x=1",
+      ccc: "https://mcp.example/a/b/c",
+      ddd: "https://mcp.example:8443/a/b",
+      eee: "http://mcp.example/a/b",
+    };
+    for (const [name, target] of Object.entries(targets)) {
+      await a.connections.insert(aConnection(project, { name, target }), []);
+    }
+    await a.connections.insert(aConnection(await newProject(a), { target: targets.aaa }), []);
+    const at = async (target: string, page: Page = EVERYTHING) => {
+      const found = await b.connections.list(project, { place: placeOf(target) }, page);
+      return [found.rows.map((row) => row.connection.name), found.more];
+    };
+    expect(await at(targets.aaa)).toEqual([["aaa", "bbb"], false]);
+    expect(await at("https://mcp.example/a/b#x", { after: null, limit: 1 })).toEqual([["aaa"], true]);
+    expect(await at(targets.aaa, { after: "aaa", limit: 1 })).toEqual([["bbb"], false]);
+    const both = { place: placeOf(targets.aaa), target: targets.bbb };
+    expect((await b.connections.list(project, both, EVERYTHING)).rows).toHaveLength(1);
+    const moved = (await a.connections.get(project, "ccc"))?.connection;
+    if (!moved) throw new Error("gone");
+    const record = { connection: { ...moved, target: `${targets.aaa}?z`, version: 2 }, sealed: null };
+    expect(await a.connections.replace(record, 1, [])).toBe(true);
+    expect(await at(targets.aaa)).toEqual([["aaa", "bbb", "ccc"], false]);
+    expect(await at(targets.ccc)).toEqual([[], false]);
+  });
+
+  test("a place of kilobytes is found", async () => {
+    const { a } = replicas();
+    const project = await newProject(a);
+    const target = `https://mcp.example/${incompressible(8_000)}/`;
+    await a.connections.insert(aConnection(project, { target }), []);
+    const found = (place: string) => a.connections.list(project, { place }, EVERYTHING);
+    expect((await found(placeOf(target))).rows).toHaveLength(1);
+    expect((await found(`${placeOf(target)}/x`)).rows).toEqual([]);
   });
 });

@@ -87,7 +87,7 @@ onEveryEngine("projects", (replicas) => {
         const connection = aConnection(project);
         const response = stored(aResponse(project));
         const call = aHeldCall(project, { sealed: bigBox(2_000_000) });
-        const pins = { project, connectionId: connection.connection.id, generation: 1 };
+        const pins = { project, connectionId: connection.connection.id, place: "https://mcp.example/mcp" };
         await a.keys.insert(key, []);
         await a.users.note({ project, id: "app:ann", status: "active", createdAt: 1 });
         await a.connections.insert(connection, [entry(project, "connection_created")]);

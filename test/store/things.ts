@@ -185,6 +185,9 @@ export const viewerOf = (more: Partial<Viewer> = {}): Viewer => ({
   ...more,
 });
 
+/** Text of so many characters that PostgreSQL cannot squeeze into an index row. */
+export const incompressible = (length: number) => randomBytes(length / 2).toString("hex");
+
 /** Bytes that tell their own places, so that chunks in a wrong order would show. */
 export function bigBox(length: number): Uint8Array {
   const bytes = new Uint8Array(length);
