@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { mkdir, open } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -8,18 +8,17 @@ import { getConnInfo } from "@hono/node-server/conninfo";
 import { pino } from "pino";
 import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
 import { createBroker } from "./core/broker.ts";
-import { RIGHTS, ROLES } from "./core/identity.ts";
+import { isRefusal } from "./core/errors.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
-import { DEFAULT_SETTINGS } from "./core/project.ts";
 import type { Store } from "./core/storage.ts";
-import { createApp, DEFAULT_PROJECT } from "./http/app.ts";
+import { createApp } from "./http/app.ts";
 import { allowHosts } from "./http/hosts.ts";
 import { createRoutes } from "./http/routes.ts";
 import { readAgentDefinition } from "./http/wire/request.ts";
 import { createNodeCrypto } from "./secrets/crypto.node.ts";
 import { createNewId } from "./secrets/ids.ts";
-import { isPlaceholder, KeyringError, parseKeyring } from "./secrets/keyring.ts";
-import { ensureKeyringFile, readKeyringFile } from "./secrets/keyring.node.ts";
+import { isPlaceholder, KeyringError } from "./secrets/keyring.ts";
+import { ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
 import { openSqlite } from "./store/better-sqlite3.ts";
@@ -47,53 +46,65 @@ export type Seams = { clock?: Clock; log?: Log };
 
 /** The command: reads the configuration, serves until SIGINT or SIGTERM, and says in plain words why it cannot. */
 export async function main(env: Record<string, string | undefined>): Promise<void> {
-  const running = await startOrExplain(env);
-  if (!running) {
-    process.exitCode = 1;
-    return;
-  }
-  let stopping = false;
+  const starting = startOrExplain(env);
+  let isStopping = false;
+  // Before it has started: a signal that comes meanwhile is heard, too.
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {
       // A second one means that somebody does not want to wait.
-      if (stopping) process.exit(1);
-      stopping = true;
-      void running.stop().then(() => process.exit(0));
+      if (isStopping) process.exit(1);
+      isStopping = true;
+      void starting.then((running) => running?.stop()).then(() => process.exit(0));
     });
   }
+  if (!(await starting)) process.exit(1);
 }
 
 async function startOrExplain(env: Record<string, string | undefined>): Promise<Running | null> {
   try {
     return await start(parseConfig(env));
   } catch (error) {
-    console.error(isExplained(error) ? error.message : error);
+    console.error(explanationOf(error) ?? error);
     return null;
   }
 }
 
-/** Faults whose message says what to do; anything else is a bug and keeps its stack. */
-function isExplained(error: unknown): error is Error {
-  if (error instanceof EgressAllowError) error.message = `CONSENTRY_EGRESS_ALLOW: ${error.message}`;
-  const known = [ConfigError, KeyringError, EgressAllowError];
-  if (known.some((kind) => error instanceof kind)) return true;
-  return error instanceof Error && "syscall" in error && error.syscall === "listen";
+/** Why the broker does not start, as a sentence that says what to do. Anything else is a bug and keeps its stack. */
+function explanationOf(error: unknown): string | null {
+  if (error instanceof ConfigError || error instanceof KeyringError) return error.message;
+  if (error instanceof EgressAllowError) return `CONSENTRY_EGRESS_ALLOW: ${error.message}`;
+  if (isRefusal(error, "unavailable")) {
+    return `The ${error.details.what} cannot be reached (${codeOf(error.cause)}). Check CONSENTRY_DATABASE_URL.`;
+  }
+  if (!(error instanceof Error && "syscall" in error && error.syscall === "listen")) return null;
+  const advice =
+    codeOf(error) === "EADDRINUSE"
+      ? "Stop the other program, or set CONSENTRY_PORT."
+      : "Check CONSENTRY_HOST and CONSENTRY_PORT.";
+  return `${error.message}. ${advice}`;
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "no code";
 }
 
 /** Composes the broker of one process and serves it. Resolves when it answers. */
 export async function start(config: Config, seams: Seams = {}): Promise<Running> {
   const clock = seams.clock ?? systemClock;
   const log = seams.log ?? pinoLog(config);
+  const allow = parseEgressAllow(config.egressAllow);
   const suite = createNodeCrypto();
   const newId = createNewId({
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     now: clock.now,
   });
-  const keyring = await loadKeyring(config);
+  const store = await openStore(config, log);
+  const keyring = await loadKeyring(config, store).catch(async (error: unknown) => {
+    await store.close();
+    throw error;
+  });
   for (const key of keyring.filter(isPlaceholder)) log("warn", "keyring_placeholder", { keyId: key.id });
   const sealer = createSealer({ keyring, suite });
-  const allow = parseEgressAllow(config.egressAllow);
-  const store = await openStore(config, log);
 
   let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
     new Response("starting", { status: 503 });
@@ -182,15 +193,12 @@ function pinoLog(config: Config): Log {
   return (level, event, fields = {}) => logger[level]({ event, ...fields });
 }
 
-async function loadKeyring({ keyring }: Config) {
-  if (keyring.kind === "inline") return parseKeyring(keyring.text);
-  return keyring.create ? (await ensureKeyringFile(keyring.path)).keyring : readKeyringFile(keyring.path);
-}
-
 async function openStore({ database }: Config, log: Log): Promise<Store> {
   if (database.kind === "postgres")
     return openPostgres(database.url, { migrations: join(root, "drizzle/pg"), log });
   await mkdir(dirname(database.path), { recursive: true, mode: 0o700 });
+  // Made before SQLite makes it readable for everybody; its side files take over the mode.
+  await (await open(database.path, "a", 0o600)).close();
   return openSqlite(database.path, { migrations: join(root, "drizzle/sqlite") });
 }
 
@@ -233,47 +241,4 @@ function targetFault(url: string, rules: Parameters<typeof checkUrl>[1]): string
     if (error instanceof EgressError) return error.message;
     throw error;
   }
-}
-
-/**
- * The first key (DESIGN 5): configured, or made at the first start on loopback. On loopback it may do everything, off
- * loopback it is an operator's and has the role admin only. Gives the key if it was made now.
- */
-async function ensureBootstrap(world: World, config: Config): Promise<string | null> {
-  const known = await world.store.keys.getBootstrap();
-  if (config.adminKey === null && known) return null;
-  const secret = config.adminKey ?? `csk_${world.crypto.randomText(32)}`;
-  await world.store.keys.putBootstrap({
-    id: "key_bootstrap",
-    project: null,
-    name: "bootstrap",
-    principal: "key:bootstrap",
-    hash: await world.crypto.sha256(secret),
-    roles: config.local ? [...ROLES] : ["admin"],
-    rights: config.local ? [...RIGHTS] : [],
-    createdAt: known?.createdAt ?? world.clock.now(),
-    expiresAt: null,
-  });
-  if (config.adminKey !== null) return null;
-  await handOver(secret, config);
-  return secret;
-}
-
-/** A terminal shows the key once; without one it goes to a file that only its owner reads, never to a log. */
-async function handOver(secret: string, { database }: Config): Promise<void> {
-  if (process.stdout.isTTY) {
-    console.log(`\nYour key, shown this once (it may do everything here):\n\n  ${secret}\n`);
-    return;
-  }
-  const path = join(database.kind === "sqlite" ? dirname(database.path) : ".", "admin-key");
-  await writeFile(path, `${secret}\n`, { mode: 0o600 });
-  await chmod(path, 0o600);
-  console.log(`The key of this broker is in ${path}`);
-}
-
-async function ensureProject({ store, clock }: World): Promise<void> {
-  const first = await store.projects.list({ after: null, limit: 1 });
-  if (first.rows.length > 0) return;
-  const project = { name: DEFAULT_PROJECT, settings: DEFAULT_SETTINGS, version: 1, createdAt: clock.now() };
-  await store.projects.insert(project, []);
 }

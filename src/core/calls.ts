@@ -157,6 +157,8 @@ export function errorOf(failure: UpstreamFailure): CallError {
     case "unreachable":
     case "too_large":
       return { kind: "http", code: 502, message: failure.message };
+    case "no_credential":
+      return { kind: "http", code: 503, message: failure.message };
     case "cancelled":
       return { kind: "http", code: 499, message: failure.message };
   }

@@ -14,6 +14,7 @@ export type Cause =
   | "timeout"
   | "too_large"
   | "egress_refused"
+  | "credentials_sealed"
   | "server_error"
   | "busy"
   | "protocol_error"
@@ -54,6 +55,10 @@ export function explainFailure(
         message,
         hints: ["An operator can allow it with CONSENTRY_EGRESS_ALLOW."],
       };
+    }
+    case "no_credential": {
+      const hints = ["Write the credentials anew, or give the broker the keyring that sealed them."];
+      return { cause: "credentials_sealed", message: `Nothing was sent: ${failure.message}.`, hints };
     }
     case "unreachable":
       return explainUnreachable(host, failure.reason, failure.message);

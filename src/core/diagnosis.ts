@@ -71,8 +71,8 @@ function approvalNotes(connection: Connection, tools: SeenTool[]): string[] {
   const named = namedTools(connection).filter((name) => !tools.some((tool) => tool.name === name));
   const notes = [
     hidden.length > 0 && `allowedTools hides ${namesOf(hidden)}.`,
-    requireApproval === null &&
-      "requireApproval is null: each request's own rule decides, always by default.",
+    offeredFreely(connection, tools) &&
+      "Where the connection does not ask for approval, each request's own require_approval decides; left out, it is always.",
     waiting.length > 0 && `Calls wait for approval: ${namesOf(waiting)}.`,
     changed.length > 0 &&
       `Changed since they were accepted, so their calls wait until an admin accepts them: ${namesOf(changed)}.`,
@@ -80,6 +80,10 @@ function approvalNotes(connection: Connection, tools: SeenTool[]): string[] {
     !trustAnnotations && "trustAnnotations is false: no tool counts as read-only.",
   ];
   return notes.filter((note) => note !== false);
+}
+
+function offeredFreely(connection: Connection, tools: SeenTool[]): boolean {
+  return tools.some((tool) => isAllowed(connection.allowedTools, tool) && !waits(connection, tool));
 }
 
 function namedTools({ allowedTools, requireApproval }: Connection): string[] {

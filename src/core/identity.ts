@@ -75,8 +75,12 @@ export function assertedUser(name: string, param: string): UserId {
   if (name.length === 0 || name.length > MAX_USER_NAME_CHARS) {
     throw invalid({ param, message: `must have 1 to ${MAX_USER_NAME_CHARS} characters` });
   }
-  if (/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(name)) {
-    throw invalid({ param, message: "must not hold control or formatting characters" });
+  // A lone surrogate (Cs) is written as U+FFFD, so that two names would be one user.
+  if (/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u.test(name)) {
+    throw invalid({
+      param,
+      message: "must not hold control or formatting characters, nor halves of characters",
+    });
   }
   return `app:${name}`;
 }

@@ -70,6 +70,7 @@ export type UpstreamFailure =
   | { kind: "http"; status: number; message: string }
   | { kind: "not_mcp"; message: string }
   | { kind: "refused"; message: string } // by our own egress rules
+  | { kind: "no_credential"; message: string } // ours could not be opened; nothing was sent
   | { kind: "unreachable"; reason: "dns" | "connect" | "tls" | "closed"; message: string }
   | { kind: "timeout"; message: string }
   | { kind: "too_large"; message: string }

@@ -152,7 +152,8 @@ export type Agents = {
   /** In order of name. */
   list: (project: string, page: Page) => Promise<Listed<Agent>>;
   /**
-   * Adds version `after + 1` and makes it the latest; with `after` 0 the agent is made, too. Null: the agent is not at
+   * Adds a version, numbered one more than the highest ever given, and makes it the latest if the latest is `after`; with
+   * `after` 0 the agent is made, too. Null: the agent is not at
    * `after` (somebody else added a version, or it exists, or it does not).
    */
   addVersion: (

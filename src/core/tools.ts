@@ -132,7 +132,8 @@ export async function openDoor(
     return await access.open(context, server);
   } catch (error) {
     if (!isRefusal(error, "unavailable")) throw error;
-    return { failure: { kind: "http", status: 503, message: `${error.details.what} is not available` } };
+    const message = `the credentials of ${server.label} cannot be opened: ${error.details.what}`;
+    return { failure: { kind: "no_credential", message } };
   }
 }
 

@@ -148,3 +148,45 @@ test("the connection's allow-list holds on the call, whatever the request allows
   expect(itemsOf(listed, "mcp_list_tools")[0]?.tools.map(({ name }) => name)).toEqual(["read_note"]);
   await server.stop();
 });
+
+test.each(["/./mcp", "/mcp?", "/mcp?x=1", "/%6Dcp", "/mcp/"])(
+  "another spelling of a connection's URL does not get round its policy: %s",
+  async (path) => {
+    const server = await startModernServer();
+    await world.connect("spelled", {
+      target: server.url,
+      allowedTools: ["read_note"],
+      requireApproval: "always",
+    });
+    const url = server.url.replace("/mcp", path);
+    const tool = { ...neverAsk("inline"), server_url: url };
+    const input = [call("inline", "delete_note", { id: "1" }, "a"), call("inline", "read_note", {}, "b")];
+    const response = await client.responses.create({ tools: [tool], input });
+    expect(server.seen("tools/call")).toEqual([]);
+    expect(itemsOf(response, "mcp_call").filter(({ status }) => status === "completed")).toEqual([]);
+    await server.stop();
+  },
+);
+
+test("a tool that changed for a connection asks by its URL, too, and a new header accepts nothing", async () => {
+  const server = await startModernServer({ tools: [named("peek")] });
+  const properties = {
+    target: server.url,
+    authType: "CustomKeys",
+    credentials: { keys: { "x-a": "12345678" } },
+  };
+  await world.connect("pinned", properties);
+  const inline = { ...neverAsk("inline"), server_url: server.url };
+  const go = (tool: object, label: string, id: string) =>
+    client.responses.create({ tools: [tool as never], input: [call(label, "peek", {}, id)] });
+  expect(itemsOf(await go(neverAsk("pinned"), "pinned", "a"), "mcp_call")).toHaveLength(1);
+  server.tools[0] = named("peek", { description: "changed" });
+  world.advance(60_000);
+  expect(itemsOf(await go(inline, "inline", "b"), "mcp_call")).toEqual([]);
+  await world.connect("pinned", {
+    ...properties,
+    credentials: { keys: { "x-a": "12345678", "x-b": "12345678" } },
+  });
+  expect(itemsOf(await go(neverAsk("pinned"), "pinned", "c"), "mcp_call")).toEqual([]);
+  await server.stop();
+});

@@ -99,7 +99,7 @@ describe("a listing that worked", () => {
       cause: "none",
       toolCount: 2,
       message: "The server listed 2 tools.",
-      notes: [expect.stringContaining("requireApproval is null")],
+      notes: [expect.stringContaining("each request's own require_approval decides")],
     });
   });
 
@@ -116,7 +116,13 @@ describe("a listing that worked", () => {
 
   test("says which calls will wait", () => {
     const { notes } = ofTools([read, write], { requireApproval: { never: { readOnly: true } } });
-    expect(notes).toEqual(["Calls wait for approval: write."]);
+    expect(notes).toEqual([
+      expect.stringContaining("left out, it is always"),
+      "Calls wait for approval: write.",
+    ]);
+    expect(ofTools([write], { requireApproval: "always" }).notes).toEqual([
+      "Calls wait for approval: write.",
+    ]);
   });
 
   test("says which definitions changed", () => {

@@ -62,6 +62,28 @@ describe("bodies", () => {
     expect(message).toContain("CONSENTRY_MODEL_BASE_URL");
   });
 
+  test("more calls, tools or items than one request may have are refused, and quickly", async () => {
+    const calls = Array.from({ length: 8_000 }, (_, at) => call("notes", "nope", {}, `c${at}`));
+    const items = Array.from({ length: 100_000 }, () => ({ type: "x" }));
+    const functions = Array.from({ length: 20_000 }, (_, at) => ({
+      type: "function",
+      name: `f${at}`,
+      parameters: {},
+    }));
+    const begun = performance.now();
+    for (const body of [
+      { tools: [never("notes")], input: calls.slice(0, 129) },
+      { tools: [never("notes")], input: calls },
+      { tools: [never("notes")], input: items },
+      { tools: functions },
+    ]) {
+      expect((await post(JSON.stringify(body))).status).toBe(400);
+    }
+    expect(performance.now() - begun).toBeLessThan(5_000);
+    const most = await client.responses.create({ tools: [never("notes")], input: calls.slice(0, 128) });
+    expect(itemsOf(most, "mcp_call")).toHaveLength(128);
+  });
+
   test("a thousand tools are a thousand faults or a thousand lists, and no crash", async () => {
     const tools = Array.from({ length: 1_000 }, (_, at) => never(`tool-${at}`));
     expect((await post(JSON.stringify({ tools }))).status).toBe(400);

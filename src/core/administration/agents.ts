@@ -130,7 +130,7 @@ async function add(
   const { definition, description, metadata } = draft;
   const entry = auditEntry(world, context, "agent_version_created", {
     agent: name,
-    detail: { version: after + 1 },
+    detail: { after },
   });
   return world.store.agents.addVersion(
     {

@@ -14,8 +14,8 @@ export type JudgedTool = {
   description: string | null;
   readOnly: boolean;
   allowed: boolean;
-  /** Null: the request's rule decides. */
-  needsApproval: boolean | null;
+  /** True whatever a request says. Null: the request's own rule decides, `always` where it has none. */
+  needsApproval: true | null;
   changed: boolean;
   hash: string;
 };
@@ -69,7 +69,7 @@ function judged(connection: Connection, { definition, readOnly, changed, hash }:
     description,
     readOnly,
     allowed: isAllowed(connection.allowedTools, facts),
-    needsApproval: changed || (rule === null ? null : needsApproval(rule, facts)),
+    needsApproval: changed || (rule !== null && needsApproval(rule, facts)) ? true : null,
     changed,
     hash,
   };

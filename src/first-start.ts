@@ -1,0 +1,76 @@
+import { existsSync } from "node:fs";
+import { chmod, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Config } from "./config.ts";
+import { RIGHTS, ROLES } from "./core/identity.ts";
+import type { World } from "./core/ports.ts";
+import { DEFAULT_SETTINGS } from "./core/project.ts";
+import type { Store } from "./core/storage.ts";
+import { DEFAULT_PROJECT } from "./http/app.ts";
+import { type Keyring, KeyringError, parseKeyring } from "./secrets/keyring.ts";
+import { ensureKeyringFile, readKeyringFile } from "./secrets/keyring.node.ts";
+
+// What the first start on Node makes: the keyring, the bootstrap key and a project. Part of the door `node.ts`.
+
+/** A new keyring is for a new database: what an old one holds would be lost for good behind a key that is not its own. */
+export async function loadKeyring({ keyring, database }: Config, store: Store): Promise<Keyring> {
+  if (keyring.kind === "inline") return parseKeyring(keyring.text);
+  if (!keyring.create) return readKeyringFile(keyring.path);
+  // In this order: another program that starts at the same time makes the keyring first.
+  const isUsed = (await store.keys.getBootstrap()) !== null;
+  if (isUsed && !existsSync(keyring.path)) {
+    const what = database.kind === "sqlite" ? database.path : "the database";
+    throw new KeyringError([
+      `${keyring.path} is missing, and ${what} was sealed with it. Put it back, or begin with a new database`,
+    ]);
+  }
+  return (await ensureKeyringFile(keyring.path)).keyring;
+}
+
+/**
+ * The first key (DESIGN 5): configured, or made at the first start on loopback. On loopback it may do everything, off
+ * loopback it is an operator's and has the role admin only. Gives the key if it was made now.
+ */
+export async function ensureBootstrap(world: World, config: Config): Promise<string | null> {
+  const known = await world.store.keys.getBootstrap();
+  if (config.adminKey === null && known) return null;
+  if (config.adminKey !== null && config.adminKey.length < STRONG_KEY_CHARS)
+    world.log("warn", "admin_key_short", {});
+  const secret = config.adminKey ?? `csk_${world.crypto.randomText(32)}`;
+  await world.store.keys.putBootstrap({
+    id: "key_bootstrap",
+    project: null,
+    name: "bootstrap",
+    principal: "key:bootstrap",
+    hash: await world.crypto.sha256(secret),
+    roles: config.local ? [...ROLES] : ["admin"],
+    rights: config.local ? [...RIGHTS] : [],
+    createdAt: known?.createdAt ?? world.clock.now(),
+    expiresAt: null,
+  });
+  if (config.adminKey !== null) return null;
+  await handOver(secret, config);
+  return secret;
+}
+
+/** 32 bytes in base64. Shorter ones are accepted on loopback. */
+const STRONG_KEY_CHARS = 43;
+
+/** A terminal shows the key once; without one it goes to a file that only its owner reads, never to a log. */
+async function handOver(secret: string, { database }: Config): Promise<void> {
+  if (process.stdout.isTTY) {
+    console.log(`\nYour key, shown this once (it may do everything here):\n\n  ${secret}\n`);
+    return;
+  }
+  const path = join(database.kind === "sqlite" ? dirname(database.path) : ".", "admin-key");
+  await writeFile(path, `${secret}\n`, { mode: 0o600 });
+  await chmod(path, 0o600);
+  console.log(`The key of this broker is in ${path}`);
+}
+
+export async function ensureProject({ store, clock }: World): Promise<void> {
+  const first = await store.projects.list({ after: null, limit: 1 });
+  if (first.rows.length > 0) return;
+  const project = { name: DEFAULT_PROJECT, settings: DEFAULT_SETTINGS, version: 1, createdAt: clock.now() };
+  await store.projects.insert(project, []);
+}
