@@ -10,8 +10,8 @@ import { createSessions, keyOf } from "./mcp-sessions.ts";
 export type Held = { ok: true; line: Line; release: () => void };
 
 /**
- * Lines to servers. What is known about a server holds for everybody; sessions belong to one partition. A line to a
- * server already known costs no request, and callers that wait for the same first contact share it.
+ * Lines to servers. What is known about a server holds for everybody; sessions belong to whom `session` of the
+ * access names. A line to a server already known costs no request, and who waits twice for one first contact shares it.
  */
 export type Lines = {
   take: (access: UpstreamAccess, deadline: Deadline) => Promise<Held | Failed>;

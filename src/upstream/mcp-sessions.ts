@@ -13,7 +13,7 @@ type Entry = {
 };
 
 /**
- * Sessions of older servers, one per partition and URL, never shared beyond. Bounded in number and idle time; what is
+ * Sessions of older servers, one per `session` of the access and URL, never shared beyond. Bounded in number and idle time; what is
  * put out is told to its server by `end`, but only once nobody uses it. Servers may do without session ids; then what
  * is kept is that they have been greeted.
  */
@@ -98,6 +98,6 @@ export function createSessions({
 }
 
 /** Who shares a session, or the beginning of one. */
-export function keyOf({ partition, url }: UpstreamAccess): string {
-  return JSON.stringify([partition, url]);
+export function keyOf({ session, url }: UpstreamAccess): string {
+  return JSON.stringify([session, url]);
 }

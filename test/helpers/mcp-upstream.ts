@@ -27,9 +27,10 @@ export function createTestUpstream({ clock = realClock }: { clock?: Clock } = {}
   };
 }
 
-/** Access as one user has it. */
+/** Access as one user has it. Another partition is another session, too, as it is in the broker. */
 export function accessTo(url: string, who: Partial<Omit<UpstreamAccess, "url">> = {}): UpstreamAccess {
-  return { url, headers: {}, partition: "conn_1:1:app:ada", ...who };
+  const partition = who.partition ?? "conn_1:1";
+  return { url, headers: {}, session: `${partition}:app:ada`, ...who, partition };
 }
 
 export function within(timeoutMs: number, signal = new AbortController().signal): CallLimits {

@@ -171,6 +171,52 @@ describe("sessions", () => {
     expect(owner.size).toBe(10);
   });
 
+  test("are never shared by two users of one connection either, but what its server speaks is", async () => {
+    const server = await sessionful();
+    const headers = { authorization: "Bearer of-the-connection" };
+    const callAs = (user: string) => {
+      const access = accessTo(server.url, { partition: "conn_1:1", session: `conn_1:1:${user}`, headers });
+      return upstream.callTool(access, callOf(user), within(10_000));
+    };
+    const whoseSessions = () =>
+      server
+        .seen("tools/call")
+        .map(({ headers: sent, body }) => [body?.params?.["name"], sent.get("mcp-session-id")]);
+    await callAs("ada");
+    await callAs("bob");
+    await Promise.all([callAs("ada"), callAs("bob")]);
+    expect(server.seen("initialize")).toHaveLength(2);
+    expect(server.seen("server/discover")).toHaveLength(1);
+    const [adas, bobs] = [
+      ["ada", "session-1"],
+      ["bob", "session-2"],
+    ];
+    expect(whoseSessions()).toEqual(expect.arrayContaining([adas, bobs]));
+    expect(new Set(whoseSessions().map(String)).size).toBe(2);
+    // What the server forgets of one is begun anew for that one only.
+    server.alive.delete("session-1");
+    await callAs("ada");
+    await callAs("bob");
+    expect(whoseSessions().slice(-2)).toEqual([["ada", "session-3"], bobs]);
+    expect(server.seen("initialize")).toHaveLength(3);
+  });
+
+  test("begin apart for two users of one connection who come at the same moment", async () => {
+    const server = await sessionful();
+    const users = ["ada", "bob", "cy"];
+    await Promise.all(
+      [...users, ...users].map((user) => {
+        const access = accessTo(server.url, { partition: "conn_1:1", session: `conn_1:1:${user}` });
+        return upstream.callTool(access, callOf(user), within(10_000));
+      }),
+    );
+    const pairs = server
+      .seen("tools/call")
+      .map(({ headers, body }) => `${String(body?.params?.["name"])} ${headers.get("mcp-session-id")}`);
+    expect(new Set(pairs).size).toBe(3);
+    expect(new Set(sessionsOf(server.seen("tools/call"))).size).toBe(3);
+  });
+
   test("carry the session id and the revision in every request, and the credential, too", async () => {
     const server = await sessionful();
     const access = accessTo(server.url, { headers: { authorization: "Bearer a" } });
