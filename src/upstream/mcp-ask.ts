@@ -10,15 +10,15 @@ import type { RpcReply } from "./mcp-message.ts";
 
 export type Asking = { outside: Outside; lines: Lines; clientInfo: ClientInfo; nextId: () => number };
 
-/** What a server answered, on which line; or why it did not. `sent` as in `CallOutcome`. */
+/** What a server answered, on which line, how long it was; or why it did not. `sent` as in `CallOutcome`. */
 export type Asked =
-  | { ok: true; result: JsonObject; line: Line }
+  | { ok: true; result: JsonObject; line: Line; bytes: number }
   | { ok: false; failure: UpstreamFailure; sent: boolean };
 
 /** Asks a server; once more on another line, where it surely had not taken up the question on the first. */
 export async function ask(
   asking: Asking,
-  to: { access: UpstreamAccess; question: Question; deadline: Deadline },
+  to: { access: UpstreamAccess; question: Question; deadline: Deadline; maxBytes: number },
 ): Promise<Asked> {
   const { access, deadline } = to;
   let before: { line: Line; asked: Asked; lost: Lost } | null = null;
@@ -32,7 +32,7 @@ export async function ask(
       return before.asked;
     }
     const outcome = await askOn(asking, { ...to, line }).finally(held.release);
-    const asked = read(outcome, line);
+    const asked = read(outcome, { access, line });
     const lost = lostIn(outcome, line);
     if (lost) asking.lines.drop(access, line, lost.what);
     if (!lost?.again || before) return asked;
@@ -40,12 +40,12 @@ export async function ask(
   }
 }
 
-function read(outcome: Exchanged | Failed, line: Line): Asked {
+function read(outcome: Exchanged | Failed, { access, line }: { access: UpstreamAccess; line: Line }): Asked {
   if (!outcome.ok) return outcome;
-  const { answer } = outcome;
-  if (answer.kind === "result") return { ok: true, result: answer.result, line };
+  const { answer, bytes } = outcome;
+  if (answer.kind === "result") return { ok: true, result: answer.result, line, bytes };
   const { code, message } = answer.error;
-  return { ok: false, failure: { kind: "protocol", code, message: visible(message) }, sent: true };
+  return { ok: false, failure: { kind: "protocol", code, message: visible(message, access) }, sent: true };
 }
 
 /**
@@ -59,7 +59,8 @@ async function askOn(
     line,
     question,
     deadline,
-  }: { access: UpstreamAccess; line: Line; question: Question; deadline: Deadline },
+    maxBytes,
+  }: { access: UpstreamAccess; line: Line; question: Question; deadline: Deadline; maxBytes: number },
 ): Promise<Exchanged | Failed> {
   const legacy = line.era === "legacy";
   const sayAside = (message: Parameters<typeof tell>[2]) =>
@@ -73,7 +74,14 @@ async function askOn(
   };
   const id = nextId();
   const asked = phrase(line, { ...question, id }, clientInfo);
-  const outcome = await exchange(outside, { access, ...asked, deadline, resumable: legacy, onRequest });
+  const outcome = await exchange(outside, {
+    access,
+    ...asked,
+    deadline,
+    maxBytes,
+    resumable: legacy,
+    onRequest,
+  });
   if (legacy && !outcome.ok && outcome.sent && deadline.ended()) {
     const params = { requestId: id, reason: outcome.failure.message };
     sayAside({ jsonrpc: "2.0", method: "notifications/cancelled", params });

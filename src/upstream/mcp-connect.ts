@@ -17,7 +17,7 @@ import { endSession, exchange, tell, type Outside } from "./mcp-exchange.ts";
 import { failed, notMcp, visible, type Failed } from "./mcp-failures.ts";
 import { headerValue } from "./mcp-headers.ts";
 import { lineHeaders, type ClientInfo, type Line } from "./mcp-line.ts";
-import { CONNECT_MS } from "./mcp-limits.ts";
+import { CONNECT_MS, MAX_ANSWER_BYTES } from "./mcp-limits.ts";
 import type { RpcAnswer, RpcNotification, RpcRequest } from "./mcp-message.ts";
 
 /**
@@ -48,7 +48,7 @@ export async function connect(
     return { ok: true, line: { era: "legacy", version, session: channel.session() } };
   } catch (error) {
     channel.abandon();
-    return { ...(channel.failure() ?? translated(error)), sent: false };
+    return { ...(channel.failure() ?? translated(error, access)), sent: false };
   } finally {
     await client.close();
   }
@@ -84,6 +84,7 @@ function createChannel(
       headers: version === null ? openingHeaders(request) : lineHeaders(line()),
       message: request,
       deadline,
+      maxBytes: MAX_ANSWER_BYTES,
       resumable: false,
       onRequest: () => {},
     });
@@ -136,9 +137,9 @@ function sdkErrorOf({ failure, body }: Failed): Error {
 }
 
 /** What the SDK itself found wrong, after the exchanges went well. */
-function translated(error: unknown): Failed {
+function translated(error: unknown, access: UpstreamAccess): Failed {
   if (error instanceof ProtocolError) {
-    const message = visible(error.message);
+    const message = visible(error.message, access);
     return failed({ kind: "protocol", code: error.code, message }, { sent: false });
   }
   return notMcp("The server's handshake is not one of MCP, or it shares no revision with us.");

@@ -25,20 +25,24 @@ export type Ask = {
   headers: Record<string, string>;
   message: RpcRequest;
   deadline: Deadline;
+  /** Of the answer, after decompression, over all interruptions of its stream. */
+  maxBytes: number;
   /** Whether a stream that breaks off may be taken up again: the older revisions can, 2026-07-28 cannot. */
   resumable: boolean;
   /** A request that the server makes of us while it answers. */
   onRequest: (request: { id: string | number; method: string }) => void;
 };
 
-export type Exchanged = { ok: true; answer: RpcAnswer; status: number; head: Headers };
+/** `bytes`: how long the answer was, after decompression. */
+export type Exchanged = { ok: true; answer: RpcAnswer; status: number; head: Headers; bytes: number };
 
 /**
  * Posts one JSON-RPC request and reads the answer to it, as JSON or as a stream (Streamable HTTP, "Sending Messages to
  * the Server"). Never throws; what comes is either the answer that names this request, or why there is none.
  */
 export async function exchange(outside: Outside, ask: Ask): Promise<Exchanged | Failed> {
-  const sent = await request(outside.egress, post(ask, ask.message));
+  const { access, maxBytes } = ask;
+  const sent = await request(outside.egress, { ...post(ask, ask.message), maxBytes });
   if (!sent.ok) return sent;
   const { response } = sent;
   if (!response.ok) return turnedAway(response, ask);
@@ -52,18 +56,19 @@ export async function exchange(outside: Outside, ask: Ask): Promise<Exchanged | 
     discard(response);
     return notMcp(
       NAMED_TYPE.test(type)
-        ? `The server answered with ${type}, which is not MCP.`
+        ? `The server answered with ${visible(type, access)}, which is not MCP.`
         : "The server took the request but did not answer it.",
     );
   }
-  const text = await textOf(response, ask.deadline);
-  if (typeof text !== "string") return text;
+  const read = await textOf(response, ask.deadline);
+  if (!read.ok) return read;
+  const { text, bytes } = read;
   const parsed = parseJson(text);
   if (parsed === undefined) return notMcp("The server answered with something that is not JSON.");
   // Revision 2025-03-26 lets a server answer with a batch.
   for (const message of Array.isArray(parsed) ? parsed : [parsed]) {
     const heard = readMessage(message, ask.message);
-    if (heard.kind === "answer") return { ok: true, answer: heard.answer, status, head };
+    if (heard.kind === "answer") return { ok: true, answer: heard.answer, status, head, bytes };
     if (heard.kind === "bad") return notMcp(`The server answered with ${heard.why}.`);
   }
   return notMcp("The server took the request but did not answer it.");
@@ -78,7 +83,7 @@ export async function tell(
   const sent = await request(outside.egress, post(ask, message));
   if (!sent.ok) return sent;
   discard(sent.response);
-  return sent.response.ok ? null : refusal(sent.response.status, null);
+  return sent.response.ok ? null : refusal(sent.response.status);
 }
 
 /** Tells a server that a session is over (2025-11-25, "Session Management"). Nobody waits for it, or minds its answer. */
@@ -114,28 +119,33 @@ async function turnedAway(response: Response, ask: Ask): Promise<Exchanged | Fai
   const { status } = response;
   if (status < 400 || status >= 500 || BARE.includes(status)) {
     discard(response);
-    return refusal(status, null);
+    return refusal(status);
   }
-  const text = await textOf(response, ask.deadline);
-  if (typeof text !== "string") return text.failure.kind === "cancelled" ? text : refusal(status, null);
+  const read = await textOf(response, ask.deadline);
+  if (!read.ok) return read.failure.kind === "cancelled" ? read : refusal(status);
+  const { text, bytes } = read;
   const parsed = parseJson(text);
   const heard = readMessage(parsed, ask.message);
   const error = heard.kind === "answer" && heard.answer.kind === "error" ? heard.answer.error : null;
   if (error && namesRequest(parsed, ask.message)) {
-    return { ok: true, answer: { kind: "error", error }, status, head: response.headers };
+    return { ok: true, answer: { kind: "error", error }, status, head: response.headers, bytes };
   }
-  const words = error?.message ? error.message : null;
+  const words = error?.message ? visible(error.message, ask.access) : null;
   return { ...refusal(status, words), unread: error ? "rpc" : "http", body: text };
 }
 
-function refusal(status: number, words: string | null): Failed {
-  const message = `The server answered with HTTP ${status}${words ? `: ${visible(words)}` : "."}`;
+function refusal(status: number, words: string | null = null): Failed {
+  const message = `The server answered with HTTP ${status}${words ? `: ${words}` : "."}`;
   return failed({ kind: "http", status, message }, { sent: true });
 }
 
-async function textOf(response: Response, deadline: Deadline): Promise<string | Failed> {
+async function textOf(
+  response: Response,
+  deadline: Deadline,
+): Promise<{ ok: true; text: string; bytes: number } | Failed> {
   try {
-    return await response.text();
+    const body = await response.arrayBuffer();
+    return { ok: true, text: new TextDecoder().decode(body), bytes: body.byteLength };
   } catch (error) {
     return thrown(error, { deadline, sent: true });
   }

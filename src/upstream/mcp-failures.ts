@@ -1,7 +1,7 @@
-import type { UpstreamFailure } from "../core/ports.ts";
+import type { UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
 import type { Deadline } from "./mcp-deadline.ts";
 import { EgressError, type EgressReason } from "./egress.ts";
-import { MAX_ERROR_TEXT } from "./mcp-limits.ts";
+import { MAX_ERROR_TEXT, MIN_SECRET_LENGTH } from "./mcp-limits.ts";
 
 /**
  * How an exchange failed. `sent`: the request may have reached the server. `unread`: the server turned the HTTP request
@@ -52,10 +52,33 @@ function failureOf({ reason, message }: EgressError): UpstreamFailure {
 
 const UNSENT: EgressReason[] = ["refused", "dns", "connect", "tls"];
 
-/** A server's own words for a caller: bounded, and with everything that does not show made to show. */
-export function visible(text: string): string {
-  const escaped = text.slice(0, MAX_ERROR_TEXT).toWellFormed().replace(UNSEEN, escapeOf);
+/**
+ * A server's own words for a caller: without what we were let in with, bounded, and with everything that does not show
+ * made to show.
+ */
+export function visible(text: string, access: UpstreamAccess): string {
+  const escaped = redacted(text, access).slice(0, MAX_ERROR_TEXT).toWellFormed().replace(UNSEEN, escapeOf);
   return escaped.length > MAX_ERROR_TEXT ? `${escaped.slice(0, MAX_ERROR_TEXT)}…` : escaped;
+}
+
+/** As much of a text as may be passed on, and some more, without the secrets of the access. */
+function redacted(text: string, access: UpstreamAccess): string {
+  const secrets = secretsOf(access);
+  const longest = secrets[0]?.length ?? 0;
+  const looked = text.slice(0, MAX_ERROR_TEXT + longest);
+  const clean = secrets.reduce((words, secret) => words.replaceAll(secret, "[redacted]"), looked);
+  // What a cut leaves of a secret is not found: as much goes as that can be.
+  return longest > 0 && looked.length < text.length ? clean.slice(0, -longest) : clean;
+}
+
+/** Header values, whole and without a scheme such as `Bearer`, and values in the query; longest first. */
+function secretsOf({ url, headers }: UpstreamAccess): string[] {
+  const sent = Object.values(headers).map((value) => value.trim());
+  const bare = sent.map((value) => value.replace(/^\S+[ \t]+/, ""));
+  const asked = URL.parse(url)?.searchParams.values() ?? [];
+  return [...new Set([...sent, ...bare, ...asked])]
+    .filter(({ length }) => length >= MIN_SECRET_LENGTH)
+    .toSorted((one, other) => other.length - one.length);
 }
 
 function escapeOf(character: string): string {

@@ -1,4 +1,5 @@
 import { isJsonObject, type Json, type JsonObject } from "../core/json.ts";
+import { MAX_MIRRORED_PARAMETERS } from "./mcp-limits.ts";
 
 /** Arguments that a tool wants mirrored as `Mcp-Param-{name}` (2026-07-28, "x-mcp-header"). */
 export type Mirrored = { name: string; path: string[] };
@@ -7,28 +8,58 @@ export type MirrorScan = { ok: true; mirrored: Mirrored[] } | { ok: false; why: 
 /**
  * What an input schema wants mirrored; or why its wish is not one that may be followed, and then the tool must not be
  * offered at all (same section): the annotation stands on string, integer and boolean properties only, reachable
- * through `properties` alone, with names that are HTTP tokens and unique whatever their case.
+ * through `properties` alone, with names that are HTTP tokens and unique whatever their case. More than
+ * `MAX_MIRRORED_PARAMETERS` are not followed either. Each part of the schema is looked at once.
  */
 export function scanMirrored(schema: JsonObject): MirrorScan {
   const mirrored: Mirrored[] = [];
-  const visit = (node: Json | undefined, path: string[] | null): string | null => {
-    if (Array.isArray(node)) return firstFault(node, (entry) => visit(entry, null));
+  const names = new Set<string>();
+  const path: string[] = [];
+
+  /** `reachable`: through `properties` alone, by the path at the moment. */
+  function visit(node: Json | undefined, reachable: boolean): string | null {
+    if (Array.isArray(node)) return firstFault(node, (entry) => visit(entry, false));
     if (!isJsonObject(node)) return null;
-    const wish = node[ANNOTATION];
-    if (wish !== undefined) {
-      const fault = wishFault(wish, { node, path, mirrored });
-      if (fault) return fault;
-      if (typeof wish === "string" && path) mirrored.push({ name: wish, path });
+    return firstFault(Object.keys(node), (keyword) => {
+      const value = node[keyword];
+      if (keyword === ANNOTATION) return wish(value, node, reachable);
+      if (keyword === "properties") return visitArguments(value, reachable);
+      if (SUBSCHEMAS.has(keyword)) return visit(value, false);
+      return SUBSCHEMA_MAPS.has(keyword) ? visitMembers(value) : null;
+    });
+  }
+
+  function visitArguments(value: Json | undefined, reachable: boolean): string | null {
+    if (!isJsonObject(value)) return null;
+    return firstFault(Object.keys(value), (name) => {
+      path.push(name);
+      const fault = visit(value[name], reachable);
+      path.pop();
+      return fault;
+    });
+  }
+
+  function visitMembers(value: Json | undefined): string | null {
+    if (!isJsonObject(value)) return null;
+    return firstFault(Object.keys(value), (name) => visit(value[name], false));
+  }
+
+  function wish(name: Json | undefined, { type }: JsonObject, reachable: boolean): string | null {
+    if (!reachable || path.length === 0) return "x-mcp-header stands where no argument is";
+    if (typeof name !== "string" || !TOKEN.test(name)) return "x-mcp-header is not an HTTP token";
+    if (typeof type !== "string" || !MIRRORED_TYPES.includes(type)) {
+      return "x-mcp-header stands on something other than a string, integer or boolean";
     }
-    return (
-      firstFault(membersOf(node.properties), ([name, child]) => visit(child, path && [...path, name])) ??
-      firstFault(SUBSCHEMAS, (keyword) => visit(node[keyword], null)) ??
-      firstFault(SUBSCHEMA_MAPS, (keyword) =>
-        firstFault(membersOf(node[keyword]), ([, child]) => visit(child, null)),
-      )
-    );
-  };
-  const why = visit(schema, []);
+    if (names.has(name.toLowerCase())) return "x-mcp-header names one header twice";
+    if (names.size === MAX_MIRRORED_PARAMETERS) {
+      return `x-mcp-header asks for more than ${MAX_MIRRORED_PARAMETERS} headers`;
+    }
+    names.add(name.toLowerCase());
+    mirrored.push({ name, path: [...path] });
+    return null;
+  }
+
+  const why = visit(schema, true);
   return why === null ? { ok: true, mirrored } : { ok: false, why };
 }
 
@@ -53,21 +84,6 @@ export function headerValue(text: string): string {
   return `=?base64?${btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""))}?=`;
 }
 
-function wishFault(
-  wish: Json,
-  { node, path, mirrored }: { node: JsonObject; path: string[] | null; mirrored: Mirrored[] },
-): string | null {
-  if (path === null || path.length === 0) return "x-mcp-header stands where no argument is";
-  if (typeof wish !== "string" || !/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(wish)) {
-    return "x-mcp-header is not an HTTP token";
-  }
-  if (typeof node.type !== "string" || !["string", "integer", "boolean"].includes(node.type)) {
-    return "x-mcp-header stands on something other than a string, integer or boolean";
-  }
-  const same = mirrored.some(({ name }) => name.toLowerCase() === wish.toLowerCase());
-  return same ? "x-mcp-header names one header twice" : null;
-}
-
 function stepInto(value: Json | undefined, name: string): Json | undefined {
   return isJsonObject(value) && Object.hasOwn(value, name) ? value[name] : undefined;
 }
@@ -79,10 +95,6 @@ function plainText(value: Json | undefined): string | null {
   return Number.isInteger(value) && !Number.isSafeInteger(value) ? null : String(value);
 }
 
-function membersOf(value: Json | undefined): [string, Json][] {
-  return isJsonObject(value) ? Object.entries(value) : [];
-}
-
 function firstFault<T>(values: Iterable<T>, faultOf: (value: T) => string | null): string | null {
   for (const value of values) {
     const fault = faultOf(value);
@@ -92,8 +104,10 @@ function firstFault<T>(values: Iterable<T>, faultOf: (value: T) => string | null
 }
 
 const ANNOTATION = "x-mcp-header";
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const MIRRORED_TYPES = ["string", "integer", "boolean"];
 // JSON Schema 2020-12: keywords that hold a schema or a list of them, and those that hold schemas by name.
-const SUBSCHEMAS = [
+const SUBSCHEMAS = new Set([
   "items",
   "prefixItems",
   "contains",
@@ -108,5 +122,5 @@ const SUBSCHEMAS = [
   "if",
   "then",
   "else",
-];
-const SUBSCHEMA_MAPS = ["patternProperties", "dependentSchemas", "$defs", "definitions"];
+]);
+const SUBSCHEMA_MAPS = new Set(["patternProperties", "dependentSchemas", "$defs", "definitions"]);

@@ -12,12 +12,14 @@ export type HttpRequest = {
   headers: Record<string, string>;
   body: string | null;
   deadline: Deadline;
+  /** Of the answer, after decompression; `MAX_ANSWER_BYTES` where it is not said. */
+  maxBytes?: number;
 };
 
 /** One HTTP request to a server, and its answer's head. Nothing goes to another origin than the server's own. */
 export async function request(
   egress: Egress,
-  { access, method, headers, body, deadline }: HttpRequest,
+  { access, method, headers, body, deadline, maxBytes = MAX_ANSWER_BYTES }: HttpRequest,
 ): Promise<{ ok: true; response: Response } | Failed> {
   const all = joined(access.headers, headers);
   if (!all) {
@@ -30,7 +32,7 @@ export async function request(
     totalMs: deadline.timeoutMs,
     // A tool may think in silence for as long as it may run.
     idleMs: deadline.timeoutMs,
-    maxBytes: MAX_ANSWER_BYTES,
+    maxBytes,
     maxDepth: MAX_ANSWER_DEPTH,
   });
   const init = { method, headers: all, body, signal: deadline.signal, redirect: "manual" as const };

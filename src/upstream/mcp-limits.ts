@@ -14,20 +14,26 @@ export const MAX_RESUMES = 100;
 export const RESUME_WAIT_MS = { usual: 1_000, least: 100, most: 30_000 };
 export const MAX_REDIRECTS = 3;
 
+/** The most bytes that all pages of a listing may have together, after decompression. */
+export const MAX_LIST_BYTES = 4 * 1024 * 1024;
 export const MAX_LIST_PAGES = 50;
 export const MAX_LISTED_TOOLS = 2_000;
+/** The most arguments of a tool that are mirrored as headers: a server reads so many headers and no more. */
+export const MAX_MIRRORED_PARAMETERS = 64;
 /** The longest life of a listing that a server may ask for. */
 export const MAX_LIST_TTL_MS = 24 * 60 * 60 * 1000;
 
 /** The longest text of a server's JSON-RPC error that is passed on, in UTF-16 code units. */
 export const MAX_ERROR_TEXT = 2_000;
+/** From this length on, in UTF-16 code units, a header's value may be a secret. Shorter ones are found in any text. */
+export const MIN_SECRET_LENGTH = 8;
 
 /** A server's era is remembered for so many URLs, */
 export const MAX_ERAS = 1_000;
 /** and that it is an older one for so long: an upgraded server still answers `initialize`, forever. */
 export const LEGACY_ERA_MS = 12 * 60 * 60 * 1000;
 
-/** Sessions kept, over all partitions; the longest unused one goes first. */
+/** Sessions kept, over all users and servers; the longest unused one goes first. */
 export const MAX_SESSIONS = 1_000;
 /** A session not used for so long is ended. */
 export const SESSION_IDLE_MS = 10 * 60 * 1000;

@@ -1,26 +1,29 @@
 import type { ListOutcome, ToolDefinition, UpstreamFailure } from "../core/ports.ts";
 import type { JsonObject } from "../core/json.ts";
 import type { Asked } from "./mcp-ask.ts";
-import { MAX_LIST_PAGES, MAX_LISTED_TOOLS } from "./mcp-limits.ts";
+import { MAX_LIST_BYTES, MAX_LIST_PAGES, MAX_LISTED_TOOLS } from "./mcp-limits.ts";
 import { readPage, type ToolPage } from "./mcp-tools.ts";
 
 /**
  * Lists a server's tools, page by page. A listing that cannot be had whole is a failure, never a shorter or empty one:
- * a missing tool would look like one that was taken away.
+ * a missing tool would look like one that was taken away. All pages together share one budget of bytes, and no page is
+ * read beyond what is left of it.
  */
 export async function listAll(
-  askFor: (params: JsonObject) => Promise<Asked>,
+  askFor: (params: JsonObject, maxBytes: number) => Promise<Asked>,
   onDropped: (dropped: ToolPage["dropped"]) => void,
 ): Promise<ListOutcome> {
   const tools = new Map<string, ToolDefinition>();
   const cursors = new Set<string>();
   const dropped: ToolPage["dropped"] = [];
   let listed = 0;
+  let bytesLeft = MAX_LIST_BYTES;
   let ttlMs: number | null = null;
   let cursor: string | null = null;
   do {
-    const asked: Asked = await askFor(cursor === null ? {} : { cursor });
-    if (!asked.ok) return { ok: false, failure: asked.failure };
+    const asked: Asked = await askFor(cursor === null ? {} : { cursor }, bytesLeft);
+    if (!asked.ok) return { ok: false, failure: withBudget(asked.failure) };
+    bytesLeft -= asked.bytes;
     const page = readPage(asked.result, asked.line);
     if (!page) return failure("not_mcp", "The server's answer to tools/list has no list of tools.");
     listed += page.listed;
@@ -48,6 +51,12 @@ export async function listAll(
     return failure("not_mcp", `None of the ${listed} tools that the server lists can be used.`);
   }
   return { ok: true, tools: [...tools.values()], ttlMs };
+}
+
+function withBudget(failure: UpstreamFailure): UpstreamFailure {
+  if (failure.kind !== "too_large") return failure;
+  const message = `${failure.message} All pages of a list of tools share ${MAX_LIST_BYTES} bytes.`;
+  return { ...failure, message };
 }
 
 function failure(kind: "not_mcp" | "too_large", message: string): ListOutcome {

@@ -6,7 +6,6 @@ import { discard, mediaTypeOf, request } from "./mcp-http.ts";
 import {
   LINGER_MS,
   MAX_EVENT_LINES,
-  MAX_ANSWER_BYTES,
   MAX_RESUMES,
   MAX_STREAM_MESSAGES,
   RESUME_WAIT_MS,
@@ -15,8 +14,10 @@ import { parseJson, readMessage, type RpcAnswer } from "./mcp-message.ts";
 import { createSseReader, type SseBlock } from "./mcp-sse.ts";
 
 type Answered = { ok: true; answer: RpcAnswer };
+/** `bytes`: what was read for it, over all interruptions. */
+type Followed = Answered & { bytes: number };
 /** What is known of a stream across its interruptions. */
-type Progress = { lastEventId: string | null; retryMs: number | null; messages: number; characters: number };
+type Progress = { lastEventId: string | null; retryMs: number | null; messages: number; bytes: number };
 
 /**
  * Reads a stream until the answer to the request comes. Where the revision allows and the server gave event ids, a
@@ -25,12 +26,12 @@ type Progress = { lastEventId: string | null; retryMs: number | null; messages: 
 export async function followStream(
   outside: Outside,
   { ask, response }: { ask: Ask; response: Response },
-): Promise<Answered | Failed> {
-  const progress: Progress = { lastEventId: null, retryMs: null, messages: 0, characters: 0 };
+): Promise<Followed | Failed> {
+  const progress: Progress = { lastEventId: null, retryMs: null, messages: 0, bytes: 0 };
   let stream = response;
   for (let resumes = 0; ; resumes++) {
     const read = await readStream(outside, { ask, stream, progress });
-    if (read !== "broken") return read;
+    if (read !== "broken") return read.ok ? { ...read, bytes: progress.bytes } : read;
     const { lastEventId } = progress;
     if (!ask.resumable || lastEventId === null || resumes === MAX_RESUMES) return CLOSED;
     const again = await resume(outside, { ask, lastEventId, progress });
@@ -50,9 +51,9 @@ async function readStream(
   let answered = false;
   try {
     for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      progress.bytes += next.value.byteLength;
+      if (progress.bytes > ask.maxBytes) return tooLarge(`more than ${ask.maxBytes} bytes`);
       const chunk = decoder.decode(next.value, { stream: true });
-      progress.characters += chunk.length;
-      if (progress.characters > MAX_ANSWER_BYTES) return tooLarge(`more than ${MAX_ANSWER_BYTES} bytes`);
       for (const block of events.read(chunk)) {
         const found = take(block, { ask, progress });
         if (!found) continue;
@@ -107,6 +108,7 @@ async function resume(
     headers: { ...ask.headers, accept: "text/event-stream", "last-event-id": lastEventId },
     body: null,
     deadline: ask.deadline,
+    maxBytes: ask.maxBytes,
   });
   // Whatever became of the taking up: the request itself was sent.
   if (!sent.ok) return { ...sent, sent: true };

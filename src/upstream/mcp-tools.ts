@@ -2,7 +2,7 @@ import { isJsonObject, type Json, type JsonObject } from "../core/json.ts";
 import type { ToolDefinition, ToolResult, UpstreamFailure } from "../core/ports.ts";
 import { scanMirrored } from "./mcp-headers.ts";
 import type { Line } from "./mcp-line.ts";
-import { MAX_LIST_TTL_MS } from "./mcp-limits.ts";
+import { MAX_LIST_TTL_MS, MAX_LISTED_TOOLS } from "./mcp-limits.ts";
 
 export type ToolPage = {
   /** How many it held, usable or not. */
@@ -13,7 +13,10 @@ export type ToolPage = {
   ttlMs: number | null;
 };
 
-/** One page of `tools/list`. Null: it is none. A tool that cannot be used is dropped alone, with the reason. */
+/**
+ * One page of `tools/list`. Null: it is none. A tool that cannot be used is dropped alone, with the reason. Of more tools
+ * than a whole listing may have none is read.
+ */
 export function readPage(result: JsonObject, { era }: Line): ToolPage | null {
   const { tools, nextCursor, ttlMs } = result;
   if (!Array.isArray(tools)) return null;
@@ -25,6 +28,7 @@ export function readPage(result: JsonObject, { era }: Line): ToolPage | null {
     next: typeof nextCursor === "string" && nextCursor !== "" ? nextCursor : null,
     ttlMs: typeof ttlMs === "number" && ttlMs >= 0 ? Math.min(ttlMs, MAX_LIST_TTL_MS) : null,
   };
+  if (tools.length > MAX_LISTED_TOOLS) return page;
   for (const tool of tools) {
     const read = readTool(tool, era);
     if (typeof read === "string") page.dropped.push({ name: printableNameOf(tool), why: read });
@@ -67,8 +71,8 @@ function readTool(tool: Json, era: Line["era"]): ToolDefinition | string {
     return "its name is not 1 to 128 printable characters";
   }
   if (!isJsonObject(inputSchema)) return "it has no input schema";
-  const mirrored = scanMirrored(inputSchema);
-  if (era === "modern" && !mirrored.ok) return mirrored.why;
+  const mirrored = era === "modern" ? scanMirrored(inputSchema) : null;
+  if (mirrored?.ok === false) return mirrored.why;
   return {
     name,
     title: typeof title === "string" ? title : null,

@@ -16,14 +16,19 @@ import { connect } from "./mcp-connect.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
 import { endSession } from "./mcp-exchange.ts";
 import { mirrorHeaders, scanMirrored, type MirrorScan } from "./mcp-headers.ts";
-import { lineHeaders, type ClientInfo } from "./mcp-line.ts";
+import { visible } from "./mcp-failures.ts";
+import { lineHeaders, type ClientInfo, type Question } from "./mcp-line.ts";
 import { createLines, nameOf } from "./mcp-lines.ts";
+import { MAX_ANSWER_BYTES } from "./mcp-limits.ts";
 import { listAll } from "./mcp-list.ts";
 import { readResult } from "./mcp-tools.ts";
 
 /**
  * Remote MCP servers over Streamable HTTP, revisions 2025-03-26 to 2026-07-28. Everything goes out through `egress`,
  * which stays its owner's to close, after this. `clientInfo` is what servers are told about us.
+ *
+ * A server knows the credential that we send it. Where it repeats it in its complaints, callers and the log read
+ * `[redacted]`; results and definitions of tools are the server's data and pass untouched.
  */
 export function createMcpUpstream(options: {
   egress: Egress;
@@ -61,12 +66,15 @@ export function createMcpUpstream(options: {
 
   function list(access: UpstreamAccess, deadline: Deadline): Promise<ListOutcome> {
     return listAll(
-      (params) => ask(asking, { access, deadline, question: { method: "tools/list", params, mirrored: {} } }),
+      (params, maxBytes) =>
+        ask(asking, { access, deadline, maxBytes, question: { method: "tools/list", params, mirrored: {} } }),
       (dropped) =>
         log("warn", "tools_dropped", {
           server: nameOf(access.url),
           count: dropped.length,
-          tools: dropped.slice(0, MAX_DROPS_LOGGED),
+          tools: dropped
+            .slice(0, MAX_DROPS_LOGGED)
+            .map(({ name, why }) => ({ name: visible(name, access), why })),
         }),
     );
   }
@@ -78,7 +86,8 @@ export function createMcpUpstream(options: {
   ): Promise<Asked> {
     const params = { name, arguments: args };
     const mirrored = mirroredBy(definition, args);
-    return ask(asking, { access, deadline, question: { method: "tools/call", params, mirrored } });
+    const question: Question = { method: "tools/call", params, mirrored };
+    return ask(asking, { access, deadline, maxBytes: MAX_ANSWER_BYTES, question });
   }
 
   return {
