@@ -117,7 +117,7 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const left = new AbortController();
   const signal = AbortSignal.any([context.signal, left.signal]);
   const turn = await broker.respond({ ...context, signal }, fixed);
-  return stream ? streamTurn(turn, () => left.abort()) : drainTurn(turn);
+  return stream ? streamTurn(turn, { onLeave: () => left.abort() }) : drainTurn(turn);
 }
 
 /** `stream: false`: the same turn in one body. A model that failed before anything was done is an HTTP error. */

@@ -3,29 +3,51 @@ import { writeEvents } from "./wire/events.ts";
 
 /** While nothing happens, a comment line keeps the connection open: an event of any type would break clients. */
 const HEARTBEAT_MS = 15_000;
+/** So long may what was written wait for its reader. */
+const PATIENCE_MS = 30_000;
 
 /**
  * A turn as server-sent events (responses-wire 4.5): numbered from 0, `event:` equals the body's `type`, each event one
- * write, `data: [DONE]` last. When the reader leaves, `onLeave` is called and the turn is read to its end all the same,
- * so that what it did is kept.
+ * write, `data: [DONE]` last. The turn goes on only as fast as it is read.
+ *
+ * When the reader leaves, `onLeave` is called and the turn is read to its end all the same, so that what it did is kept.
+ * A reader that takes nothing for `patienceMs` while something waits for it counts as gone, and its stream breaks off:
+ * otherwise it could keep a turn, and what was true when the turn began, for as long as it likes.
  */
-export function streamTurn(turn: AsyncGenerator<TurnEvent>, onLeave: () => void): Response {
+export function streamTurn(
+  turn: AsyncGenerator<TurnEvent>,
+  { onLeave, patienceMs = PATIENCE_MS }: { onLeave: () => void; patienceMs?: number },
+): Response {
   const encoder = new TextEncoder();
   let sequence = 0;
   let coming: Promise<IteratorResult<TurnEvent>> | null = null;
+  let patience: ReturnType<typeof setTimeout> | undefined;
+
+  async function leave(): Promise<void> {
+    onLeave();
+    await coming;
+    for await (const _ of turn);
+  }
 
   const body = new ReadableStream<Uint8Array>({
+    // Called when all that was written has been taken.
     pull: async (controller) => {
+      clearTimeout(patience);
       coming ??= turn.next();
       const step = await orHeartbeat(coming);
-      if (step === HEARTBEAT) {
-        controller.enqueue(encoder.encode(": ping\n\n"));
-        return;
-      }
-      coming = null;
-      if (step.done) {
+      if (step !== HEARTBEAT) coming = null;
+      if (step !== HEARTBEAT && step.done) {
         controller.enqueue(encoder.encode("data: [DONE]\n\n"));
         controller.close();
+        return;
+      }
+      patience = setTimeout(() => {
+        controller.error(new Error(`the reader of a stream took nothing for ${patienceMs} ms`));
+        // Nobody is left to be told of a fault; a turn keeps its own.
+        leave().catch(() => {});
+      }, patienceMs);
+      if (step === HEARTBEAT) {
+        controller.enqueue(encoder.encode(": ping\n\n"));
         return;
       }
       for (const event of writeEvents(step.value)) {
@@ -34,9 +56,8 @@ export function streamTurn(turn: AsyncGenerator<TurnEvent>, onLeave: () => void)
       }
     },
     cancel: async () => {
-      onLeave();
-      await coming;
-      for await (const _ of turn);
+      clearTimeout(patience);
+      await leave();
     },
   });
   return new Response(body, {
