@@ -39,6 +39,31 @@ describe("a path", () => {
     expect((await app.send("POST", "/api/projects/default/connections/github:explode")).status).toBe(405);
   });
 
+  test("with an id that nobody could have is 404, and no fault of ours", async () => {
+    const base = "/api/projects/default";
+    const paths = [
+      "openai/v1/responses/ID",
+      "openai/v1/responses/ID/input_items",
+      "approvals/ID",
+      "agents/ID",
+      "users/ID",
+    ];
+    for (const id of ["x".repeat(12_000), "%00", "resp_%1a0", "%F0%9F%A6%8A", "__proto__", "constructor"]) {
+      for (const path of paths) {
+        const { status } = await app.send("GET", `${base}/${path.replace("ID", id)}`);
+        expect([path, id.slice(0, 12), status]).toEqual([
+          path,
+          id.slice(0, 12),
+          expect.toBeOneOf([400, 404]),
+        ]);
+      }
+      expect((await app.send("GET", `${base}/openai/v1/responses/${id}`)).status).toBe(404);
+      expect((await app.send("DELETE", `${base}/openai/v1/responses/${id}`)).status).toBe(404);
+      expect((await app.send("POST", `${base}/openai/v1/responses/${id}/cancel`)).status).toBe(404);
+    }
+    expect(app.logs.filter(({ event }) => event === "request_failed")).toEqual([]);
+  });
+
   test("may carry any api-version", async () => {
     for (const version of ["v1", "2025-11-15-preview", ""]) {
       expect((await app.send("GET", `/api/projects/default/connections?api-version=${version}`)).status).toBe(

@@ -5,7 +5,8 @@ import { BrokerError, type Fault, invalid } from "../../core/errors.ts";
 import { isJsonObject, type JsonObject } from "../../core/json.ts";
 import type { McpTool } from "../../core/request.ts";
 import type { Listed, Page } from "../../core/storage.ts";
-import { strings, wholeNumber } from "./common.ts";
+import { metadata, strings, wholeNumber } from "./common.ts";
+import { refusal } from "./faults.ts";
 import { readAgentDefinition } from "./request.ts";
 import { jsonObject, readWith, type Shape } from "./shape.ts";
 
@@ -20,10 +21,6 @@ const definition: Shape<JsonObject> = readWith(readDefinition, {
   },
   required: ["kind", "model"],
 });
-
-const metadata = z
-  .record(z.string().max(64), z.string().max(512))
-  .refine((pairs) => Object.keys(pairs).length <= 16, "must have at most 16 pairs");
 
 const versionFields = z.object({
   definition,
@@ -163,7 +160,7 @@ function readDefinition(value: unknown): JsonObject {
   }
   const { tools } = readAgentDefinition(value);
   const faults = tools.flatMap((tool, at) => (tool.kind === "mcp" ? secretFaults(tool, `tools[${at}]`) : []));
-  if (faults.length > 0) throw invalid(...faults);
+  if (faults.length > 0) throw refusal(faults);
   return value;
 }
 

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { recordOf } from "./shape.ts";
 
 /** A query's whole number; queries are text. */
 export function wholeNumber(min: number, max: number) {
@@ -30,4 +31,13 @@ export function listOf<T>(shape: z.ZodType<T>) {
   return z.object({ value: z.array(shape), nextLink: z.string().optional() });
 }
 
-export const strings = z.record(z.string(), z.string());
+/** A name or an id that a caller writes, of ours or of anybody. */
+export const name = z.string().min(1).max(256);
+
+/** What a request calls a server. */
+export const label = z.string().min(1).max(128);
+
+export const strings = recordOf(z.string(), { pairs: 1_000 });
+
+/** OpenAI's metadata of a response or an agent. */
+export const metadata = recordOf(z.string().max(512), { pairs: 16, nameChars: 64 });

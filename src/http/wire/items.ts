@@ -1,19 +1,11 @@
 import * as z from "zod";
 import { parseArguments } from "../../core/calls.ts";
-import { invalid, isRefusal } from "../../core/errors.ts";
+import { type Fault, invalid } from "../../core/errors.ts";
 import type { CallError, InputItem, Item, ItemStatus, Part } from "../../core/items.ts";
 import { isJsonObject, type Json, type JsonObject } from "../../core/json.ts";
-import { jsonObject, read, type Shape, under } from "./shape.ts";
-
-/** Reads a value under the name that it has in the body. Throws `invalid`. */
-export function readAt<T>(shape: Shape<T>, value: unknown, param: string): T {
-  try {
-    return read(shape, value);
-  } catch (error) {
-    if (!isRefusal(error, "invalid")) throw error;
-    throw invalid(...error.details.faults.map((fault) => ({ ...fault, param: under(param, fault.param) })));
-  }
-}
+import { label, name } from "./common.ts";
+import { collect, MAX_FAULTS, refusal } from "./faults.ts";
+import { arrayOf, jsonObject, readAt, type Shape } from "./shape.ts";
 
 const text = z.string();
 const id = z
@@ -22,11 +14,13 @@ const id = z
   .nullish()
   .transform((value) => value ?? "");
 const json: Shape<Json> = z.custom<Json>((value) => value !== undefined);
+/** Taken as it is: a look at every log probability of a long text would take longer than all the rest. */
+const jsonArray: Shape<Json[]> = z.custom<Json[]>(Array.isArray, "must be an array");
 
 const parts: Record<string, Shape<Part>> = {
   input_text: z.object({ text }).transform((part): Part => ({ kind: "input_text", text: part.text })),
   output_text: z
-    .object({ text, annotations: z.array(json).nullish(), logprobs: z.array(json).nullish() })
+    .object({ text, annotations: jsonArray.nullish(), logprobs: jsonArray.nullish() })
     .transform((part): Part => ({
       kind: "output_text",
       text: part.text,
@@ -65,16 +59,19 @@ const parts: Record<string, Shape<Part>> = {
 
 function readParts(value: unknown, param: string): Part[] {
   if (!Array.isArray(value)) throw invalid({ param, message: "must be a string or an array of parts" });
+  if (value.length > MAX_PARTS) throw invalid({ param, message: `must have at most ${MAX_PARTS} parts` });
   return value.map((part: unknown, at): Part => {
     const where = `${param}[${at}]`;
     if (!isJsonObject(part)) throw invalid({ param: where, message: "must be an object" });
     const { type } = part;
     if (typeof type !== "string") throw invalid({ param: `${where}.type`, message: "must be a string" });
     // Replayed history of other makers writes plain `text`.
-    const shape = parts[type === "text" ? "input_text" : type];
+    const shape = ownOf(parts, type === "text" ? "input_text" : type);
     return shape ? readAt(shape, part, where) : { kind: "other", body: part };
   });
 }
+
+const MAX_PARTS = 1_000;
 
 const STATUSES = ["in_progress", "completed", "incomplete", "failed"] as const;
 const status: Shape<ItemStatus> = z
@@ -99,10 +96,10 @@ function writtenText(role: string, content: string): Part {
 }
 
 const functionCall = z
-  .object({ id, call_id: text.min(1), name: text.min(1), arguments: text, status })
+  .object({ id, call_id: name, name, arguments: text, status })
   .transform(({ call_id: callId, ...rest }): Item => ({ kind: "function_call", callId, ...rest }));
 
-const functionOutput = z.object({ id, call_id: text.min(1), status });
+const functionOutput = z.object({ id, call_id: name, status });
 
 function readFunctionOutput(value: JsonObject, param: string): Item {
   const { id: own, call_id: callId, status: state } = readAt(functionOutput, value, param);
@@ -111,18 +108,20 @@ function readFunctionOutput(value: JsonObject, param: string): Item {
   return { kind: "function_call_output", id: own, callId, status: state, output: result };
 }
 
+const listedTool = z.object({
+  name: text,
+  description: text.nullish(),
+  input_schema: jsonObject.nullish(),
+  annotations: jsonObject.nullish(),
+});
+/** As many as a server may list. */
+const MAX_LISTED = 2_000;
+
 const toolList = z
   .object({
     id,
-    server_label: text,
-    tools: z.array(
-      z.object({
-        name: text,
-        description: text.nullish(),
-        input_schema: jsonObject.nullish(),
-        annotations: jsonObject.nullish(),
-      }),
-    ),
+    server_label: text.max(128),
+    tools: arrayOf(listedTool, MAX_LISTED),
     error: json.nullish(),
   })
   .transform((list): Item => ({
@@ -139,11 +138,15 @@ const toolList = z
   }));
 
 const approvalRequest = z
-  .object({ id: text.min(1), server_label: text, name: text, arguments: text })
-  .transform(({ server_label: label, ...rest }): Item => ({ kind: "mcp_approval_request", label, ...rest }));
+  .object({ id: name, server_label: text.max(128), name: text.max(256), arguments: text })
+  .transform(({ server_label, ...rest }): Item => ({
+    kind: "mcp_approval_request",
+    label: server_label,
+    ...rest,
+  }));
 
 const approvalResponse = z
-  .object({ id, approval_request_id: text.min(1), approve: z.boolean(), reason: text.max(4_000).nullish() })
+  .object({ id, approval_request_id: name, approve: z.boolean(), reason: text.max(4_000).nullish() })
   .transform((item): Item => ({
     kind: "mcp_approval_response",
     id: item.id,
@@ -155,8 +158,8 @@ const approvalResponse = z
 const toolCall = z
   .object({
     id,
-    server_label: text.min(1),
-    name: text.min(1),
+    server_label: label,
+    name,
     arguments: text,
     status: z
       .enum([...STATUSES, "calling"])
@@ -164,7 +167,7 @@ const toolCall = z
       .transform((value) => value ?? "completed"),
     output: text.nullish(),
     error: json.nullish(),
-    approval_request_id: text.nullish(),
+    approval_request_id: text.max(256).nullish(),
   })
   .superRefine((call, context) => {
     if (call.status !== "calling" || parseArguments(call.arguments) !== null) return;
@@ -182,9 +185,7 @@ const toolCall = z
     approvalRequestId: call.approval_request_id ?? null,
   }));
 
-const reference = z
-  .object({ id: text.min(1) })
-  .transform((item): InputItem => ({ kind: "reference", id: item.id }));
+const reference = z.object({ id: name }).transform((item): InputItem => ({ kind: "reference", id: item.id }));
 
 const shapes: Record<string, Shape<InputItem>> = {
   function_call: functionCall,
@@ -197,7 +198,7 @@ const shapes: Record<string, Shape<InputItem>> = {
 
 /**
  * Reads `input`: a text, or items in every form that clients send and replay. Items of kinds that the broker does not
- * read are kept as they are. Throws `invalid` with the first fault of every item.
+ * read are kept as they are. Throws `invalid` with the faults of its items.
  */
 export function readInput(value: unknown, param: string): InputItem[] {
   if (value === null || value === undefined) return [];
@@ -206,21 +207,18 @@ export function readInput(value: unknown, param: string): InputItem[] {
     return [{ kind: "message", id: "", role: "user", status: "completed", content }];
   }
   if (!Array.isArray(value)) throw invalid({ param, message: "must be a string or an array of items" });
-  const faults = [];
+  if (value.length > MAX_ITEMS) throw invalid({ param, message: `must have at most ${MAX_ITEMS} items` });
+  const faults: Fault[] = [];
   const items: InputItem[] = [];
   for (const [at, item] of value.entries()) {
-    try {
-      items.push(readItem(item, `${param}[${at}]`));
-    } catch (error) {
-      if (!isRefusal(error, "invalid")) throw error;
-      faults.push(...error.details.faults);
-    }
+    if (faults.length >= MAX_FAULTS) break;
+    collect(faults, () => items.push(readItem(item, `${param}[${at}]`)));
   }
-  if (faults.length > 0) throw invalid(...faults.slice(0, MAX_FAULTS));
+  if (faults.length > 0) throw refusal(faults);
   return items;
 }
 
-const MAX_FAULTS = 20;
+const MAX_ITEMS = 2_000;
 
 function readItem(value: unknown, param: string): InputItem {
   if (!isJsonObject(value)) throw invalid({ param, message: "must be an object" });
@@ -228,10 +226,16 @@ function readItem(value: unknown, param: string): InputItem {
   if (typeof type !== "string") throw invalid({ param: `${param}.type`, message: "must be a string" });
   if (type === "message") return readMessage(value, param);
   if (type === "function_call_output") return readFunctionOutput(value, param);
-  const shape = shapes[type];
+  const shape = ownOf(shapes, type);
   if (shape) return readAt(shape, value, param);
   const own = value["id"];
-  return { kind: "other", id: typeof own === "string" ? own : "", body: value };
+  if (typeof own !== "string") return { kind: "other", id: "", body: value };
+  return { kind: "other", id: readAt(id, own, `${param}.id`), body: value };
+}
+
+/** Types come from strangers, and `constructor` is in every object. */
+function ownOf<T>(record: Record<string, T>, type: string): T | undefined {
+  return Object.hasOwn(record, type) ? record[type] : undefined;
 }
 
 /** Old peers replay a plain string, Foundry an open record (responses-wire 4.1): both are history for the model. */

@@ -3,12 +3,12 @@ import type { KeyDraft, NewKey } from "../../core/administration/keys.ts";
 import { RIGHTS, ROLES } from "../../core/identity.ts";
 import type { Key } from "../../core/storage.ts";
 import { moment, writeMoment } from "./common.ts";
-import type { Shape } from "./shape.ts";
+import { arrayOf, type Shape } from "./shape.ts";
 
 export const keyDraft: Shape<KeyDraft> = z.object({
   name: z.string(),
-  roles: z.array(z.enum(ROLES)).default([]),
-  rights: z.array(z.enum(RIGHTS)).default([]),
+  roles: arrayOf(z.enum(ROLES), 100).default([]),
+  rights: arrayOf(z.enum(RIGHTS), 100).default([]),
   expiresAt: moment.nullable().default(null),
 });
 

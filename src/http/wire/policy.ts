@@ -1,13 +1,14 @@
-import { type Fault, invalid, isRefusal } from "../../core/errors.ts";
+import { type Fault, invalid } from "../../core/errors.ts";
 import { isJsonObject, type JsonObject } from "../../core/json.ts";
 import type { ApprovalRule, ToolFilter } from "../../core/policy.ts";
-import { readWith, type Shape, under } from "./shape.ts";
+import { collect, refusal, under } from "./faults.ts";
+import { readWith, type Shape } from "./shape.ts";
 
 /**
  * Reads `require_approval`: `always`, `never`, or `{always?, never?}` whose filters are `{tool_names?, read_only?}` or
  * bare name arrays (responses-wire 2.2, 5.1). Null stays null: the caller did not say.
  *
- * Throws `invalid` with every fault, each under `param`.
+ * Throws `invalid` with its faults, each under `param`.
  */
 export function readApprovalRule(value: unknown, param: string): ApprovalRule | null {
   if (value === null || value === undefined) return null;
@@ -22,7 +23,7 @@ export function readApprovalRule(value: unknown, param: string): ApprovalRule | 
       : collect(faults, () => readFilter(value[key], under(param, key)));
   const always = filterOf("always");
   const never = filterOf("never");
-  if (faults.length > 0) throw invalid(...faults);
+  if (faults.length > 0) throw refusal(faults);
   return { ...(always && { always }), ...(never && { never }) };
 }
 
@@ -83,7 +84,7 @@ function readFilter(value: unknown, param: string): ToolFilter {
   if (hint && typeof hint.value !== "boolean") {
     faults.push({ param: under(param, hint.key), message: "must be true or false" });
   }
-  if (faults.length > 0) throw invalid(...faults);
+  if (faults.length > 0) throw refusal(faults);
   return {
     ...(toolNames && { toolNames }),
     ...(typeof hint?.value === "boolean" && { readOnly: hint.value }),
@@ -104,20 +105,9 @@ function readNames(value: unknown, param: string): string[] {
   const faults = value.flatMap((name: unknown, at) =>
     isName(name) ? [] : [{ param: under(param, `[${at}]`), message: "must be a tool name" }],
   );
-  if (faults.length > 0) throw invalid(...faults);
+  if (faults.length > 0) throw refusal(faults);
   return value.map(String);
 }
 
 const MAX_NAMES = 2_000;
 const MAX_NAME_CHARS = 256;
-
-/** Runs a reader and keeps its faults, so that the reader beside it is heard, too. */
-function collect<T>(faults: Fault[], reader: () => T): T | undefined {
-  try {
-    return reader();
-  } catch (error) {
-    if (!isRefusal(error, "invalid")) throw error;
-    faults.push(...error.details.faults);
-    return undefined;
-  }
-}

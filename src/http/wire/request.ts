@@ -1,10 +1,12 @@
 import * as z from "zod";
-import { BrokerError, invalid, isRefusal, type Fault } from "../../core/errors.ts";
+import { BrokerError, invalid, type Fault } from "../../core/errors.ts";
 import { isJsonObject, type Json, type JsonObject } from "../../core/json.ts";
 import type { AgentDefinition } from "../../core/recover.ts";
 import type { Sampling, TurnRequest } from "../../core/request.ts";
+import { metadata, name } from "./common.ts";
+import { collect, refusal } from "./faults.ts";
 import { readInput } from "./items.ts";
-import { jsonObject, read, type Shape, schemaOf } from "./shape.ts";
+import { jsonObject, read, recordOf, type Shape, schemaOf } from "./shape.ts";
 import { readToolChoice, readTools } from "./tools.ts";
 
 const text = z.string();
@@ -23,18 +25,14 @@ const samplingFields = {
   service_tier: text.nullish(),
 };
 
-const metadata = z
-  .record(text.max(64), text.max(512))
-  .refine((pairs) => Object.keys(pairs).length <= 16, "must have at most 16 pairs");
-
-const agentReference = z.object({ name: text.min(1), version: z.union([text, int]).nullish() });
+const agentReference = z.object({ name, version: z.union([text.max(64), int]).nullish() });
 
 const fields = z.object({
-  model: text.min(1).nullish(),
+  model: name.nullish(),
   instructions: text.nullish(),
   parallel_tool_calls: z.boolean().nullish(),
   max_tool_calls: int.min(1).nullish(),
-  previous_response_id: text.min(1).nullish(),
+  previous_response_id: name.nullish(),
   store: z.boolean().nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.looseObject({}).nullish(),
@@ -57,7 +55,7 @@ const UNSUPPORTED = ["conversation", "prompt", "image", "moderation", "context_m
 export type ResponsesBody = { request: TurnRequest; stream: boolean };
 
 /**
- * Reads the body of `POST …/responses`. Unknown fields are ignored. Throws `invalid` with every fault, each under its
+ * Reads the body of `POST …/responses`. Unknown fields are ignored. Throws `invalid` with its faults, each under its
  * own name, and `not_supported`.
  */
 export function readResponsesBody(value: unknown): ResponsesBody {
@@ -70,7 +68,7 @@ export function readResponsesBody(value: unknown): ResponsesBody {
   const input = collect(faults, () => readInput(value["input"], "input"));
   const tools = collect(faults, () => readTools(value["tools"], "tools"));
   const toolChoice = collect(faults, () => readToolChoice(value["tool_choice"], "tool_choice"));
-  if (!body || !input || tools === undefined || toolChoice === undefined) throw invalid(...faults);
+  if (!body || !input || tools === undefined || toolChoice === undefined) throw refusal(faults);
   if (body.background) throw new BrokerError("not_supported", { what: "background", param: "background" });
   const agent = body.agent_reference ?? body.agent ?? null;
   return {
@@ -123,9 +121,9 @@ const structuredInput = z.object({ default_value: z.unknown().optional(), requir
 
 const definition = z.object({
   kind: z.literal("prompt"),
-  model: text.min(1),
+  model: name,
   instructions: text.nullish(),
-  structured_inputs: z.record(text, structuredInput).nullish(),
+  structured_inputs: recordOf(structuredInput, { pairs: 1_000 }).nullish(),
   ...samplingFields,
 });
 
@@ -135,7 +133,7 @@ export function readAgentDefinition(value: JsonObject): AgentDefinition {
   const body = collect(faults, () => read(definition, value));
   const tools = collect(faults, () => readTools(value["tools"], "tools"));
   const toolChoice = collect(faults, () => readToolChoice(value["tool_choice"], "tool_choice"));
-  if (!body || tools === undefined || toolChoice === undefined) throw invalid(...faults);
+  if (!body || tools === undefined || toolChoice === undefined) throw refusal(faults);
   const inputs = Object.entries(body.structured_inputs ?? {}).map(([name, input]) => {
     // From a JSON body, hence JSON.
     const given = (input.default_value ?? null) as Json;
@@ -167,15 +165,4 @@ export const responsesBodySchema: Shape<unknown> = z.unknown().meta({
 
 function propertiesOf(schema: JsonObject): JsonObject {
   return isJsonObject(schema["properties"]) ? schema["properties"] : {};
-}
-
-/** Runs a reader and keeps its faults, so that the one beside it is heard, too. */
-function collect<T>(faults: Fault[], reader: () => T): T | undefined {
-  try {
-    return reader();
-  } catch (error) {
-    if (!isRefusal(error, "invalid")) throw error;
-    faults.push(...error.details.faults);
-    return undefined;
-  }
 }

@@ -10,7 +10,7 @@ export const retrieveQuery = z.object({
 
 /** `GET …/responses/{id}/input_items`: newest first unless asked otherwise. */
 export const inputItemsQuery = z.object({
-  after: z.string().optional(),
+  after: z.string().max(256).optional(),
   limit: z.coerce.number().int().min(1).max(100).default(20),
   order: z.enum(["asc", "desc"]).default("desc"),
 });

@@ -2,7 +2,7 @@ import * as z from "zod";
 import type { SettingsChange } from "../../core/administration/settings.ts";
 import type { Settings } from "../../core/project.ts";
 import { approvalRule, writeApprovalRule } from "./policy.ts";
-import { jsonObject, type Shape } from "./shape.ts";
+import { arrayOf, jsonObject, type Shape } from "./shape.ts";
 
 /** Some or all settings. Strict: a misspelt setting must not pass for one that is set. */
 export const settingsChange: Shape<SettingsChange> = z.strictObject({
@@ -10,7 +10,7 @@ export const settingsChange: Shape<SettingsChange> = z.strictObject({
   defaultRequireApproval: approvalRule.optional(),
   approvals: z.strictObject({ expireAfterMs: z.number().optional() }).optional(),
   adhocServers: z
-    .union([z.enum(["allow", "deny"]), z.array(z.string()), z.null()], {
+    .union([z.enum(["allow", "deny"]), arrayOf(z.string(), 1_000), z.null()], {
       error: 'must be "allow", "deny", an array of hosts, or null',
     })
     .optional(),

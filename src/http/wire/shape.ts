@@ -1,15 +1,26 @@
 import * as z from "zod";
 import { type Fault, invalid, isRefusal } from "../../core/errors.ts";
 import { isJsonObject, type JsonObject } from "../../core/json.ts";
+import { collect, refusal, under } from "./faults.ts";
 
 /** What a body or a query must look like, and what it becomes. Unknown fields are ignored unless the shape is strict. */
 export type Shape<T> = z.ZodType<T>;
 
-/** Gives the value in the shape, or throws `invalid` with every fault, each under the caller's own spelling. */
+/** Gives the value in the shape, or throws `invalid` with its faults, each under the caller's own spelling. */
 export function read<T>(shape: Shape<T>, value: unknown): T {
   const result = shape.safeParse(value, { error: wording });
   if (result.success) return result.data;
-  throw invalid(...result.error.issues.flatMap(faultsOf));
+  throw refusal(result.error.issues.flatMap(faultsOf));
+}
+
+/** Reads a value under the name that it has in the body. Throws `invalid`. */
+export function readAt<T>(shape: Shape<T>, value: unknown, param: string): T {
+  try {
+    return read(shape, value);
+  } catch (error) {
+    if (!isRefusal(error, "invalid")) throw error;
+    throw refusal(error.details.faults.map((fault) => ({ ...fault, param: under(param, fault.param) })));
+  }
 }
 
 /**
@@ -38,6 +49,38 @@ export const jsonObject = z
   .custom<JsonObject>(isJsonObject, "must be an object")
   .meta({ type: "object", additionalProperties: true });
 
+/** An array whose length is judged before its entries: zod spreads the faults of an array onto the stack. */
+export function arrayOf<T>(shape: Shape<T>, most: number): Shape<T[]> {
+  const items = schemaOf(shape);
+  return z.array(z.unknown()).max(most).pipe(z.array(shape)).meta({ type: "array", items, maxItems: most });
+}
+
+/** An object of any names. Unlike zod's record it keeps `__proto__`, a name like others, for whoever judges names. */
+export function recordOf<T>(
+  shape: Shape<T>,
+  limits: { pairs: number; nameChars?: number },
+): Shape<Record<string, T>> {
+  const { pairs: most, nameChars = Infinity } = limits;
+  const reader = (value: unknown) => {
+    if (value === undefined) throw invalid({ param: "", message: "is required" });
+    if (!isJsonObject(value)) throw invalid({ param: "", message: "must be an object" });
+    const pairs = Object.entries(value);
+    if (pairs.length > most) throw invalid({ param: "", message: `must have at most ${most} pairs` });
+    const faults: Fault[] = [];
+    const kept: [string, T][] = [];
+    for (const [name, given] of pairs) {
+      collect(faults, () => {
+        if (name.length > nameChars)
+          throw invalid({ param: name, message: `is longer than ${nameChars} characters` });
+        kept.push([name, readAt(shape, given, name)]);
+      });
+    }
+    if (faults.length > 0) throw refusal(faults);
+    return Object.fromEntries(kept);
+  };
+  return readWith(reader, { type: "object", additionalProperties: schemaOf(shape), maxProperties: most });
+}
+
 /** JSON Schema (2020-12) of what the shape takes. */
 export function schemaOf(shape: Shape<unknown>): JsonObject {
   const { $schema: _, ...schema } = z.toJSONSchema(shape, { io: "input", unrepresentable: "any" });
@@ -45,24 +88,15 @@ export function schemaOf(shape: Shape<unknown>): JsonObject {
   return isJsonObject(json) ? json : {};
 }
 
-/** `a.b` below `a`; an index stands without a dot. */
-export function under(param: string, step: string): string {
-  if (param === "" || step === "") return param + step;
-  return step.startsWith("[") ? param + step : `${param}.${step}`;
-}
-
 function faultsOf(issue: z.core.$ZodIssue): Fault[] {
   const param = issue.path
     .map((step) => (typeof step === "number" ? `[${step}]` : String(step)))
-    .reduce(under, "")
-    .slice(0, MAX_PARAM_CHARS);
+    .reduce(under, "");
   if (issue.code === "unrecognized_keys") {
     return issue.keys.map((key) => ({ param: under(param, key), message: "is not known here" }));
   }
   return [{ param, message: issue.message }];
 }
-
-const MAX_PARAM_CHARS = 200;
 
 /** Our words for the faults that every shape can have; a shape's own message goes before. */
 function wording(issue: z.core.$ZodRawIssue): string | undefined {

@@ -3,9 +3,10 @@ import { invalid } from "../../core/errors.ts";
 import { headerFaults } from "../../core/header-rules.ts";
 import { isJsonObject } from "../../core/json.ts";
 import type { FunctionTool, McpTool, Tool, ToolChoice } from "../../core/request.ts";
-import { readAt } from "./items.ts";
+import { label, name, strings } from "./common.ts";
+import { refusal } from "./faults.ts";
 import { readApprovalRule, readToolFilter } from "./policy.ts";
-import { jsonObject } from "./shape.ts";
+import { arrayOf, jsonObject, readAt } from "./shape.ts";
 
 const text = z.string();
 
@@ -17,24 +18,31 @@ const functionTool = z.object({
 });
 
 const mcpTool = z.object({
-  server_label: text.min(1).max(256),
+  server_label: label,
   server_url: text.nullish(),
   server_description: text.nullish(),
-  project_connection_id: text.min(1).nullish(),
+  project_connection_id: text.min(1).max(1_024).nullish(),
   authorization: text.min(1).nullish(),
-  headers: z.record(text, text).nullish(),
+  headers: strings.nullish(),
 });
 
 /** Reads `tools`. Null: omitted. Throws `invalid` naming the tool and its field. */
 export function readTools(value: unknown, param: string): Tool[] | null {
   if (value === null || value === undefined) return null;
   if (!Array.isArray(value)) throw invalid({ param, message: "must be an array of tools" });
+  if (value.length > MAX_TOOLS) throw invalid({ param, message: `must have at most ${MAX_TOOLS} tools` });
   const tools = value.map((tool: unknown, at) => readTool(tool, `${param}[${at}]`));
-  const names = tools.flatMap((tool) => (tool.kind === "function" ? [tool.name] : []));
-  const twice = names.find((name, at) => names.indexOf(name) !== at);
-  if (twice !== undefined) throw invalid({ param, message: `has two functions named '${twice}'` });
+  const seen = new Set<string>();
+  for (const tool of tools) {
+    if (tool.kind !== "function") continue;
+    if (seen.has(tool.name)) throw invalid({ param, message: `has two functions named '${tool.name}'` });
+    seen.add(tool.name);
+  }
   return tools;
 }
+
+/** Of one request or agent: each server is asked what it has, and every answer names all of them. */
+const MAX_TOOLS = 128;
 
 function readTool(value: unknown, param: string): Tool {
   if (!isJsonObject(value)) throw invalid({ param, message: "must be an object" });
@@ -52,10 +60,10 @@ function readTool(value: unknown, param: string): Tool {
 }
 
 function readFunction(value: unknown, param: string): FunctionTool {
-  const { name, description, parameters, strict } = readAt(functionTool, value, param);
+  const { name: own, description, parameters, strict } = readAt(functionTool, value, param);
   return {
     kind: "function",
-    name,
+    name: own,
     description: description ?? null,
     parameters: parameters ?? null,
     strict: strict ?? null,
@@ -68,12 +76,12 @@ function readMcp(value: Record<string, unknown>, param: string): McpTool {
   const authorization = tool.authorization ?? null;
   const sent = authorization === null ? headers : { ...headers, authorization: `Bearer ${authorization}` };
   const both =
-    authorization !== null && Object.keys(headers).some((name) => name.toLowerCase() === "authorization");
+    authorization !== null && Object.keys(headers).some((header) => header.toLowerCase() === "authorization");
   const faults = [
     ...headerFaults(sent, `${param}.headers`),
     ...(both ? [{ param: `${param}.authorization`, message: "stands in headers, too" }] : []),
   ];
-  if (faults.length > 0) throw invalid(...faults);
+  if (faults.length > 0) throw refusal(faults);
   return {
     kind: "mcp",
     label: tool.server_label,
@@ -87,9 +95,9 @@ function readMcp(value: Record<string, unknown>, param: string): McpTool {
   };
 }
 
-const named = z.object({ name: text.min(1) });
-const labelled = z.object({ server_label: text.min(1), name: text.min(1).nullish() });
-const allowed = z.object({ mode: z.enum(["auto", "required"]), tools: z.array(jsonObject) });
+const named = z.object({ name });
+const labelled = z.object({ server_label: label, name: name.nullish() });
+const allowed = z.object({ mode: z.enum(["auto", "required"]), tools: arrayOf(jsonObject, MAX_TOOLS) });
 
 /** Reads `tool_choice` in all its forms. Null: omitted. */
 export function readToolChoice(value: unknown, param: string): ToolChoice | null {
@@ -111,8 +119,8 @@ function readOneTool(value: unknown, param: string): ToolChoice & { kind: "funct
   const type = isJsonObject(value) ? value["type"] : undefined;
   if (type === "function") return { kind: "function", name: readAt(named, value, param).name };
   if (type === "mcp") {
-    const { server_label: label, name } = readAt(labelled, value, param);
-    return { kind: "mcp", label, name: name ?? null };
+    const chosen = readAt(labelled, value, param);
+    return { kind: "mcp", label: chosen.server_label, name: chosen.name ?? null };
   }
   throw invalid({ param: `${param}.type`, message: 'must be "function", "mcp" or "allowed_tools"' });
 }
