@@ -34,7 +34,7 @@ export function createAccessDesk(world: World): AccessDesk {
         if (!sealed) throw new BrokerError("unavailable", { what: `the credentials of ${connection.name}` });
         const aad = connectionAad(connection.project, connection.id, connection.version);
         const headers = readHeaders(await world.sealer.open(sealed, aad));
-        opened.set(key, headers, OPENED_TTL_MS);
+        opened.set(key, headers, { ttlMs: OPENED_TTL_MS });
         return headers;
       }
     }

@@ -4,30 +4,42 @@
  */
 export type Cache<V> = {
   get: (key: string) => V | undefined;
-  set: (key: string, value: V, ttlMs: number) => void;
-  delete: (key: string) => void;
+  /** `weight` counts against `maxWeight`; something heavier than all of it is not kept. */
+  set: (key: string, value: V, options: { ttlMs: number; weight?: number }) => void;
 };
 
-export function createCache<V>(options: { max: number; now: () => number }): Cache<V> {
-  const entries = new Map<string, { value: V; until: number }>();
+export function createCache<V>(limits: { max: number; maxWeight?: number; now: () => number }): Cache<V> {
+  const { max, maxWeight = Infinity, now } = limits;
+  const entries = new Map<string, { value: V; until: number; weight: number }>();
+  let total = 0;
+
+  function drop(key: string): void {
+    total -= entries.get(key)?.weight ?? 0;
+    entries.delete(key);
+  }
+
   return {
     get: (key) => {
       const entry = entries.get(key);
       if (!entry) return undefined;
+      if (entry.until <= now()) {
+        drop(key);
+        return undefined;
+      }
+      // Read again, it is the newest.
       entries.delete(key);
-      if (entry.until <= options.now()) return undefined;
       entries.set(key, entry);
       return entry.value;
     },
-    set: (key, value, ttlMs) => {
-      entries.delete(key);
-      entries.set(key, { value, until: options.now() + ttlMs });
-      if (entries.size <= options.max) return;
-      const oldest = entries.keys().next();
-      if (!oldest.done) entries.delete(oldest.value);
-    },
-    delete: (key) => {
-      entries.delete(key);
+    set: (key, value, { ttlMs, weight = 0 }) => {
+      drop(key);
+      if (weight > maxWeight) return;
+      entries.set(key, { value, until: now() + ttlMs, weight });
+      total += weight;
+      for (const [oldest] of entries) {
+        if (entries.size <= max && total <= maxWeight) return;
+        drop(oldest);
+      }
     },
   };
 }

@@ -35,7 +35,11 @@ export type ToolDesk = {
 };
 
 export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
-  const cached = createCache<Listing & { ok: true }>({ max: MAX_LISTINGS, now: world.clock.now });
+  const cached = createCache<Listing & { ok: true }>({
+    max: MAX_LISTINGS,
+    maxWeight: MAX_LISTED_CHARS,
+    now: world.clock.now,
+  });
   const underWay = new Map<string, Promise<Listing>>();
 
   async function listNow(
@@ -57,7 +61,8 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
     const pins = await pinsOf(context, server, hashed);
     const tools = new Map(hashed.map((tool) => [tool.definition.name, know(server, tool, pins)]));
     const listing: Listing = { ok: true, tools };
-    cached.set(key, listing, listingLifeMs(outcome.ttlMs));
+    const weight = hashed.reduce((sum, { chars }) => sum + chars, 0);
+    cached.set(key, listing, { ttlMs: listingLifeMs(outcome.ttlMs), weight });
     return listing;
   }
 
@@ -138,6 +143,8 @@ export async function openDoor(
 }
 
 const MAX_LISTINGS = 2_000;
+/** Of all cached definitions together. Parsed, a hostile one takes some 17 times as many bytes. */
+const MAX_LISTED_CHARS = 16 * 1024 * 1024;
 /** A server that says "do not cache" (or nothing) is asked again for the next request, not for each call of a burst. */
 const MIN_LISTING_MS = 250;
 const UNSAID_LISTING_MS = 1_000;
@@ -178,12 +185,14 @@ function know(
   return { definition, hash, changed, readOnly: trusted && definition.annotations["readOnlyHint"] === true };
 }
 
-/** All that a model or a person judges a tool by. */
-export async function definitionHash(world: Pick<World, "crypto">, tool: ToolDefinition): Promise<string> {
-  const { name, title, description, inputSchema, outputSchema, annotations } = tool;
-  return world.crypto.sha256(
-    canonicalJson({ name, title, description, inputSchema, outputSchema, annotations }),
-  );
+/** A definition, what all that a model or a person judges it by hashes to, and how long that is. */
+async function hashDefinition(
+  world: Pick<World, "crypto">,
+  definition: ToolDefinition,
+): Promise<{ definition: ToolDefinition; hash: string; chars: number }> {
+  const { name, title, description, inputSchema, outputSchema, annotations } = definition;
+  const text = canonicalJson({ name, title, description, inputSchema, outputSchema, annotations });
+  return { definition, hash: await world.crypto.sha256(text), chars: text.length };
 }
 
 /** Whether the tool is offered at all: the connection's list and the request's, on listing and on call alike. */
