@@ -52,12 +52,7 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
     const limits = { timeoutMs: server.timeoutMs, signal: new AbortController().signal };
     const outcome = await world.upstream.listTools(door, limits);
     if (!outcome.ok) return outcome;
-    const hashed = await Promise.all(
-      outcome.tools.map(async (definition) => ({
-        definition,
-        hash: await definitionHash(world, definition),
-      })),
-    );
+    const hashed = await Promise.all(outcome.tools.map((definition) => hashDefinition(world, definition)));
     const pins = await pinsOf(context, server, hashed);
     const tools = new Map(hashed.map((tool) => [tool.definition.name, know(server, tool, pins)]));
     const listing: Listing = { ok: true, tools };
