@@ -64,7 +64,7 @@ function waits({ requireApproval }: Connection, tool: SeenTool): boolean {
 }
 
 function approvalNotes(connection: Connection, tools: SeenTool[]): string[] {
-  const { allowedTools, requireApproval, trustAnnotations } = connection;
+  const { allowedTools, trustAnnotations } = connection;
   const hidden = tools.filter((tool) => !isAllowed(allowedTools, tool));
   const waiting = tools.filter((tool) => isAllowed(allowedTools, tool) && waits(connection, tool));
   const changed = tools.filter((tool) => tool.changed);
