@@ -31,6 +31,10 @@ export const AUDIT_EVENTS = [
   "agent_deleted",
   "agent_version_deleted",
   "response_deleted",
+  "grant_made",
+  "grant_refreshed",
+  "grant_failed",
+  "grant_revoked",
 ] as const;
 export type AuditEvent = (typeof AUDIT_EVENTS)[number];
 

@@ -16,6 +16,7 @@ export type IdPrefix =
   | "key"
   | "evt" // an audit entry; sorts by time
   | "req" // one HTTP request
+  | "grant"
   | "w"; // a write: the fresh mark that guards a list of statements
 
 export type Id<P extends IdPrefix> = `${P}_${string}`;

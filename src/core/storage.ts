@@ -1,6 +1,7 @@
 import type { Agent, AgentVersion } from "./agents.ts";
 import type { AuditEntry, AuditEvent } from "./audit.ts";
 import type { ConnectionRecord } from "./connection.ts";
+import type { Grants } from "./grants.ts";
 import type { Owner, Right, Role, Viewer } from "./identity.ts";
 import type { ConnectionId, HeldCallId, KeyId, ResponseId, ThreadId, UserId } from "./ids.ts";
 import type { Project, Settings } from "./project.ts";
@@ -28,6 +29,7 @@ export type Store = {
   agents: Agents;
   responses: Responses;
   heldCalls: HeldCalls;
+  grants: Grants;
   audit: AuditLog;
   /** Throws `unavailable` when the database does not answer; used by `/readyz`. */
   ping: () => Promise<void>;

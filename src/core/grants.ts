@@ -1,0 +1,101 @@
+import type { AuditEntry } from "./audit.ts";
+import type { ConnectionId, Id, UserId } from "./ids.ts";
+import type { Listed, Page } from "./storage.ts";
+
+export type GrantId = Id<"grant">;
+
+/**
+ * `active`: it may be used and refreshed. `needs_consent`: its refresh token is dead, or what it was made for has changed;
+ * the reason is kept, nothing is deleted. `revoked`: somebody took it back.
+ */
+export type GrantStatus = "active" | "needs_consent" | "revoked";
+
+/** One user's authorization at one connection. One row for each (project, connection, user). */
+export type Grant = {
+  id: GrantId;
+  project: string;
+  connectionId: ConnectionId;
+  user: UserId;
+  status: GrantStatus;
+  /** Why it is not active: `invalid_grant`, `client_changed`, … */
+  reason: string | null;
+  /** What the tokens are bound to; each is checked before they are used (threats, rule 8). */
+  issuer: string;
+  resource: string | null;
+  clientGeneration: string;
+  /** As granted. */
+  scopes: string[];
+  /** Moves with every change of the tokens: the fence of a refresh. */
+  version: number;
+  /** `{accessToken, refreshToken}`, sealed for `grantAad`. */
+  sealed: Uint8Array;
+  /** When the access token ends. Null: not said. */
+  expiresAt: number | null;
+  hasRefreshToken: boolean;
+  createdAt: number;
+  refreshedAt: number | null;
+  lastUsedAt: number | null;
+  lastUsedBy: string | null;
+  /** The lease of the one refresher: until when, and its mark. */
+  leaseUntil: number | null;
+  lease: string | null;
+};
+
+/** A box is bound to its place, its issuer and its version: an old one does not open as the new one. */
+export const grantAad = (
+  grant: Pick<Grant, "project" | "connectionId" | "user" | "issuer" | "version">,
+): string =>
+  JSON.stringify(["grant", grant.project, grant.connectionId, grant.user, grant.issuer, grant.version]);
+
+export type GrantKey = Pick<Grant, "project" | "connectionId" | "user">;
+
+/** What a token endpoint gave, sealed for the version that the row will have. */
+export type NewTokens = {
+  sealed: Uint8Array;
+  expiresAt: number | null;
+  hasRefreshToken: boolean;
+  scopes: string[];
+  at: number;
+};
+
+export type Grants = {
+  get: (key: GrantKey) => Promise<Grant | null>;
+  find: (project: string, id: GrantId) => Promise<Grant | null>;
+  /** Of a connection or of a user; in order of id. */
+  list: (
+    project: string,
+    filter: { connectionId?: ConnectionId; user?: UserId },
+    page: Page,
+  ) => Promise<Listed<Grant>>;
+  /**
+   * Stores the grant of a finished consent: inserted, or in the place of the one before, whose version it follows. Null: the
+   * row is no longer at `after` (0: there is none).
+   */
+  put: (grant: Grant, after: number, audit: AuditEntry[]) => Promise<Grant | null>;
+  /** Takes the lease if nobody holds one at `now` and the row is active at `version`. Exactly one racer receives the row. */
+  lease: (take: {
+    key: GrantKey;
+    version: number;
+    lease: string;
+    leaseUntil: number;
+    now: number;
+  }) => Promise<Grant | null>;
+  /**
+   * Writes refreshed tokens as version `version + 1` and ends the lease, if the row is still at `version`, whoever holds the
+   * lease: the version is the fence. Null: somebody else wrote; theirs stays.
+   */
+  refreshed: (
+    key: GrantKey,
+    version: number,
+    tokens: NewTokens,
+    audit: AuditEntry[],
+  ) => Promise<Grant | null>;
+  /** Gives the lease back without a change. Nothing happens when it is somebody else's by now. */
+  release: (key: GrantKey, lease: string) => Promise<void>;
+  /** `active` at `version` → `needs_consent`; the box stays. Null: it is not that any more. */
+  fail: (key: GrantKey, version: number, reason: string, audit: AuditEntry[]) => Promise<Grant | null>;
+  /** Any status → `revoked`, the version moves on. Gives the row as it was, to revoke upstream with. Null: there is none, or it was. */
+  revoke: (key: GrantKey, audit: AuditEntry[]) => Promise<Grant | null>;
+  /** Remembers the use; not for every call, and without a version. */
+  used: (key: GrantKey, use: { at: number; by: string | null }) => Promise<void>;
+};
