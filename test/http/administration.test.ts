@@ -117,6 +117,46 @@ describe("keys", () => {
     expect((await app.send("GET", `${project}/connections`, { key: String(made["key"]) })).status).toBe(401);
   });
 
+  test("are named by their name as well as by their id", async () => {
+    const first = (await make({ name: "by-name", roles: ["runtime"] })).body as Body;
+    const rotated = await app.send("POST", `${path}/by-name:rotate`, { body: { graceMs: 60_000 } });
+    expect(rotated.status).toBe(201);
+    const successor = rotated.body as Body;
+    expect(successor["principal"]).toBe(first["principal"]);
+    const status = async (key: Body) =>
+      (await app.send("GET", `${project}/connections`, { key: String(key["key"]) })).status;
+    // The one that ends last is meant: the successor, while its predecessor still has its grace.
+    expect((await app.send("DELETE", `${path}/by-name`)).status).toBe(204);
+    expect([await status(first), await status(successor)]).toEqual([200, 401]);
+    expect((await app.send("DELETE", `${path}/by-name`)).status).toBe(204);
+    expect(await status(first)).toBe(401);
+    expect((await app.send("DELETE", `${path}/by-name`)).status).toBe(404);
+    const { body } = await app.send("GET", `${project}/audit?event=key_deleted&limit=2`);
+    const ids = valueOf(body).map(({ detail }) => (detail as Body)["key"]);
+    expect(ids).toEqual([idOf(first), idOf(successor)]);
+  });
+
+  test("of one name with two ends: the one that ends later is meant; an id goes before a name", async () => {
+    const expiresAt = new Date(app.world.clock.now() + 3_600_000).toISOString();
+    const old = (await make({ name: "ending", roles: ["runtime"], expiresAt })).body as Body;
+    app.advance(60_000);
+    const next = (await app.send("POST", `${path}/${idOf(old)}:rotate`)).body as Body;
+    const third = (await app.send("POST", `${path}/ending:rotate`, { body: { graceMs: 0 } })).body as Body;
+    expect((await app.send("GET", `${project}/connections`, { key: String(next["key"]) })).status).toBe(401);
+    const alike = (await make({ name: idOf(third), roles: ["runtime"] })).body as Body;
+    expect((await app.send("DELETE", `${path}/${idOf(third)}`)).status).toBe(204);
+    expect((await app.send("GET", `${project}/connections`, { key: String(alike["key"]) })).status).toBe(200);
+  });
+
+  test("are not found by the name of another project's key, nor by the bootstrap key's", async () => {
+    await app.makeProject("elsewhere");
+    await app.makeKey({ project: "elsewhere", name: "foreign", roles: ["runtime"] });
+    for (const name of ["foreign", "bootstrap", "key_bootstrap"]) {
+      expect((await app.send("DELETE", `${path}/${name}`)).status).toBe(404);
+      expect((await app.send("POST", `${path}/${name}:rotate`)).status).toBe(404);
+    }
+  });
+
   test("hear of every fault, and need a role or a right", async () => {
     expect((await make({ name: "none" })).status).toBe(400);
     const past = await make({ name: "a b", roles: ["admin"], expiresAt: "2001-01-01T00:00:00Z" });

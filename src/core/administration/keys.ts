@@ -1,7 +1,7 @@
 import { auditEntry, type Context } from "../context.ts";
 import { BrokerError, type Fault, invalid } from "../errors.ts";
 import type { Right, Role } from "../identity.ts";
-import { hasPrefix, type KeyId } from "../ids.ts";
+import { hasPrefix } from "../ids.ts";
 import type { World } from "../ports.ts";
 import type { Key } from "../storage.ts";
 
@@ -48,7 +48,7 @@ export async function listKeys(world: World, context: Context): Promise<Key[]> {
 }
 
 /**
- * A new secret for the same principal, roles and rights. The old one works for `graceMs` more. A successor lives as
+ * A new secret for the same principal, roles and rights. `key`: its id or name. The old one works for `graceMs` more. A successor lives as
  * long as its predecessor was made to.
  *
  * Throws `not_found` for a key that is unknown here or has ended.
@@ -56,13 +56,14 @@ export async function listKeys(world: World, context: Context): Promise<Key[]> {
 export async function rotateKey(
   world: World,
   context: Context,
-  { id, graceMs = DEFAULT_GRACE_MS }: { id: string; graceMs?: number | undefined },
+  { key: idOrName, graceMs = DEFAULT_GRACE_MS }: { key: string; graceMs?: number | undefined },
 ): Promise<NewKey> {
   if (!Number.isInteger(graceMs) || graceMs < 0 || graceMs > MAX_GRACE_MS) {
     throw invalid({ param: "graceMs", message: `must be a whole number from 0 to ${MAX_GRACE_MS}` });
   }
   const now = world.clock.now();
-  const old = await liveKey(world, context, id, now);
+  const old = await findKey(world, context, idOrName);
+  if (endOf(old) <= now) throw notFound(idOrName);
   const successor = await mint(world, {
     project: old.project,
     name: old.name,
@@ -80,32 +81,44 @@ export async function rotateKey(
     { project: context.project.name, old: old.id, oldExpiresAt, successor: successor.key },
     [entry],
   );
-  if (!rotated) throw new BrokerError("not_found", { what: "key", name: id });
+  if (!rotated) throw notFound(idOrName);
   return successor;
 }
 
 /** Effective with the next request that brings the key. Throws `not_found`. */
-export async function deleteKey(world: World, context: Context, id: string): Promise<void> {
+export async function deleteKey(world: World, context: Context, idOrName: string): Promise<void> {
+  const { id } = await findKey(world, context, idOrName);
   const entry = auditEntry(world, context, "key_deleted", { detail: { key: id } });
-  const isGone = isKeyId(id) && (await world.store.keys.delete(context.project.name, id, [entry]));
-  if (!isGone) throw new BrokerError("not_found", { what: "key", name: id });
+  const isGone = await world.store.keys.delete(context.project.name, id, [entry]);
+  if (!isGone) throw notFound(idOrName);
 }
 
-async function liveKey(world: World, context: Context, id: string, now: number): Promise<Key> {
-  const key = isKeyId(id) ? await world.store.keys.get(context.project.name, id) : null;
-  const isLive = key !== null && (key.expiresAt === null || key.expiresAt > now);
-  if (!isLive) throw new BrokerError("not_found", { what: "key", name: id });
-  return key;
+/** By id, else by name: while a rotated key has its grace two have one name, and the one that ends last is meant. */
+async function findKey(world: World, context: Context, idOrName: string): Promise<Key> {
+  const project = context.project.name;
+  const byId = hasPrefix("key", idOrName) ? await world.store.keys.get(project, idOrName) : null;
+  if (byId) return byId;
+  const named = (await world.store.keys.list(project)).filter(({ name }) => name === idOrName);
+  const last = named.reduce<Key | null>(
+    (best, key) => (best === null || endOf(key) > endOf(best) ? key : best),
+    null,
+  );
+  if (!last) throw notFound(idOrName);
+  return last;
+}
+
+function endOf({ expiresAt }: Key): number {
+  return expiresAt ?? Infinity;
+}
+
+function notFound(name: string): BrokerError {
+  return new BrokerError("not_found", { what: "key", name });
 }
 
 async function mint(world: World, facts: Omit<Key, "id" | "hash">): Promise<NewKey> {
   const secret = `csk_${world.crypto.randomText(SECRET_BYTES)}`;
   const hash = await world.crypto.sha256(secret);
   return { key: { ...facts, id: world.newId("key"), hash }, secret };
-}
-
-function isKeyId(id: string): id is KeyId {
-  return hasPrefix("key", id);
 }
 
 function faultsOf({ name, roles, rights, expiresAt }: KeyDraft, now: number): Fault[] {

@@ -39,7 +39,7 @@ export function keyRoutes({ world }: Deps): Route[] {
       path: `${path}/{key}`,
       tag,
       roles,
-      summary: "Delete a key; its next request is refused",
+      summary: "Delete a key, by id or name; its next request is refused",
       answers: { 204: { description: "It is gone" } },
       handle: async ({ context, params }) => {
         await deleteKey(world, context, params["key"] ?? "");
@@ -51,13 +51,13 @@ export function keyRoutes({ world }: Deps): Route[] {
       path: `${path}/{key}:rotate`,
       tag,
       roles,
-      summary: "Make a successor with the same name, principal, roles and rights",
+      summary: "Make a successor with the same name, principal, roles and rights; the key by id or name",
       body: rotation,
       answers: {
         201: { description: "The successor; the old key works for graceMs more", body: newKeyBody },
       },
       handle: async ({ context, params }, { body }) => {
-        const made = await rotateKey(world, context, { id: params["key"] ?? "", graceMs: body.graceMs });
+        const made = await rotateKey(world, context, { key: params["key"] ?? "", graceMs: body.graceMs });
         return Response.json(writeNewKey(made), { status: 201 });
       },
     }),
