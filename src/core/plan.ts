@@ -183,7 +183,9 @@ function explicitCalls(input: Item[], model: string | null, servers: Server[]): 
     if (!labels.has(item.label)) {
       faults.push({
         param: "input",
-        message: `the call ${item.id} names server_label '${item.label}', which no tool has`,
+        message:
+          `the call ${item.id} names server_label '${item.label}', which no tool has: ` +
+          `add ${JSON.stringify({ type: "mcp", server_label: item.label })} to tools`,
       });
     }
     calls.push(item);

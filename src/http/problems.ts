@@ -22,7 +22,9 @@ export type Problem = {
 const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Problem } = {
   unauthenticated: () => ({
     status: 401,
-    message: "The credentials are missing or not valid.",
+    message:
+      "The credentials are missing or not valid. " +
+      'Send a valid key as "Authorization: Bearer csk_…" or "api-key: csk_…".',
     code: "invalid_api_key",
     headers: { "www-authenticate": "Bearer" },
   }),

@@ -1,6 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createTestApp, HOST, type TestApp } from "../helpers/app.ts";
 
+const REFUSED =
+  "The credentials are missing or not valid. " +
+  'Send a valid key as "Authorization: Bearer csk_…" or "api-key: csk_…".';
+
 let app: TestApp;
 beforeAll(async () => {
   app = await createTestApp();
@@ -41,7 +45,7 @@ describe("credentials", () => {
     expect(response.headers.get("www-authenticate")).toBe("Bearer");
     expect(errorOf(await response.json())).toEqual({
       code: "Unauthorized",
-      message: "The credentials are missing or not valid.",
+      message: REFUSED,
       type: "invalid_api_key",
     });
   });
@@ -61,7 +65,7 @@ describe("credentials", () => {
   test("in the form of OpenAI's errors under /v1", async () => {
     const answer = await app.send("POST", "/v1/responses", { key: null, body: {} });
     expect(errorOf(answer.body)).toEqual({
-      message: "The credentials are missing or not valid.",
+      message: REFUSED,
       type: "invalid_request_error",
       param: null,
       code: "invalid_api_key",

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { isRefusal } from "../../src/core/errors.ts";
 import { agentVersionDraft } from "../../src/http/wire/agents.ts";
-import { connectionWrite } from "../../src/http/wire/connections.ts";
+import { connectionChange } from "../../src/http/wire/connections.ts";
 import { keyDraft } from "../../src/http/wire/keys.ts";
 import { readResponsesBody } from "../../src/http/wire/request.ts";
 import { settingsChange } from "../../src/http/wire/settings.ts";
@@ -58,8 +58,8 @@ describe("a body full of faults is told its first twenty", () => {
 
   const definition = { kind: "prompt", model: "m", structured_inputs: record };
   const shapes: [string, Shape<unknown>, unknown][] = [
-    ["credentials", connectionWrite, { properties: { credentials: { keys: record } } }],
-    ["metadata", connectionWrite, { properties: { metadata: record } }],
+    ["credentials", connectionChange, { properties: { credentials: { keys: record } } }],
+    ["metadata", connectionChange, { properties: { metadata: record } }],
     ["roles", keyDraft, { name: "k", roles: many(MANY, () => 1) }],
     ["unknown settings", settingsChange, record],
     ["hosts", settingsChange, { adhocServers: many(MANY, () => 1) }],

@@ -1,8 +1,11 @@
 import * as z from "zod";
 import { HELD_CALL_STATUSES, type HeldCall } from "../../core/storage.ts";
-import { pageQuery, writeMoment } from "./common.ts";
+import { pageQuery, strictQuery, writeMoment } from "./common.ts";
 
-export const approvalQuery = pageQuery.extend({ status: z.enum(HELD_CALL_STATUSES).optional() });
+export const approvalQuery = strictQuery({
+  ...pageQuery.shape,
+  status: z.enum(HELD_CALL_STATUSES).optional(),
+});
 
 export const decision = z.object({
   approve: z.boolean(),

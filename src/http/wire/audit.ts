@@ -2,11 +2,12 @@ import * as z from "zod";
 import { AUDIT_EVENTS, type AuditEntry } from "../../core/audit.ts";
 import type { AuditFilter } from "../../core/storage.ts";
 import { userIdIn } from "../../core/administration/users.ts";
-import { moment, pageQuery, writeMoment } from "./common.ts";
+import { moment, pageQuery, strictQuery, writeMoment } from "./common.ts";
 
 const OUTCOMES = ["ok", "failed", "refused"] as const;
 
-export const auditQuery = pageQuery.extend({
+export const auditQuery = strictQuery({
+  ...pageQuery.shape,
   event: z.enum(AUDIT_EVENTS).optional(),
   outcome: z.enum(OUTCOMES).optional(),
   user: z.string().min(1).optional(),
@@ -22,7 +23,7 @@ export const auditQuery = pageQuery.extend({
 
 /** The query without its paging. A bare user name means `app:`. */
 export function readAuditFilter(query: z.infer<typeof auditQuery>): AuditFilter {
-  const { limit: _, after: __, user, ...filter } = query;
+  const { limit: _, after: __, "api-version": ___, user, ...filter } = query;
   const given = Object.entries(filter).filter(([, value]) => value !== undefined);
   // Only members that are there, each as its shape made it.
   const present = Object.fromEntries(given) as Omit<AuditFilter, "user">;

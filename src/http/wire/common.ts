@@ -24,6 +24,18 @@ export const pageQuery = z.object({
   after: z.string().min(1).max(300).optional(),
 });
 
+/**
+ * A query that takes no other names: a misspelt filter would show everything, and be believed. `api-version` is sent by
+ * Azure's clients everywhere and read nowhere.
+ */
+export function strictQuery<S extends z.ZodRawShape>(shape: S) {
+  const message = `is not known here; known are ${Object.keys(shape).join(", ")}`;
+  return z.strictObject(
+    { ...shape, "api-version": z.string().optional() },
+    { error: ({ code }) => (code === "unrecognized_keys" ? message : undefined) },
+  );
+}
+
 export type PageQuery = z.infer<typeof pageQuery>;
 
 /** `{value, nextLink?}` around what is listed. */

@@ -1,29 +1,54 @@
 import * as z from "zod";
-import type { Connection, HeaderValues } from "../../core/connection.ts";
+import { type Connection, type HeaderValues, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS } from "../../core/connection.ts";
 import { authTypeOf, type ConnectionDraft } from "../../core/connection-rules.ts";
 import { flag, listOf, pageQuery, strings, writeMoment } from "./common.ts";
+import { nearMiss } from "./near-miss.ts";
 import { approvalRule, toolFilter, writeApprovalRule, writeToolFilter } from "./policy.ts";
 import { jsonObject, type Shape } from "./shape.ts";
 
-/** The ARM `properties` of a connection (foundry-wire 7.1) and ours beside them. Unknown ones are ignored. */
-const properties = z.object({
-  authType: z.string().optional(),
+/** Fields of ours that Foundry does not have. A misspelt one must not pass for one that is set. */
+const policy = {
+  requireApproval: approvalRule.optional(),
+  allowedTools: toolFilter.optional(),
+  approvers: z.enum(["caller", "role"]).nullish(),
+  trustAnnotations: z.boolean().nullish(),
+  timeoutMs: z.number().meta({ type: "integer", minimum: MIN_TIMEOUT_MS, maximum: MAX_TIMEOUT_MS }).nullish(),
+};
+
+/**
+ * The ARM `properties` of a connection (foundry-wire 7.1) and ours beside them. Foundry's clients send many more, which
+ * are ignored.
+ */
+const arm = {
+  // A string: the rules tell kinds of later versions from kinds that there are not.
+  authType: z
+    .string()
+    .meta({ enum: ["None", "CustomKeys"] })
+    .optional(),
   category: z.string().optional(),
   target: z.string().optional(),
   credentials: z.object({ keys: strings.nullish() }).nullish(),
   metadata: strings.nullish(),
   isDefault: z.boolean().nullish(),
-  requireApproval: approvalRule.optional(),
-  allowedTools: toolFilter.optional(),
-  approvers: z.enum(["caller", "role"]).nullish(),
-  trustAnnotations: z.boolean().nullish(),
-  timeoutMs: z.number().nullish(),
+};
+
+const properties = z.looseObject({ ...arm, ...policy }).superRefine((given, context) => {
+  const ours = Object.keys(policy);
+  for (const name of Object.keys(given)) {
+    const meant = Object.hasOwn(arm, name) ? null : nearMiss(name, ours);
+    if (meant === null) continue;
+    context.addIssue({ code: "custom", path: [name], message: `is not known here; did you mean ${meant}?` });
+  }
 });
 
-/** `{"properties":{…}}`, of `PUT` and `PATCH` alike. */
-export const connectionWrite: Shape<ConnectionDraft> = z
-  .object({ properties })
-  .transform(({ properties: given }) => ({
+/** `{"properties":{…}}` of `PATCH`. */
+export const connectionChange = writeOf(properties);
+
+/** `PUT` is read alike: what is missing is told together with what else the rules find. */
+export const connectionReplacement = writeOf(properties.meta({ required: ["authType", "target"] }));
+
+function writeOf(shape: typeof properties): Shape<ConnectionDraft> {
+  return z.object({ properties: shape }).transform(({ properties: given }) => ({
     authType: given.authType,
     category: given.category,
     target: given.target,
@@ -36,6 +61,7 @@ export const connectionWrite: Shape<ConnectionDraft> = z
     trustAnnotations: given.trustAnnotations ?? undefined,
     timeoutMs: given.timeoutMs ?? undefined,
   }));
+}
 
 function keysOf(credentials: { keys?: HeaderValues | null | undefined } | null | undefined) {
   return credentials ? (credentials.keys ?? null) : credentials;

@@ -88,12 +88,22 @@ export function schemaOf(shape: Shape<unknown>): JsonObject {
   return isJsonObject(json) ? json : {};
 }
 
+/** The schema of one kind among several, which `type` tells apart. */
+export function typed(type: string, schema: JsonObject): JsonObject {
+  const { properties, required } = schema;
+  return {
+    ...schema,
+    properties: { type: { const: type }, ...(isJsonObject(properties) && properties) },
+    required: ["type", ...(Array.isArray(required) ? required : [])],
+  };
+}
+
 function faultsOf(issue: z.core.$ZodIssue): Fault[] {
   const param = issue.path
     .map((step) => (typeof step === "number" ? `[${step}]` : String(step)))
     .reduce(under, "");
   if (issue.code === "unrecognized_keys") {
-    return issue.keys.map((key) => ({ param: under(param, key), message: "is not known here" }));
+    return issue.keys.map((key) => ({ param: under(param, key), message: issue.message }));
   }
   return [{ param, message: issue.message }];
 }
@@ -101,6 +111,8 @@ function faultsOf(issue: z.core.$ZodIssue): Fault[] {
 /** Our words for the faults that every shape can have; a shape's own message goes before. */
 function wording(issue: z.core.$ZodRawIssue): string | undefined {
   switch (issue.code) {
+    case "unrecognized_keys":
+      return "is not known here";
     case "invalid_type":
       if (issue.input === undefined) return "is required";
       return `must be ${NOUNS[issue.expected] ?? issue.expected}`;
