@@ -6,7 +6,7 @@ import { type ProjectCall, projectRoute, type Route } from "./route.ts";
 import { streamTurn } from "./sse.ts";
 import { writeItem } from "./wire/items.ts";
 import { readResponsesBody, responsesBodySchema } from "./wire/request.ts";
-import { writeResponse } from "./wire/response.ts";
+import { responseBody, writeResponse } from "./wire/response.ts";
 import { inputItemsQuery, retrieveQuery } from "./wire/response-queries.ts";
 
 /** Where the Responses API is served: Foundry's base, OpenAI's, and Foundry's per-agent base, which fixes the agent. */
@@ -33,7 +33,7 @@ function routesAt(base: string, broker: Broker): Route[] {
       summary: "Create a response: list and call MCP tools, with a model or by explicit calls",
       body: responsesBodySchema,
       answers: {
-        200: { description: "The response; server-sent events with `stream: true`" },
+        200: { description: "The response; server-sent events with `stream: true`", body: responseBody },
         400: { description: "A field is wrong; nothing ran" },
       },
       handle: (call, { body }) => create(broker, call, body),
@@ -45,7 +45,10 @@ function routesAt(base: string, broker: Broker): Route[] {
       roles,
       summary: "A stored response",
       query: retrieveQuery,
-      answers: { 200: { description: "The response" }, 404: { description: "Unknown, or somebody else's" } },
+      answers: {
+        200: { description: "The response", body: responseBody },
+        404: { description: "Unknown, or somebody else's" },
+      },
       handle: async ({ context, params }, { query }) => {
         if (query.stream)
           throw new BrokerError("not_supported", { what: "Replaying a stream", param: "stream" });

@@ -17,6 +17,16 @@ type Document = {
   servers: { url: string }[];
 };
 
+type Schema = {
+  type?: string;
+  const?: string;
+  required?: string[];
+  properties?: Record<string, Schema>;
+  items?: Schema;
+  anyOf?: Schema[];
+  examples?: unknown[];
+};
+
 let app: TestApp;
 let document: Document;
 beforeAll(async () => {
@@ -75,6 +85,80 @@ describe("/openapi.json", () => {
       expect.arrayContaining(["target", "authType", "credentials", "requireApproval", "allowedTools"]),
     );
     expect(put?.parameters.map(({ name }) => name)).toEqual(["project", "name"]);
+  });
+
+  test("says what a connection must have: of PUT, not of PATCH", () => {
+    const propertiesOf = (method: string) => {
+      const operation = document.paths["/api/projects/{project}/connections/{name}"]?.[method];
+      const schema = operation?.requestBody?.content["application/json"]?.schema as Schema;
+      return schema.properties?.["properties"];
+    };
+    expect(propertiesOf("put")?.required).toEqual(["authType", "target"]);
+    expect(propertiesOf("patch")?.required).toBeUndefined();
+    expect(propertiesOf("put")?.properties?.["authType"]).toMatchObject({ enum: ["None", "CustomKeys"] });
+    expect(JSON.stringify(propertiesOf("patch")?.properties?.["timeoutMs"])).toContain(
+      '"minimum":100,"maximum":600000',
+    );
+  });
+
+  describe("of POST …/responses", () => {
+    const operation = () => document.paths["/v1/responses"]?.["post"];
+    const bodyOf = (kind: string, field: string) => {
+      const schema = operation()?.requestBody?.content["application/json"]?.schema as Schema;
+      const forms = schema.properties?.[field];
+      const items = forms?.items ?? forms?.anyOf?.find((form) => form.type === "array")?.items;
+      return items?.anyOf?.find((form) => form.properties?.["type"]?.const === kind);
+    };
+
+    test("describes the tools with their fields", () => {
+      const mcp = bodyOf("mcp", "tools");
+      expect(Object.keys(mcp?.properties ?? {})).toEqual([
+        "type",
+        "server_label",
+        "server_url",
+        "server_description",
+        "project_connection_id",
+        "authorization",
+        "headers",
+        "require_approval",
+        "allowed_tools",
+      ]);
+      expect(mcp?.required).toEqual(["type", "server_label"]);
+      expect(bodyOf("function", "tools")?.required).toEqual(["type", "name"]);
+    });
+
+    test("describes explicit calls and answers to approvals", () => {
+      const call = bodyOf("mcp_call", "input");
+      expect(call?.required).toEqual(["type", "server_label", "name", "arguments"]);
+      expect(JSON.stringify(call?.properties?.["status"])).toContain('"calling"');
+      expect(bodyOf("mcp_approval_response", "input")?.required).toEqual([
+        "type",
+        "approval_request_id",
+        "approve",
+      ]);
+      expect(bodyOf("message", "input")?.required).toEqual(["type", "role", "content"]);
+    });
+
+    test("gives an example of an explicit call that is read as one", async () => {
+      const call = bodyOf("mcp_call", "input")?.examples?.[0];
+      const { server_label } = call as { server_label: string };
+      const server = { type: "mcp", server_label, server_url: "http://127.0.0.1:9/mcp" };
+      const answer = await app.send("POST", "/v1/responses", { body: { tools: [server], input: [call] } });
+      expect(answer.body).toMatchObject({ status: "completed", output: [{ type: "mcp_call" }] });
+    });
+
+    test("describes every field of an answer, and no other", async () => {
+      const answers = operation()?.responses["200"] as { content: Record<string, { schema: Schema }> };
+      const schema = answers.content["application/json"]?.schema;
+      const tools = [{ type: "mcp", server_label: "dead", server_url: "http://127.0.0.1:9/mcp" }];
+      const { body } = await app.send("POST", "/v1/responses", { body: { tools } });
+      expect(Object.keys(schema?.properties ?? {}).toSorted()).toEqual(
+        Object.keys(body as object).toSorted(),
+      );
+      expect(schema?.required?.toSorted()).toEqual(Object.keys(body as object).toSorted());
+      const stored = document.paths["/v1/responses/{id}"]?.["get"]?.responses["200"];
+      expect((stored as typeof answers).content["application/json"]?.schema).toEqual(schema);
+    });
   });
 
   test("has the routes of the responses API under all its bases", () => {

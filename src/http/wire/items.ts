@@ -5,7 +5,7 @@ import type { CallError, InputItem, Item, ItemStatus, Part } from "../../core/it
 import { isJsonObject, type Json, type JsonObject } from "../../core/json.ts";
 import { label, name } from "./common.ts";
 import { collect, MAX_FAULTS, refusal } from "./faults.ts";
-import { arrayOf, jsonObject, readAt, type Shape } from "./shape.ts";
+import { arrayOf, jsonObject, readAt, schemaOf, type Shape, typed } from "./shape.ts";
 
 const text = z.string();
 const id = z
@@ -219,6 +219,42 @@ export function readInput(value: unknown, param: string): InputItem[] {
 }
 
 const MAX_ITEMS = 2_000;
+
+const itemsOf = z.union([text, z.array(jsonObject)]);
+
+/** `input` as OpenAPI says it: what callers write themselves in full, and other items, which are replayed, as objects. */
+export const inputSchema: JsonObject = {
+  anyOf: [
+    { type: "string" },
+    {
+      type: "array",
+      maxItems: MAX_ITEMS,
+      items: {
+        anyOf: [
+          typed("message", schemaOf(message.extend({ content: itemsOf }))),
+          {
+            ...typed("mcp_call", schemaOf(toolCall)),
+            description: "Made when status is calling and no model is named; else history.",
+            examples: [
+              {
+                type: "mcp_call",
+                status: "calling",
+                id: "call_1",
+                server_label: "sample",
+                name: "echo",
+                arguments: '{"message":"hello"}',
+              },
+            ],
+          },
+          typed("mcp_approval_response", schemaOf(approvalResponse)),
+          typed("function_call_output", schemaOf(functionOutput.extend({ output: itemsOf }))),
+          typed("item_reference", schemaOf(reference)),
+          { type: "object", required: ["type"], properties: { type: { type: "string" } } },
+        ],
+      },
+    },
+  ],
+};
 
 function readItem(value: unknown, param: string): InputItem {
   if (!isJsonObject(value)) throw invalid({ param, message: "must be an object" });

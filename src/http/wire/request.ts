@@ -5,9 +5,9 @@ import type { AgentDefinition } from "../../core/recover.ts";
 import type { Sampling, TurnRequest } from "../../core/request.ts";
 import { metadata, name } from "./common.ts";
 import { collect, refusal } from "./faults.ts";
-import { readInput } from "./items.ts";
+import { inputSchema, readInput } from "./items.ts";
 import { jsonObject, read, recordOf, type Shape, schemaOf } from "./shape.ts";
-import { readToolChoice, readTools } from "./tools.ts";
+import { readToolChoice, readTools, toolsSchema } from "./tools.ts";
 
 const text = z.string();
 const int = z.int();
@@ -154,11 +154,8 @@ export const responsesBodySchema: Shape<unknown> = z.unknown().meta({
   ...schemaOf(fields),
   properties: {
     ...propertiesOf(schemaOf(fields)),
-    input: { anyOf: [{ type: "string" }, { type: "array", items: { type: "object" } }] },
-    tools: {
-      type: "array",
-      items: { type: "object", properties: { type: { enum: ["mcp", "function"] } }, required: ["type"] },
-    },
+    input: inputSchema,
+    tools: toolsSchema,
     tool_choice: { anyOf: [{ enum: ["auto", "none", "required"] }, { type: "object" }] },
   },
 });

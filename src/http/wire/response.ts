@@ -1,8 +1,51 @@
+import * as z from "zod";
 import type { Item } from "../../core/items.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
 import type { Response, Sampling, Tool, ToolChoice, Usage } from "../../core/request.ts";
 import { writeItem } from "./items.ts";
 import { writeApprovalRule, writeToolFilter } from "./policy.ts";
+import { jsonObject } from "./shape.ts";
+
+const count = z.number().meta({ type: "integer" });
+const object = jsonObject.nullable();
+
+/** What `writeResponse` makes, for OpenAPI. */
+export const responseBody = z.object({
+  id: z.string(),
+  object: z.literal("response"),
+  created_at: count,
+  completed_at: count.nullable(),
+  status: z.enum(["in_progress", "completed", "incomplete", "failed", "cancelled"]),
+  background: z.literal(false),
+  error: z.object({ code: z.string(), message: z.string() }).nullable(),
+  incomplete_details: z.object({ reason: z.string() }).nullable(),
+  instructions: z.string().nullable(),
+  max_output_tokens: count.nullable(),
+  max_tool_calls: count.nullable(),
+  model: z.string(),
+  output: z.array(z.looseObject({ type: z.string(), id: z.string() })),
+  parallel_tool_calls: z.boolean(),
+  previous_response_id: z.string().nullable(),
+  prompt_cache_key: z.string().nullable(),
+  reasoning: jsonObject,
+  safety_identifier: z.string().nullable(),
+  service_tier: z.string(),
+  store: z.boolean(),
+  temperature: z.number(),
+  text: jsonObject,
+  tool_choice: z.union([z.string(), jsonObject]),
+  tools: z.array(jsonObject),
+  top_logprobs: count,
+  top_p: z.number(),
+  truncation: z.literal("disabled"),
+  presence_penalty: z.number(),
+  frequency_penalty: z.number(),
+  usage: object,
+  user: z.string().nullable(),
+  metadata: jsonObject,
+  agent_reference: object,
+  agent: object,
+});
 
 /** A response as the wire says it: the superset of responses-wire 10, which every known client accepts. */
 export function writeResponse(response: Response, output: Item[]): JsonObject {

@@ -1,12 +1,12 @@
 import * as z from "zod";
 import { invalid } from "../../core/errors.ts";
 import { headerFaults } from "../../core/header-rules.ts";
-import { isJsonObject } from "../../core/json.ts";
+import { isJsonObject, type JsonObject } from "../../core/json.ts";
 import type { FunctionTool, McpTool, Tool, ToolChoice } from "../../core/request.ts";
 import { label, name, strings } from "./common.ts";
 import { refusal } from "./faults.ts";
-import { readApprovalRule, readToolFilter } from "./policy.ts";
-import { arrayOf, jsonObject, readAt } from "./shape.ts";
+import { approvalRule, readApprovalRule, readToolFilter, toolFilter } from "./policy.ts";
+import { arrayOf, jsonObject, readAt, schemaOf, typed } from "./shape.ts";
 
 const text = z.string();
 
@@ -43,6 +43,23 @@ export function readTools(value: unknown, param: string): Tool[] | null {
 
 /** Of one request or agent: each server is asked what it has, and every answer names all of them. */
 const MAX_TOOLS = 128;
+
+/** `tools` as OpenAPI says it. */
+export const toolsSchema: JsonObject = {
+  type: "array",
+  maxItems: MAX_TOOLS,
+  items: {
+    anyOf: [
+      typed(
+        "mcp",
+        schemaOf(
+          mcpTool.extend({ require_approval: approvalRule.optional(), allowed_tools: toolFilter.optional() }),
+        ),
+      ),
+      typed("function", schemaOf(functionTool)),
+    ],
+  },
+};
 
 function readTool(value: unknown, param: string): Tool {
   if (!isJsonObject(value)) throw invalid({ param, message: "must be an object" });
