@@ -70,6 +70,30 @@ CREATE TABLE "connections" (
 	"write_id" text COLLATE "C" NOT NULL
 );
 --> statement-breakpoint
+CREATE TABLE "grants" (
+	"id" text COLLATE "C" PRIMARY KEY NOT NULL,
+	"project" text COLLATE "C" NOT NULL,
+	"connection_id" text COLLATE "C" NOT NULL,
+	"user_id" text COLLATE "C" NOT NULL,
+	"status" text COLLATE "C" NOT NULL,
+	"reason" text COLLATE "C",
+	"issuer" text COLLATE "C" NOT NULL,
+	"resource" text COLLATE "C",
+	"client_generation" text COLLATE "C" NOT NULL,
+	"scopes" text NOT NULL,
+	"version" integer NOT NULL,
+	"sealed" "bytea" NOT NULL,
+	"expires_at" bigint,
+	"has_refresh_token" boolean NOT NULL,
+	"created_at" bigint NOT NULL,
+	"refreshed_at" bigint,
+	"last_used_at" bigint,
+	"last_used_by" text COLLATE "C",
+	"lease_until" bigint,
+	"lease" text COLLATE "C",
+	"write_id" text COLLATE "C" NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE "held_calls" (
 	"id" text COLLATE "C" PRIMARY KEY NOT NULL,
 	"project" text COLLATE "C" NOT NULL,
@@ -181,6 +205,7 @@ ALTER TABLE "agent_versions" ADD CONSTRAINT "agent_versions_of_agent" FOREIGN KE
 ALTER TABLE "agents" ADD CONSTRAINT "agents_project_projects_name_fk" FOREIGN KEY ("project") REFERENCES "public"."projects"("name") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "box_chunks" ADD CONSTRAINT "box_chunks_project_projects_name_fk" FOREIGN KEY ("project") REFERENCES "public"."projects"("name") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "connections" ADD CONSTRAINT "connections_project_projects_name_fk" FOREIGN KEY ("project") REFERENCES "public"."projects"("name") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
+ALTER TABLE "grants" ADD CONSTRAINT "grants_project_projects_name_fk" FOREIGN KEY ("project") REFERENCES "public"."projects"("name") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "held_calls" ADD CONSTRAINT "held_calls_project_projects_name_fk" FOREIGN KEY ("project") REFERENCES "public"."projects"("name") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "items" ADD CONSTRAINT "items_thread_id_threads_id_fk" FOREIGN KEY ("thread_id") REFERENCES "public"."threads"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "keys" ADD CONSTRAINT "keys_project_projects_name_fk" FOREIGN KEY ("project") REFERENCES "public"."projects"("name") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
@@ -191,6 +216,9 @@ ALTER TABLE "users" ADD CONSTRAINT "users_project_projects_name_fk" FOREIGN KEY 
 CREATE INDEX "audit_by_project" ON "audit" USING btree ("project","id");--> statement-breakpoint
 CREATE UNIQUE INDEX "connections_by_project_and_name" ON "connections" USING btree ("project","name");--> statement-breakpoint
 CREATE INDEX "connections_by_place" ON "connections" USING btree ("project","place","name");--> statement-breakpoint
+CREATE UNIQUE INDEX "grants_by_key" ON "grants" USING btree ("project","connection_id","user_id");--> statement-breakpoint
+CREATE INDEX "grants_by_connection" ON "grants" USING btree ("project","connection_id","id");--> statement-breakpoint
+CREATE INDEX "grants_by_user" ON "grants" USING btree ("project","user_id","id");--> statement-breakpoint
 CREATE INDEX "held_calls_by_time" ON "held_calls" USING btree ("project","created_at","id");--> statement-breakpoint
 CREATE INDEX "held_calls_by_response" ON "held_calls" USING btree ("response_id");--> statement-breakpoint
 CREATE INDEX "held_calls_by_user" ON "held_calls" USING btree ("project","owner_user");--> statement-breakpoint

@@ -77,6 +77,34 @@ CREATE TABLE `connections` (
 --> statement-breakpoint
 CREATE UNIQUE INDEX `connections_by_project_and_name` ON `connections` (`project`,`name`);--> statement-breakpoint
 CREATE INDEX `connections_by_place` ON `connections` (`project`,`place`,`name`);--> statement-breakpoint
+CREATE TABLE `grants` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project` text NOT NULL,
+	`connection_id` text NOT NULL,
+	`user_id` text NOT NULL,
+	`status` text NOT NULL,
+	`reason` text,
+	`issuer` text NOT NULL,
+	`resource` text,
+	`client_generation` text NOT NULL,
+	`scopes` text NOT NULL,
+	`version` integer NOT NULL,
+	`sealed` blob NOT NULL,
+	`expires_at` integer,
+	`has_refresh_token` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`refreshed_at` integer,
+	`last_used_at` integer,
+	`last_used_by` text,
+	`lease_until` integer,
+	`lease` text,
+	`write_id` text NOT NULL,
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `grants_by_key` ON `grants` (`project`,`connection_id`,`user_id`);--> statement-breakpoint
+CREATE INDEX `grants_by_connection` ON `grants` (`project`,`connection_id`,`id`);--> statement-breakpoint
+CREATE INDEX `grants_by_user` ON `grants` (`project`,`user_id`,`id`);--> statement-breakpoint
 CREATE TABLE `held_calls` (
 	`id` text PRIMARY KEY NOT NULL,
 	`project` text NOT NULL,

@@ -79,7 +79,8 @@ function chunksOf(place: BoxPlace, bytes: Uint8Array): Values[] {
   return chunks;
 }
 
-function joined(parts: Uint8Array[]): Uint8Array {
+/** The bytes of a head and its chunks, in order. */
+export function joined(parts: Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;
   for (const part of parts) {

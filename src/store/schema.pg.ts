@@ -14,6 +14,7 @@ export const {
   items,
   responses,
   heldCalls,
+  grants,
   boxChunks,
   audit,
 } = defineTables(pgColumns);

@@ -3,6 +3,7 @@ import { createAgents } from "./agents.ts";
 import { createAuditLog } from "./audit.ts";
 import { createConnections } from "./connections.ts";
 import type { Engine } from "./engine.ts";
+import { createGrants } from "./grants.ts";
 import { createHeldCalls } from "./held-calls.ts";
 import { createKeys } from "./keys.ts";
 import { createProjects } from "./projects.ts";
@@ -22,6 +23,7 @@ export function createStore(engine: Engine): Store {
     agents: createAgents(engine),
     responses: createResponses(engine),
     heldCalls: createHeldCalls(engine),
+    grants: createGrants(engine),
     audit: createAuditLog(engine),
     ping: async () => {
       await projects.list({ after: null, limit: 1 });

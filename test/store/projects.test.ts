@@ -4,6 +4,7 @@ import { onEveryEngine } from "./engines.ts";
 import {
   EVERYTHING,
   aConnection,
+  aGrant,
   aHeldCall,
   aKey,
   aResponse,
@@ -87,6 +88,7 @@ onEveryEngine("projects", (replicas) => {
         const connection = aConnection(project);
         const response = stored(aResponse(project));
         const call = aHeldCall(project, { sealed: bigBox(2_000_000) });
+        const grant = aGrant(project, { sealed: bigBox(400_000) });
         const pins = { project, connectionId: connection.connection.id, place: "https://mcp.example/mcp" };
         await a.keys.insert(key, []);
         await a.users.note({ project, id: "app:ann", status: "active", createdAt: 1 });
@@ -107,6 +109,7 @@ onEveryEngine("projects", (replicas) => {
         const items = itemRows(0, 2);
         await a.responses.append(response, items, []);
         await a.heldCalls.insert([call], []);
+        await a.grants.put(grant, 0, []);
         const left = async () => [
           await b.projects.get(project),
           await b.keys.get(project, key.id),
@@ -118,12 +121,13 @@ onEveryEngine("projects", (replicas) => {
           await b.responses.get(project, response.response.id, viewerOf()),
           (await b.responses.items(project, response.threadId, 0, 9))[0] ?? null,
           await b.heldCalls.get(project, call.id),
+          await b.grants.get(grant),
         ];
         return { left };
       }),
     );
     expect(await b.projects.delete(name, [entry(name, "project_deleted")])).toBe(true);
-    expect(await made[0]?.left()).toEqual(Array(10).fill(null));
+    expect(await made[0]?.left()).toEqual(Array(11).fill(null));
     expect(await made[1]?.left()).not.toContain(null);
     expect(await eventsOf(a, name)).toEqual(["connection_created", "project_deleted"]);
   });

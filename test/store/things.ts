@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { AuditEntry, AuditEvent } from "../../src/core/audit.ts";
 import type { Connection, ConnectionRecord } from "../../src/core/connection.ts";
+import type { Grant, NewTokens } from "../../src/core/grants.ts";
 import type { Viewer } from "../../src/core/identity.ts";
 import type { Id, IdPrefix } from "../../src/core/ids.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
@@ -174,6 +175,44 @@ export function aHeldCall(project: string, more: Partial<HeldCall> = {}): HeldCa
     sealedReason: null,
     leaseUntil: null,
     sealedOutcome: null,
+    ...more,
+  };
+}
+
+/** A grant as it is before its first `put`, which gives it version 1. */
+export function aGrant(project: string, more: Partial<Grant> = {}): Grant {
+  return {
+    id: id("grant"),
+    project,
+    connectionId: id("conn"),
+    user: "app:ann",
+    status: "active",
+    reason: null,
+    issuer: "https://as.example/Tenant",
+    resource: "https://mcp.example/mcp",
+    clientGeneration: "g1",
+    scopes: ["repo", "read:user"],
+    version: 1,
+    sealed: new Uint8Array([7, 7, 7]),
+    expiresAt: 1_760_000_003_600_000,
+    hasRefreshToken: true,
+    createdAt: 1_760_000_000_000,
+    refreshedAt: null,
+    lastUsedAt: null,
+    lastUsedBy: null,
+    leaseUntil: null,
+    lease: null,
+    ...more,
+  };
+}
+
+export function newTokens(more: Partial<NewTokens> = {}): NewTokens {
+  return {
+    sealed: new Uint8Array([8, 8]),
+    expiresAt: 1_760_000_007_200_000,
+    hasRefreshToken: true,
+    scopes: ["repo"],
+    at: 1_760_000_003_500_000,
     ...more,
   };
 }

@@ -1,0 +1,423 @@
+import { expect, test } from "vitest";
+import type { Grant, GrantKey } from "../../src/core/grants.ts";
+import type { Store } from "../../src/core/storage.ts";
+import { onEveryEngine } from "./engines.ts";
+import {
+  EVERYTHING,
+  aConnection,
+  aGrant,
+  bigBox,
+  entry,
+  eventsOf,
+  id,
+  newProject,
+  newTokens,
+} from "./things.ts";
+
+const keyOf = ({ project, connectionId, user }: Grant): GrantKey => ({ project, connectionId, user });
+
+/** A grant of a new project, at version 1. */
+async function newGrant(store: Store, more: Partial<Grant> = {}): Promise<Grant> {
+  const grant = aGrant(await newProject(store), more);
+  await store.grants.put(grant, 0, []);
+  return grant;
+}
+
+/** What `work` gave to each of twenty racers on two replicas. */
+const race = <T>({ a, b }: { a: Store; b: Store }, work: (store: Store, n: number) => Promise<T>) =>
+  Promise.all(Array.from({ length: 20 }, (_, n) => work(n % 2 ? a : b, n)));
+
+const isThere = <T>(value: T | null) => value !== null;
+
+onEveryEngine("grants: as they are kept", (replicas) => {
+  test("a grant comes back as it was, by its key and by its id, in its project only", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const full = aGrant(project, {
+      user: "app:nul\u0000:and:colons",
+      status: "needs_consent",
+      reason: "client_changed",
+      refreshedAt: 1_760_000_000_001,
+      lastUsedAt: 1_760_000_000_002,
+      lastUsedBy: "key:runtime",
+      leaseUntil: 1_760_000_000_003,
+      lease: "w_1",
+    });
+    const bare = aGrant(project, { resource: null, expiresAt: null, hasRefreshToken: false, scopes: [] });
+    for (const grant of [full, bare]) {
+      expect(await a.grants.put(grant, 0, [entry(project, "grant_made")])).toEqual(grant);
+      expect(await b.grants.get(keyOf(grant))).toEqual(grant);
+      expect(await b.grants.find(project, grant.id)).toEqual(grant);
+      const other = await newProject(a);
+      expect(await b.grants.get({ ...keyOf(grant), project: other })).toBeNull();
+      expect(await b.grants.find(other, grant.id)).toBeNull();
+    }
+    expect(await b.grants.get({ ...keyOf(full), user: "app:bob" })).toBeNull();
+    expect(await b.grants.get({ ...keyOf(full), connectionId: id("conn") })).toBeNull();
+    expect(await eventsOf(a, project)).toEqual(["grant_made", "grant_made"]);
+  });
+
+  test("of twenty first consents one is stored, with its audit", async () => {
+    const { a, b } = replicas();
+    const grant = aGrant(await newProject(a));
+    const put = await race({ a, b }, (store, n) =>
+      store.grants.put({ ...grant, id: id("grant"), sealed: bigBox(301_000 + n) }, 0, [
+        entry(grant.project, "grant_made"),
+      ]),
+    );
+    const won = put.filter(isThere);
+    expect(won).toHaveLength(1);
+    expect(await b.grants.get(keyOf(grant))).toEqual(won[0]);
+    expect((await a.grants.list(grant.project, {}, EVERYTHING)).rows).toEqual(won);
+    expect(await eventsOf(a, grant.project)).toEqual(["grant_made"]);
+  });
+
+  test("a new consent takes the place of the grant before, at the version that was read", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a, { sealed: bigBox(1_300_000) });
+    await a.grants.lease({ key: keyOf(grant), version: 1, lease: "w_1", leaseUntil: 9, now: 1 });
+    await a.grants.fail(keyOf(grant), 1, "invalid_grant", []);
+    const next = aGrant(grant.project, {
+      ...keyOf(grant),
+      version: 2,
+      issuer: "https://other.example",
+      clientGeneration: "g2",
+      sealed: bigBox(310_000),
+    });
+    const audit = () => [entry(grant.project, "grant_made")];
+    expect(await b.grants.put(next, 0, audit())).toBeNull();
+    expect(await b.grants.put(next, 2, audit())).toBeNull();
+    expect(await b.grants.put(aGrant(grant.project), 1, audit())).toBeNull();
+    expect(await b.grants.put(next, 1, audit())).toEqual(next);
+    expect(await a.grants.get(keyOf(grant))).toEqual(next);
+    expect(await a.grants.find(grant.project, next.id)).toEqual(next);
+    expect((await a.grants.list(grant.project, {}, EVERYTHING)).rows).toEqual([next]);
+    expect(await eventsOf(a, grant.project)).toEqual(["grant_made"]);
+  });
+
+  test("a version is what follows the one before, whatever the given grant says", async () => {
+    const { a } = replicas();
+    const grant = aGrant(await newProject(a), { version: 40 });
+    expect((await a.grants.put(grant, 0, []))?.version).toBe(1);
+    expect((await a.grants.put(grant, 1, []))?.version).toBe(2);
+    expect((await a.grants.get(keyOf(grant)))?.version).toBe(2);
+  });
+
+  test("a box of any size is whole, and the one before is gone", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a, { sealed: bigBox(2_000_000) });
+    const key = keyOf(grant);
+    const sizes = async () => [
+      (await b.grants.get(key))?.sealed.length,
+      (await b.grants.find(grant.project, grant.id))?.sealed.length,
+      (await b.grants.list(grant.project, { user: grant.user }, EVERYTHING)).rows[0]?.sealed.length,
+    ];
+    expect(await sizes()).toEqual(Array(3).fill(2_000_000));
+    for (const [at, size] of [1_300_000, 300_001, 300_000, 12].entries()) {
+      const sealed = bigBox(size);
+      const refreshed = await a.grants.refreshed(key, at + 1, newTokens({ sealed }), []);
+      expect(refreshed?.sealed.length).toBe(size);
+      expect(await sizes()).toEqual(Array(3).fill(size));
+      const found = (await b.grants.get(key))?.sealed ?? new Uint8Array();
+      expect(Buffer.compare(found, sealed)).toBe(0);
+    }
+  });
+
+  test("who reads while a big box changes sees one of them, never a piece of two", async () => {
+    const { a, b } = replicas();
+    const size = (version: number) => 1_000_000 + version;
+    const grant = await newGrant(a, { sealed: bigBox(size(1)) });
+    const key = keyOf(grant);
+    let writing = true;
+    const write = async () => {
+      for (let version = 1; version < 15; version++) {
+        await a.grants.refreshed(key, version, newTokens({ sealed: bigBox(size(version + 1)) }), []);
+      }
+      writing = false;
+    };
+    const read = async () => {
+      const seen: (Grant | null | undefined)[] = [];
+      while (writing) {
+        const { rows } = await b.grants.list(grant.project, {}, EVERYTHING);
+        seen.push(await b.grants.get(key), await b.grants.find(grant.project, grant.id), rows[0]);
+      }
+      return seen;
+    };
+    const [seen] = await Promise.all([read(), write()]);
+    expect(seen.length).toBeGreaterThan(0);
+    expect(seen.filter((found) => found?.sealed.length !== size(found?.version ?? 0))).toEqual([]);
+  });
+
+  test("lists are of a connection or of a user, in order of id, page by page, and of one project", async () => {
+    const { a, b } = replicas();
+    const [project, other] = [await newProject(a), await newProject(a)];
+    const [one, two] = [id("conn"), id("conn")];
+    const keys = [one, two].flatMap((connectionId) =>
+      Array.from({ length: 11 }, (_, n) => ({ connectionId, user: `app:u${n}` as const })),
+    );
+    const mine = keys.map((key) => aGrant(project, key));
+    for (const grant of [...mine, ...keys.map((key) => aGrant(other, key))]) await a.grants.put(grant, 0, []);
+    const all = async (filter: Parameters<Store["grants"]["list"]>[1], limit: number) => {
+      const ids: string[] = [];
+      for (let after: string | null = null; ;) {
+        const page: Awaited<ReturnType<Store["grants"]["list"]>> = await b.grants.list(project, filter, {
+          after,
+          limit,
+        });
+        expect(page.rows.length).toBeLessThanOrEqual(limit);
+        ids.push(...page.rows.map((grant) => grant.id));
+        after = page.rows.at(-1)?.id ?? null;
+        if (!page.more) return ids;
+      }
+    };
+    const idsOf = (grants: Grant[]) => grants.map((grant) => grant.id).toSorted();
+    expect(await all({ connectionId: one }, 4)).toEqual(
+      idsOf(mine.filter((grant) => grant.connectionId === one)),
+    );
+    expect(await all({ user: "app:u3" }, 1)).toEqual(idsOf(mine.filter((grant) => grant.user === "app:u3")));
+    expect(await all({ connectionId: two, user: "app:u3" }, 5)).toHaveLength(1);
+    expect(await all({}, 7)).toEqual(idsOf(mine));
+    expect(await all({ user: "app:nobody" }, 7)).toEqual([]);
+  });
+
+  test("a use is remembered and changes nothing else", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a);
+    await a.grants.used(keyOf(grant), { at: 5_000_000_000_000, by: "key:runtime" });
+    await a.grants.used({ ...keyOf(grant), user: "app:bob" }, { at: 6, by: "key:else" });
+    const used = { ...grant, lastUsedAt: 5_000_000_000_000, lastUsedBy: "key:runtime" };
+    expect(await b.grants.get(keyOf(grant))).toEqual(used);
+    await b.grants.used(keyOf(grant), { at: 5_000_000_000_001, by: null });
+    expect(await a.grants.get(keyOf(grant))).toEqual({
+      ...used,
+      lastUsedAt: 5_000_000_000_001,
+      lastUsedBy: null,
+    });
+  });
+
+  test("a grant stays when its connection is deleted", async () => {
+    const { a } = replicas();
+    const project = await newProject(a);
+    const { connection, sealed } = aConnection(project);
+    const grant = aGrant(project, { connectionId: connection.id });
+    await a.connections.insert({ connection, sealed }, []);
+    await a.grants.put(grant, 0, []);
+    await a.connections.delete(project, connection.name, []);
+    expect(await a.grants.get(keyOf(grant))).toEqual(grant);
+  });
+});
+
+onEveryEngine("grants: how they change", (replicas) => {
+  const take = (grant: Grant, lease: string, times: { now: number; leaseUntil: number }) => ({
+    key: keyOf(grant),
+    version: grant.version,
+    lease,
+    ...times,
+  });
+
+  test("of twenty that want the lease one has it, and receives the row", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a, { sealed: bigBox(400_000) });
+    const leased = await race({ a, b }, (store, n) =>
+      store.grants.lease(take(grant, `w_${n}`, { now: 1_000, leaseUntil: 41_000 + n })),
+    );
+    const winner = leased.findIndex(isThere);
+    expect(leased.filter(isThere)).toEqual([{ ...grant, lease: `w_${winner}`, leaseUntil: 41_000 + winner }]);
+    expect(await b.grants.get(keyOf(grant))).toEqual(leased[winner]);
+  });
+
+  test("a lease that holds cannot be taken, one that has ended can, by one", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a);
+    await a.grants.lease(take(grant, "w_dead", { now: 1_000, leaseUntil: 5_000 }));
+    const again = (now: number) => (store: Store, n: number) =>
+      store.grants.lease(take(grant, `w_${n}`, { now, leaseUntil: 9_000 }));
+    expect((await race({ a, b }, again(4_999))).filter(isThere)).toEqual([]);
+    expect((await race({ a, b }, again(5_000))).filter(isThere)).toEqual([]);
+    expect((await a.grants.get(keyOf(grant)))?.lease).toBe("w_dead");
+    expect((await race({ a, b }, again(5_001))).filter(isThere)).toHaveLength(1);
+  });
+
+  test("a lease is for the version that was read, and for an active grant", async () => {
+    const { a } = replicas();
+    const times = { now: 1_000, leaseUntil: 5_000 };
+    const moved = await newGrant(a);
+    await a.grants.refreshed(keyOf(moved), 1, newTokens(), []);
+    expect(await a.grants.lease(take(moved, "w_1", times))).toBeNull();
+    const dead = await newGrant(a);
+    await a.grants.fail(keyOf(dead), 1, "invalid_grant", []);
+    expect(await a.grants.lease(take(dead, "w_1", times))).toBeNull();
+    const revoked = await newGrant(a);
+    await a.grants.revoke(keyOf(revoked), []);
+    expect(await a.grants.lease(take({ ...revoked, version: 2 }, "w_1", times))).toBeNull();
+    expect(await a.grants.lease(take(aGrant(dead.project), "w_1", times))).toBeNull();
+  });
+
+  test("a lease is given back by who has it, and nobody else", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a);
+    await a.grants.lease(take(grant, "w_1", { now: 1_000, leaseUntil: 5_000 }));
+    await b.grants.release(keyOf(grant), "w_2");
+    await b.grants.release({ ...keyOf(grant), user: "app:bob" }, "w_1");
+    expect((await b.grants.get(keyOf(grant)))?.lease).toBe("w_1");
+    await a.grants.release(keyOf(grant), "w_1");
+    expect(await b.grants.get(keyOf(grant))).toEqual(grant);
+    expect(await b.grants.lease(take(grant, "w_2", { now: 1_001, leaseUntil: 5_000 }))).not.toBeNull();
+  });
+
+  test("refreshed tokens are the next version, and end the lease", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a);
+    await a.grants.lease(take(grant, "w_1", { now: 1_000, leaseUntil: 5_000 }));
+    const { at, ...tokens } = newTokens({ sealed: bigBox(700_000), expiresAt: null, hasRefreshToken: false });
+    const refreshed = await a.grants.refreshed(keyOf(grant), 1, { at, ...tokens }, [
+      entry(grant.project, "grant_refreshed"),
+    ]);
+    expect(refreshed).toEqual({ ...grant, ...tokens, version: 2, refreshedAt: at });
+    expect(await b.grants.get(keyOf(grant))).toEqual(refreshed);
+    expect(await eventsOf(b, grant.project)).toEqual(["grant_refreshed"]);
+  });
+
+  test("at a version that has moved nothing is written, not even to the audit", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a);
+    const first = await a.grants.refreshed(keyOf(grant), 1, newTokens({ sealed: bigBox(350_000) }), []);
+    const audit = () => [entry(grant.project, "grant_refreshed")];
+    const late = newTokens({ sealed: bigBox(990_000) });
+    expect(await b.grants.refreshed(keyOf(grant), 1, late, audit())).toBeNull();
+    expect(await b.grants.refreshed(keyOf(grant), 3, late, audit())).toBeNull();
+    expect(await b.grants.refreshed(keyOf(aGrant(grant.project)), 1, late, audit())).toBeNull();
+    expect(await a.grants.get(keyOf(grant))).toEqual(first);
+    expect(await eventsOf(a, grant.project)).toEqual([]);
+  });
+
+  test("of twenty that write the same version one does, with its box and its audit", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a);
+    const written = await race({ a, b }, (store, n) =>
+      store.grants.refreshed(keyOf(grant), 1, newTokens({ sealed: bigBox(301_000 + n), at: n }), [
+        entry(grant.project, "grant_refreshed", { principal: `by ${n}` }),
+      ]),
+    );
+    const winner = written.findIndex(isThere);
+    expect(written.filter(isThere)).toHaveLength(1);
+    expect(written[winner]).toMatchObject({ version: 2, refreshedAt: winner });
+    expect(await b.grants.get(keyOf(grant))).toEqual(written[winner]);
+    const { rows } = await a.audit.list(grant.project, {}, EVERYTHING);
+    expect(rows.map((row) => row.principal)).toEqual([`by ${winner}`]);
+  });
+
+  test("a refresh that lost its lease but not the version still counts: the version is the fence", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a);
+    await a.grants.lease(take(grant, "w_slow", { now: 1_000, leaseUntil: 5_000 }));
+    expect(await b.grants.lease(take(grant, "w_second", { now: 6_000, leaseUntil: 9_000 }))).not.toBeNull();
+    const slow = await a.grants.refreshed(keyOf(grant), 1, newTokens(), []);
+    expect(slow).toMatchObject({ version: 2, lease: null, leaseUntil: null });
+    expect(await b.grants.refreshed(keyOf(grant), 1, newTokens({ at: 7 }), [])).toBeNull();
+    await b.grants.release(keyOf(grant), "w_second");
+    expect(await b.grants.get(keyOf(grant))).toEqual(slow);
+  });
+
+  test("a grant that fails keeps its box and its version, and gives the lease up", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a, { sealed: bigBox(1_234_567) });
+    const fail = (version: number) =>
+      b.grants.fail(keyOf(grant), version, "invalid_grant", [entry(grant.project, "grant_failed")]);
+    await a.grants.lease(take(grant, "w_1", { now: 1_000, leaseUntil: 5_000 }));
+    expect(await fail(2)).toBeNull();
+    const failed = { ...grant, status: "needs_consent", reason: "invalid_grant" };
+    expect(await fail(1)).toEqual(failed);
+    expect(await fail(1)).toBeNull();
+    expect(await a.grants.get(keyOf(grant))).toEqual(failed);
+    expect(await eventsOf(a, grant.project)).toEqual(["grant_failed"]);
+  });
+
+  test("of a failure and a refresh at the same version one counts", async () => {
+    const { a, b } = replicas();
+    for (let round = 0; round < 10; round++) {
+      const grant = await newGrant(a);
+      const fail = (store: Store) =>
+        store.grants.fail(keyOf(grant), 1, "invalid_grant", [entry(grant.project, "grant_failed")]);
+      const refresh = (store: Store) =>
+        store.grants.refreshed(keyOf(grant), 1, newTokens(), [entry(grant.project, "grant_refreshed")]);
+      const [first, second] = round % 2 ? [fail, refresh] : [refresh, fail];
+      const results = await Promise.all([first(a), second(b)]);
+      const [winner, ...others] = results.filter(isThere);
+      expect(others).toEqual([]);
+      expect(await b.grants.get(keyOf(grant))).toEqual(winner);
+      expect(await eventsOf(a, grant.project)).toEqual([
+        winner?.status === "active" ? "grant_refreshed" : "grant_failed",
+      ]);
+    }
+  });
+
+  test("revoking gives the row as it was, to one of twenty", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a, { sealed: bigBox(1_200_000) });
+    await a.grants.used(keyOf(grant), { at: 3, by: "key:runtime" });
+    await a.grants.fail(keyOf(grant), 1, "invalid_grant", []);
+    const before = await a.grants.get(keyOf(grant));
+    const revoked = await race({ a, b }, (store) =>
+      store.grants.revoke(keyOf(grant), [entry(grant.project, "grant_revoked")]),
+    );
+    expect(revoked.filter(isThere)).toEqual([before]);
+    expect(before?.sealed).toEqual(bigBox(1_200_000));
+    expect(await eventsOf(a, grant.project)).toEqual(["grant_revoked"]);
+    expect(await a.grants.revoke(keyOf(aGrant(grant.project)), [])).toBeNull();
+  });
+
+  test("what was revoked holds no tokens, is at the next version, and nothing writes to it but a consent", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a, { sealed: bigBox(500_000) });
+    await a.grants.lease(take(grant, "w_1", { now: 1_000, leaseUntil: 5_000 }));
+    await b.grants.revoke(keyOf(grant), []);
+    const revoked = {
+      ...grant,
+      status: "revoked",
+      version: 2,
+      sealed: new Uint8Array(),
+      hasRefreshToken: false,
+    };
+    expect(await a.grants.get(keyOf(grant))).toEqual(revoked);
+    for (const version of [1, 2]) {
+      expect(await a.grants.refreshed(keyOf(grant), version, newTokens(), [])).toBeNull();
+      expect(await a.grants.fail(keyOf(grant), version, "invalid_grant", [])).toBeNull();
+    }
+    expect(await a.grants.put({ ...grant, version: 2 }, 1, [])).toBeNull();
+    expect(await a.grants.get(keyOf(grant))).toEqual(revoked);
+    const again = { ...grant, version: 3 };
+    expect(await a.grants.put(again, 2, [])).toEqual(again);
+    expect(await b.grants.get(keyOf(grant))).toEqual(again);
+  });
+
+  test("of a refresh and a revocation the grant is revoked in the end, and the tokens of the last are given", async () => {
+    const { a, b } = replicas();
+    for (let round = 0; round < 10; round++) {
+      const grant = await newGrant(a, { sealed: bigBox(320_000) });
+      const [refreshed, revoked] = await Promise.all([
+        a.grants.refreshed(keyOf(grant), 1, newTokens({ sealed: bigBox(330_000) }), []),
+        b.grants.revoke(keyOf(grant), []),
+      ]);
+      expect(revoked).toEqual(refreshed ?? grant);
+      expect((await a.grants.get(keyOf(grant)))?.status).toBe("revoked");
+    }
+  });
+
+  test("a change whose audit cannot be written does not happen", async () => {
+    const { a } = replicas();
+    const grant = await newGrant(a, { sealed: bigBox(310_000) });
+    const known = entry(grant.project, "grant_made");
+    await a.audit.append([known]);
+    const changes = [
+      () => a.grants.put({ ...grant, sealed: new Uint8Array([1]) }, 1, [known]),
+      () => a.grants.refreshed(keyOf(grant), 1, newTokens(), [known]),
+      () => a.grants.fail(keyOf(grant), 1, "invalid_grant", [known]),
+      () => a.grants.revoke(keyOf(grant), [known]),
+    ];
+    for (const change of changes) {
+      await expect(change()).rejects.toThrow();
+      expect(await a.grants.get(keyOf(grant))).toEqual(grant);
+    }
+  });
+});
