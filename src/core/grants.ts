@@ -68,8 +68,8 @@ export type Grants = {
     page: Page,
   ) => Promise<Listed<Grant>>;
   /**
-   * Stores the grant of a finished consent: inserted, or in the place of the one before, whose version it follows. Null: the
-   * row is no longer at `after` (0: there is none).
+   * Stores the grant of a finished consent: inserted, or in the place of the one before, whose version it follows: it is
+   * kept as given, at version `after + 1`. Null: the row is no longer at `after` (0: there is none).
    */
   put: (grant: Grant, after: number, audit: AuditEntry[]) => Promise<Grant | null>;
   /** Takes the lease if nobody holds one at `now` and the row is active at `version`. Exactly one racer receives the row. */
@@ -81,8 +81,8 @@ export type Grants = {
     now: number;
   }) => Promise<Grant | null>;
   /**
-   * Writes refreshed tokens as version `version + 1` and ends the lease, if the row is still at `version`, whoever holds the
-   * lease: the version is the fence. Null: somebody else wrote; theirs stays.
+   * Writes refreshed tokens as version `version + 1` and ends the lease, if the row is still active at `version`, whoever
+   * holds the lease: the version is the fence. Null: somebody else wrote, or it failed or was revoked; theirs stays.
    */
   refreshed: (
     key: GrantKey,
@@ -92,9 +92,12 @@ export type Grants = {
   ) => Promise<Grant | null>;
   /** Gives the lease back without a change. Nothing happens when it is somebody else's by now. */
   release: (key: GrantKey, lease: string) => Promise<void>;
-  /** `active` at `version` → `needs_consent`; the box stays. Null: it is not that any more. */
+  /** `active` at `version` → `needs_consent`; the box and its version stay, the lease ends. Null: it is not that any more. */
   fail: (key: GrantKey, version: number, reason: string, audit: AuditEntry[]) => Promise<Grant | null>;
-  /** Any status → `revoked`, the version moves on. Gives the row as it was, to revoke upstream with. Null: there is none, or it was. */
+  /**
+   * Any status → `revoked`, the version moves on, the box is emptied (it was sealed for the version before). Gives the
+   * row as it was, to revoke upstream with. Null: there is none, or it was.
+   */
   revoke: (key: GrantKey, audit: AuditEntry[]) => Promise<Grant | null>;
   /** Remembers the use; not for every call, and without a version. */
   used: (key: GrantKey, use: { at: number; by: string | null }) => Promise<void>;

@@ -19,7 +19,7 @@ import type { Tables } from "./tables.ts";
 export const HEAD_BYTES = 300_000;
 export const CHUNK_BYTES = 900_000;
 
-/** Whose bytes: the row's unguessable id (or an agent's name), and which of its boxes. */
+/** Whose bytes: the row's unguessable id (or an agent's name, or a grant's key), and which of its boxes. */
 export type BoxPlace = { project: string; owner: string; part: number };
 
 export const headOf = (bytes: Uint8Array) => bytes.subarray(0, HEAD_BYTES);

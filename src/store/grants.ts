@@ -1,27 +1,16 @@
 import { and, asc, eq, getTableColumns, gt, isNull, lt, ne, or, sql } from "drizzle-orm";
 import type { Grant, GrantId, GrantKey, Grants } from "../core/grants.ts";
 import { createMarkedAudit } from "./audit.ts";
-import { type BoxPlace, HEAD_BYTES, createMarkedRest, headOf, joined } from "./boxes.ts";
-import {
-  type Engine,
-  type Statement,
-  given,
-  ifMarked,
-  marked,
-  newMark,
-  placeholderRows,
-  step,
-} from "./engine.ts";
+import { headOf } from "./boxes.ts";
+import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
+import { createGrantBoxes, keyOf, withChunks } from "./grant-boxes.ts";
 import { listed } from "./paging.ts";
 
-/** The chunks of a box as of the version that its row was at when they were read. */
-type Chunk = { version: number; bytes: Uint8Array | null };
-
 export function createGrants(engine: Engine): Grants {
-  const { grants, boxChunks } = engine.tables;
+  const { grants } = engine.tables;
   const row = marked(grants, [grants.project, grants.connectionId, grants.user]);
   const audited = createMarkedAudit(engine.tables, row);
-  const rest = createMarkedRest(engine.tables, row);
+  const boxes = createGrantBoxes(engine, row);
   const { writeId, ...fields } = getTableColumns(grants);
   const mark = { writeId: given(writeId, "mark") };
   const noLease = { lease: null, leaseUntil: null };
@@ -92,7 +81,7 @@ export function createGrants(engine: Engine): Grants {
       .set({ status: "needs_consent", reason: given(grants.reason, "reason"), ...noLease, ...mark })
       .where(and(one, isAt, isActive))
       .returning(fields);
-  // Locks the row and gives it as it was; a changed row could give what it is only.
+  // Locks the row and gives it as it was: the statement that changes it could only say what it became.
   const markToRevoke: Statement<Grant[]> = (db) =>
     db
       .update(grants)
@@ -120,59 +109,23 @@ export function createGrants(engine: Engine): Grants {
         lastUsedBy: given(grants.lastUsedBy, "by"),
       })
       .where(one);
-  const chunks: Statement<Chunk[]> = (db) =>
-    db
-      .select({ version: grants.version, bytes: boxChunks.bytes })
-      .from(grants)
-      .leftJoin(
-        boxChunks,
-        and(
-          eq(boxChunks.project, grants.project),
-          eq(boxChunks.owner, given(boxChunks.owner, "owner")),
-          eq(boxChunks.part, grants.version),
-        ),
-      )
-      .where(one)
-      .orderBy(asc(boxChunks.seq));
-  const removeChunks: Statement<unknown> = (db) =>
-    db
-      .delete(boxChunks)
-      .where(
-        and(
-          eq(boxChunks.project, given(boxChunks.project, "project")),
-          eq(boxChunks.owner, given(boxChunks.owner, "owner")),
-          ifMarked(row),
-        ),
-      );
 
-  const chunksOf = (key: GrantKey) => step(chunks, { ...keyOf(key), owner: ownerOf(key) });
-
-  /** With its whole box. Null: the row has moved on, and the chunks of its version may be gone. */
-  const whole = async (found: Grant): Promise<Grant | null> => {
-    if (found.sealed.length < HEAD_BYTES) return found;
-    const { statement, values } = chunksOf(found);
-    const read = await engine.run(statement, values);
-    return read[0]?.version === found.version ? withChunks(found, read) : null;
-  };
+  /** The row under a key with its whole box, read again for as long as a large box is replaced meanwhile. */
   const current = async (key: GrantKey): Promise<Grant | null> => {
     for (;;) {
       const [found] = await engine.run(get, keyOf(key));
       if (!found) return null;
-      const grant = await whole(found);
+      const grant = await boxes.whole(found);
       if (grant) return grant;
     }
   };
-  const rewriteBox = (place: BoxPlace, sealed: Uint8Array, found: ReturnType<typeof row.values>) => [
-    step(removeChunks, { project: place.project, owner: place.owner, ...found }),
-    ...rest(place, sealed, found),
-  ];
 
   return {
     get: current,
 
     find: async (project, id) => {
       const [found] = await engine.run(find, { project, id });
-      return found ? ((await whole(found)) ?? current(found)) : null;
+      return found ? ((await boxes.whole(found)) ?? current(found)) : null;
     },
 
     list: async (project, { connectionId, user }, page) => {
@@ -192,7 +145,7 @@ export function createGrants(engine: Engine): Grants {
           .limit(page.limit + 1),
       );
       const { rows: shown, more } = listed(rows, page.limit);
-      const found = await Promise.all(shown.map(async (each) => (await whole(each)) ?? current(each)));
+      const found = await Promise.all(shown.map(async (each) => (await boxes.whole(each)) ?? current(each)));
       return { rows: found.filter((grant) => grant !== null), more };
     },
 
@@ -203,7 +156,7 @@ export function createGrants(engine: Engine): Grants {
       const values = { ...grant, version, sealed: headOf(grant.sealed), writeId };
       const [put] = await engine.atomic([
         after === 0 ? step(insert, values) : step(replace, { ...values, expected: after }),
-        ...rewriteBox(placeOf(grant, version), grant.sealed, found),
+        ...boxes.replaced({ ...grant, version }, found),
         ...audited(audit, found),
       ]);
       return put[0] ? { ...put[0], sealed: grant.sealed } : null;
@@ -211,7 +164,7 @@ export function createGrants(engine: Engine): Grants {
 
     lease: async ({ key, version, ...take }) => {
       const [leased] = await engine.run(lease, { ...keyOf(key), expected: version, ...take });
-      return leased ? whole(leased) : null;
+      return leased ? boxes.whole(leased) : null;
     },
 
     refreshed: async (key, version, tokens, audit) => {
@@ -226,7 +179,7 @@ export function createGrants(engine: Engine): Grants {
           version: version + 1,
           mark: writeId,
         }),
-        ...rewriteBox(placeOf(key, version + 1), tokens.sealed, found),
+        ...boxes.replaced({ ...keyOf(key), version: version + 1, sealed: tokens.sealed }, found),
         ...audited(audit, found),
       ]);
       return changed[0] ? { ...changed[0], sealed: tokens.sealed } : null;
@@ -240,7 +193,7 @@ export function createGrants(engine: Engine): Grants {
       const writeId = newMark();
       const [failed, read] = await engine.atomic([
         step(fail, { ...keyOf(key), expected: version, reason, mark: writeId }),
-        chunksOf(key),
+        boxes.chunks(key),
         ...audited(audit, row.values(keyValues(key), writeId)),
       ]);
       return failed[0] ? withChunks(failed[0], read) : null;
@@ -251,8 +204,8 @@ export function createGrants(engine: Engine): Grants {
       const found = row.values(keyValues(key), writeId);
       const [before, read] = await engine.atomic([
         step(markToRevoke, { ...keyOf(key), mark: writeId }),
-        chunksOf(key),
-        step(removeChunks, { project: key.project, owner: ownerOf(key), ...found }),
+        boxes.chunks(key),
+        boxes.removed(key, found),
         step(revoke, found),
         ...audited(audit, found),
       ]);
@@ -265,21 +218,7 @@ export function createGrants(engine: Engine): Grants {
   };
 }
 
-const keyOf = ({ project, connectionId, user }: GrantKey) => ({ project, connectionId, user });
 const keyValues = ({ project, connectionId, user }: GrantKey) => [project, connectionId, user];
-
-/** By the key, not the id, so that it is known before the row was read. */
-const ownerOf = ({ connectionId, user }: GrantKey) => `grant:${connectionId}:${user}`;
-const placeOf = (key: GrantKey, version: number): BoxPlace => ({
-  project: key.project,
-  owner: ownerOf(key),
-  part: version,
-});
-
-function withChunks(grant: Grant, chunks: Chunk[]): Grant {
-  const parts = chunks.flatMap(({ bytes }) => (bytes === null ? [] : [bytes]));
-  return parts.length === 0 ? grant : { ...grant, sealed: joined([grant.sealed, ...parts]) };
-}
 
 // `after` is what a caller sent. Any text may be compared with an id.
 const grantId = (text: string) => text as GrantId;
