@@ -4,7 +4,7 @@ import type { Item } from "../core/items.ts";
 import type { TurnEvent } from "../core/request.ts";
 import { type ProjectCall, projectRoute, type Route } from "./route.ts";
 import { streamTurn } from "./sse.ts";
-import { writeItem } from "./wire/items.ts";
+import { writeItem } from "./wire/write-items.ts";
 import { readResponsesBody, responsesBodySchema } from "./wire/request.ts";
 import { responseBody, writeResponse } from "./wire/response.ts";
 import { inputItemsQuery, retrieveQuery } from "./wire/response-queries.ts";

@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../core/json.ts";
 import type { Response, TurnEvent } from "../../core/request.ts";
-import { writeItem } from "./items.ts";
+import { writeItem } from "./write-items.ts";
 import { writeResponse } from "./response.ts";
 
 /** An event of the stream, without its number. */

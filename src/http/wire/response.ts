@@ -2,7 +2,7 @@ import * as z from "zod";
 import type { Item } from "../../core/items.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
 import type { Response, Sampling, Tool, ToolChoice, Usage } from "../../core/request.ts";
-import { writeItem } from "./items.ts";
+import { writeItem } from "./write-items.ts";
 import { writeApprovalRule, writeToolFilter } from "./policy.ts";
 import { jsonObject } from "./shape.ts";
 
