@@ -6,7 +6,17 @@ import Database from "better-sqlite3";
 import { afterAll, expect, test } from "vitest";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
 import { migrations } from "./engines.ts";
-import { EVERYTHING, aConnection, aHeldCall, entry, eventsOf, newProject } from "./things.ts";
+import {
+  EVERYTHING,
+  aConnection,
+  aGrant,
+  aHeldCall,
+  bigBox,
+  entry,
+  eventsOf,
+  newProject,
+  newTokens,
+} from "./things.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "consentry-sqlite-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -85,5 +95,20 @@ test("a fault of a statement tells no parameter", async () => {
   const error = await store.heldCalls.insert([call, call], []).catch((fault: unknown) => fault);
   expect(error).toBeInstanceOf(Database.SqliteError);
   expect(String(error)).not.toContain("canary");
+  await store.close();
+});
+
+test("nothing of a grant's box is left behind: not when it is replaced, not when it is revoked", async () => {
+  const store = open("grants.db");
+  const file = new Database(join(folder, "grants.db"), { readonly: true });
+  const parts = () => file.prepare("select distinct part from box_chunks").pluck().all();
+  const grant = aGrant(await newProject(store), { sealed: bigBox(400_000) });
+  await store.grants.put(grant, 0, []);
+  expect(parts()).toEqual([1]);
+  await store.grants.refreshed(grant, 1, newTokens({ sealed: bigBox(500_000) }), []);
+  expect(parts()).toEqual([2]);
+  await store.grants.revoke(grant, []);
+  expect(parts()).toEqual([]);
+  file.close();
   await store.close();
 });
