@@ -1,0 +1,341 @@
+import { once } from "node:events";
+import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
+import { setTimeout as wait } from "node:timers/promises";
+import { errors, Provider, type Configuration } from "oidc-provider";
+import type { OAuthClient } from "../../src/core/oauth.ts";
+import type { JsonObject } from "../../src/core/json.ts";
+
+/** What goes wrong with one answer of the token endpoint. All but `error` happen after the request was carried out. */
+export type TokenMishap =
+  | "error" // HTTP 500, and nothing was done
+  | "malformed_json"
+  | "lost_response" // the connection is dropped
+  | "malformed_id_token"
+  | "no_token_type";
+
+export type TokenRequestSeen = {
+  grantType: string;
+  params: URLSearchParams;
+  headers: IncomingMessage["headers"];
+};
+
+export type AuthServerKnobs = {
+  /** Before a token request is carried out. */
+  tokenLatencyMs: number;
+  /** Of tokens made from now on. */
+  accessTokenSeconds: number;
+  /** Edits both metadata documents on their way out. */
+  metadata: (document: Record<string, unknown>) => Record<string, unknown>;
+};
+
+export type TestAuthServer = {
+  /** Byte for byte what its metadata says. */
+  issuer: string;
+  /** To be changed at any time. */
+  knobs: AuthServerKnobs;
+  /** In the order in which they came. */
+  tokenRequests: TokenRequestSeen[];
+  /** Token requests of one grant type so far. */
+  countTokenRequests: (grantType: string) => number;
+  /** The next token request meets this, the one after it the next, and so on. */
+  mishaps: TokenMishap[];
+  clients: Record<"basic" | "post" | "public" | "privateKeyJwt", OAuthClient>;
+  /**
+   * Walks an authorization URL like a browser in which `account` is signed in, as far as the redirect out of the server.
+   * Gives that callback URL, query and all; nothing is sent there. Throws when the server shows an error instead.
+   */
+  authorize: (url: string, account: string, answer?: "allow" | "decline") => Promise<URL>;
+  /** RFC 7662, as the confidential client. */
+  introspect: (token: string) => Promise<{ active: boolean } & Record<string, unknown>>;
+  stop: () => Promise<void>;
+};
+
+export type AuthServerOptions = {
+  redirectUris?: string[];
+  /** The only values of `resource` that it knows; any by default. */
+  resources?: string[];
+  /** What `read` and `write` are called here. */
+  scopes?: string[];
+};
+
+/**
+ * A real authorization server (oidc-provider) on this machine: PKCE is required, access tokens are JWTs whose audience is
+ * the resource, refresh tokens rotate and the reuse of an old one revokes the family, `iss` is in every response. The
+ * provider listens on a port of its own; what the world sees is a front that counts, delays, breaks and edits.
+ */
+export async function startAuthServer(options: AuthServerOptions = {}): Promise<TestAuthServer> {
+  const knobs: AuthServerKnobs = {
+    tokenLatencyMs: 0,
+    accessTokenSeconds: 3600,
+    metadata: (document) => document,
+  };
+  const tokenRequests: TokenRequestSeen[] = [];
+  const mishaps: TokenMishap[] = [];
+  const stopping = new AbortController();
+  const inner = createServer();
+  const innerPort = await listen(inner);
+
+  const front = createServer((incoming, response) => {
+    response.on("error", () => {});
+    pass(incoming, response).catch(() => response.destroy());
+  });
+  const issuer = `http://127.0.0.1:${await listen(front)}`;
+  const { clients, publicKey } = await createClients();
+  const provider = createProvider({ issuer, clients, publicKey, knobs, options });
+  const serve = provider.callback();
+  inner.on("request", (incoming: IncomingMessage, response: ServerResponse) => {
+    if (!incoming.url?.startsWith("/interaction/")) void serve(incoming, response);
+    else interact(provider, incoming, response).catch(() => response.destroy());
+  });
+
+  async function pass(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const body = await textOf(incoming);
+    const path = new URL(incoming.url ?? "/", issuer).pathname;
+    const mishap = path === "/token" ? await meetToken(incoming, body) : undefined;
+    if (mishap === "error") {
+      response.writeHead(500, { "content-type": "text/plain" }).end("out of order");
+      return;
+    }
+    const answer = await forward(incoming, body, innerPort);
+    if (mishap === "lost_response") {
+      incoming.socket.destroy();
+      return;
+    }
+    const text = path.startsWith("/.well-known/")
+      ? edited(answer.text, knobs.metadata)
+      : spoiled(answer.text, mishap);
+    const { "transfer-encoding": _, ...headers } = answer.headers;
+    response.writeHead(answer.status, { ...headers, "content-length": Buffer.byteLength(text) }).end(text);
+  }
+
+  async function meetToken(incoming: IncomingMessage, body: string): Promise<TokenMishap | undefined> {
+    const params = new URLSearchParams(body);
+    tokenRequests.push({ grantType: params.get("grant_type") ?? "", params, headers: incoming.headers });
+    const mishap = mishaps.shift();
+    await wait(knobs.tokenLatencyMs, undefined, { signal: stopping.signal });
+    return mishap;
+  }
+
+  return {
+    issuer,
+    knobs,
+    tokenRequests,
+    countTokenRequests: (grantType) =>
+      tokenRequests.filter((request) => request.grantType === grantType).length,
+    mishaps,
+    clients,
+    authorize: (url, account, answer = "allow") => walk(url, { issuer, account, answer }),
+    introspect: async (token) => {
+      const { clientId, clientSecret } = clients.post;
+      const body = new URLSearchParams({ token, client_id: clientId, client_secret: clientSecret ?? "" });
+      const response = await fetch(`${issuer}/token/introspection`, { method: "POST", body });
+      // Seam: the shape of RFC 7662, by a server that we know.
+      return (await response.json()) as { active: boolean };
+    },
+    stop: async () => {
+      stopping.abort();
+      for (const server of [front, inner]) {
+        server.closeAllConnections();
+        server.close();
+        await once(server, "close");
+      }
+    },
+  };
+}
+
+function createProvider(made: {
+  issuer: string;
+  clients: TestAuthServer["clients"];
+  publicKey: JsonWebKey;
+  knobs: AuthServerKnobs;
+  options: AuthServerOptions;
+}): Provider {
+  const { issuer, clients, knobs } = made;
+  const { redirectUris = [REDIRECT_URI], resources, scopes = ["read", "write"] } = made.options;
+  const common = {
+    redirect_uris: redirectUris,
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code" as const],
+  };
+  const secretOf = ({ clientId, clientSecret }: OAuthClient) => ({
+    client_id: clientId,
+    client_secret: clientSecret ?? "",
+  });
+  const configuration: Configuration = {
+    clients: [
+      { ...common, ...secretOf(clients.basic), token_endpoint_auth_method: "client_secret_basic" },
+      { ...common, ...secretOf(clients.post), token_endpoint_auth_method: "client_secret_post" },
+      {
+        ...common,
+        client_id: clients.public.clientId,
+        token_endpoint_auth_method: "none",
+        application_type: "native",
+      },
+      {
+        ...common,
+        client_id: clients.privateKeyJwt.clientId,
+        token_endpoint_auth_method: "private_key_jwt",
+        token_endpoint_auth_signing_alg: "ES256",
+        jwks: { keys: [{ ...made.publicKey, kty: "EC", kid: "client-key" }] },
+      },
+    ],
+    clientAuthMethods: ["client_secret_basic", "client_secret_post", "none", "private_key_jwt"],
+    cookies: { keys: ["of-a-test"] },
+    scopes: ["openid", "offline_access", ...scopes],
+    pkce: { required: () => true },
+    rotateRefreshToken: true,
+    issueRefreshToken: (_, client) => client.grantTypeAllowed("refresh_token"),
+    expiresWithSession: () => false,
+    ttl: { AccessToken: () => knobs.accessTokenSeconds },
+    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+    interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
+    features: {
+      devInteractions: { enabled: false },
+      registration: { enabled: true },
+      revocation: { enabled: true },
+      introspection: { enabled: true, allowedPolicy: () => true },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: (_ctx, _client, oneOf) => oneOf?.[0] ?? [],
+        useGrantedResource: () => true,
+        getResourceServerInfo: (_, resource) => {
+          if (resources && !resources.includes(resource)) throw new errors.InvalidTarget();
+          return {
+            scope: scopes.join(" "),
+            audience: resource,
+            accessTokenFormat: "jwt",
+            accessTokenTTL: knobs.accessTokenSeconds,
+          };
+        },
+      },
+    },
+    // Who is signed in has allowed all that is asked for.
+    loadExistingGrant: async (ctx) => {
+      const { client, params, session, resourceServers } = ctx.oidc;
+      const accountId = session?.accountId;
+      if (!client || accountId === undefined) return undefined;
+      const grant = new provider.Grant({ clientId: client.clientId, accountId });
+      const asked = String(params?.["scope"] ?? "");
+      if (asked !== "") grant.addOIDCScope(asked);
+      for (const resource of Object.keys(resourceServers ?? {}))
+        grant.addResourceScope(resource, scopes.join(" "));
+      await grant.save();
+      return grant;
+    },
+  };
+  const provider = new Provider(issuer, configuration);
+  return provider;
+}
+
+/** The sign-in and consent pages, answered by cookies instead of by a person. */
+async function interact(
+  provider: Provider,
+  incoming: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const { prompt } = await provider.interactionDetails(incoming, response);
+  const cookies = new Map((incoming.headers.cookie ?? "").split("; ").map(pairOf));
+  if (cookies.get("answer") === "decline") {
+    const declined = { error: "access_denied", error_description: "the person declined" };
+    await provider.interactionFinished(incoming, response, declined);
+    return;
+  }
+  const login = { login: { accountId: cookies.get("account") ?? "nobody" } };
+  await provider.interactionFinished(incoming, response, prompt.name === "login" ? login : { consent: {} });
+}
+
+async function walk(
+  start: string,
+  { issuer, account, answer }: { issuer: string; account: string; answer: "allow" | "decline" },
+): Promise<URL> {
+  const jar = new Map([
+    ["account", account],
+    ["answer", answer],
+  ]);
+  let url = new URL(start);
+  for (let hop = 0; hop < MAX_HOPS; hop++) {
+    const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join("; ");
+    const response = await fetch(url, { redirect: "manual", headers: { cookie } });
+    for (const line of response.headers.getSetCookie()) jar.set(...pairOf(line.split(";")[0] ?? ""));
+    const text = await response.text();
+    const location = response.headers.get("location");
+    if (location === null)
+      throw new Error(`the authorization server answered ${response.status}: ${text.slice(0, 300)}`);
+    url = new URL(location, url);
+    if (url.origin !== issuer) return url;
+  }
+  throw new Error("the authorization server goes round in circles");
+}
+
+async function createClients(): Promise<{ clients: TestAuthServer["clients"]; publicKey: JsonWebKey }> {
+  const algorithm = { name: "ECDSA", namedCurve: "P-256" };
+  const pair = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const {
+    kty = "",
+    crv = "",
+    x = "",
+    y = "",
+    d = "",
+  } = await crypto.subtle.exportKey("jwk", pair.privateKey);
+  const privateKey: JsonObject = { kty, crv, x, y, d, kid: "client-key" };
+  const confidential = (clientId: string, auth: "basic" | "post"): OAuthClient => ({
+    clientId,
+    // Characters that basic authentication must encode (RFC 6749, 2.3.1).
+    clientSecret: `s:e+c/r%e t-${clientId}`,
+    privateKey: null,
+    auth,
+  });
+  return {
+    clients: {
+      basic: confidential("client-basic", "basic"),
+      post: confidential("client-post", "post"),
+      public: { clientId: "client-public", clientSecret: null, privateKey: null, auth: "none" },
+      privateKeyJwt: { clientId: "client-jwt", clientSecret: null, privateKey, auth: "private_key_jwt" },
+    },
+    publicKey: await crypto.subtle.exportKey("jwk", pair.publicKey),
+  };
+}
+
+type Forwarded = { status: number; headers: IncomingMessage["headers"]; text: string };
+
+async function forward(incoming: IncomingMessage, body: string, port: number): Promise<Forwarded> {
+  const { method, url: path, headers } = incoming;
+  const outgoing = httpRequest({ host: "127.0.0.1", port, method, path, headers });
+  outgoing.end(body);
+  const [answer] = (await once(outgoing, "response")) as [IncomingMessage]; // Seam: what the event carries.
+  return { status: answer.statusCode ?? 500, headers: answer.headers, text: await textOf(answer) };
+}
+
+async function textOf(stream: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer); // Seam: no encoding is set, so they are buffers.
+  return Buffer.concat(chunks).toString();
+}
+
+async function listen(server: ReturnType<typeof createServer>): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+function edited(text: string, edit: AuthServerKnobs["metadata"]): string {
+  return text.startsWith("{") ? JSON.stringify(edit(JSON.parse(text) as Record<string, unknown>)) : text;
+}
+
+function spoiled(text: string, mishap: TokenMishap | undefined): string {
+  if (mishap === "malformed_json") return text.slice(0, -5);
+  if (mishap === "malformed_id_token") return JSON.stringify({ ...JSON.parse(text), id_token: "not.a.jwt" });
+  if (mishap === "no_token_type") return JSON.stringify({ ...JSON.parse(text), token_type: undefined });
+  return text;
+}
+
+function pairOf(text: string): [string, string] {
+  const at = text.indexOf("=");
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** Where the static clients are sent back to unless a test says otherwise; nobody listens there. */
+export const REDIRECT_URI = "http://127.0.0.1:9/oauth/callback";
+const MAX_HOPS = 10;
