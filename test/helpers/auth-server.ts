@@ -215,8 +215,8 @@ function createProvider(made: {
       const accountId = session?.accountId;
       if (!client || accountId === undefined) return undefined;
       const grant = new provider.Grant({ clientId: client.clientId, accountId });
-      const asked = String(params?.["scope"] ?? "");
-      if (asked !== "") grant.addOIDCScope(asked);
+      const asked = params?.["scope"];
+      if (typeof asked === "string") grant.addOIDCScope(asked);
       for (const resource of Object.keys(resourceServers ?? {}))
         grant.addResourceScope(resource, scopes.join(" "));
       await grant.save();
