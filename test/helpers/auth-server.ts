@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { setTimeout as wait } from "node:timers/promises";
-import { errors, Provider, type Configuration } from "oidc-provider";
 import type { OAuthClient } from "../../src/core/oauth.ts";
 import type { JsonObject } from "../../src/core/json.ts";
+import { createProvider, interact, pairOf } from "./auth-server-provider.ts";
 
 /** What goes wrong with one answer of the token endpoint. All but `error` happen after the request was carried out. */
 export type TokenMishap =
@@ -12,6 +12,9 @@ export type TokenMishap =
   | "lost_response" // the connection is dropped
   | "malformed_id_token"
   | "no_token_type";
+
+/** Where the static clients are sent back to unless a test says otherwise; nobody listens there. */
+export const REDIRECT_URI = "http://127.0.0.1:9/oauth/callback";
 
 export type TokenRequestSeen = {
   grantType: string;
@@ -81,7 +84,13 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
   });
   const issuer = `http://127.0.0.1:${await listen(front)}`;
   const { clients, publicKey } = await createClients();
-  const provider = createProvider({ issuer, clients, publicKey, knobs, options });
+  const provider = await createProvider({
+    issuer,
+    clients,
+    publicKey,
+    accessTokenSeconds: () => knobs.accessTokenSeconds,
+    options: { redirectUris: [REDIRECT_URI], scopes: ["read", "write"], ...options },
+  });
   const serve = provider.callback();
   inner.on("request", (incoming: IncomingMessage, response: ServerResponse) => {
     if (!incoming.url?.startsWith("/interaction/")) void serve(incoming, response);
@@ -141,107 +150,6 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
       }
     },
   };
-}
-
-function createProvider(made: {
-  issuer: string;
-  clients: TestAuthServer["clients"];
-  publicKey: JsonWebKey;
-  knobs: AuthServerKnobs;
-  options: AuthServerOptions;
-}): Provider {
-  const { issuer, clients, knobs } = made;
-  const { redirectUris = [REDIRECT_URI], resources, scopes = ["read", "write"] } = made.options;
-  const common = {
-    redirect_uris: redirectUris,
-    grant_types: ["authorization_code", "refresh_token"],
-    response_types: ["code" as const],
-  };
-  const secretOf = ({ clientId, clientSecret }: OAuthClient) => ({
-    client_id: clientId,
-    client_secret: clientSecret ?? "",
-  });
-  const configuration: Configuration = {
-    clients: [
-      { ...common, ...secretOf(clients.basic), token_endpoint_auth_method: "client_secret_basic" },
-      { ...common, ...secretOf(clients.post), token_endpoint_auth_method: "client_secret_post" },
-      {
-        ...common,
-        client_id: clients.public.clientId,
-        token_endpoint_auth_method: "none",
-        application_type: "native",
-      },
-      {
-        ...common,
-        client_id: clients.privateKeyJwt.clientId,
-        token_endpoint_auth_method: "private_key_jwt",
-        token_endpoint_auth_signing_alg: "ES256",
-        jwks: { keys: [{ ...made.publicKey, kty: "EC", kid: "client-key" }] },
-      },
-    ],
-    clientAuthMethods: ["client_secret_basic", "client_secret_post", "none", "private_key_jwt"],
-    cookies: { keys: ["of-a-test"] },
-    scopes: ["openid", "offline_access", ...scopes],
-    pkce: { required: () => true },
-    rotateRefreshToken: true,
-    issueRefreshToken: (_, client) => client.grantTypeAllowed("refresh_token"),
-    expiresWithSession: () => false,
-    ttl: { AccessToken: () => knobs.accessTokenSeconds },
-    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
-    interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
-    features: {
-      devInteractions: { enabled: false },
-      registration: { enabled: true },
-      revocation: { enabled: true },
-      introspection: { enabled: true, allowedPolicy: () => true },
-      resourceIndicators: {
-        enabled: true,
-        defaultResource: (_ctx, _client, oneOf) => oneOf?.[0] ?? [],
-        useGrantedResource: () => true,
-        getResourceServerInfo: (_, resource) => {
-          if (resources && !resources.includes(resource)) throw new errors.InvalidTarget();
-          return {
-            scope: scopes.join(" "),
-            audience: resource,
-            accessTokenFormat: "jwt",
-            accessTokenTTL: knobs.accessTokenSeconds,
-          };
-        },
-      },
-    },
-    // Who is signed in has allowed all that is asked for.
-    loadExistingGrant: async (ctx) => {
-      const { client, params, session, resourceServers } = ctx.oidc;
-      const accountId = session?.accountId;
-      if (!client || accountId === undefined) return undefined;
-      const grant = new provider.Grant({ clientId: client.clientId, accountId });
-      const asked = params?.["scope"];
-      if (typeof asked === "string") grant.addOIDCScope(asked);
-      for (const resource of Object.keys(resourceServers ?? {}))
-        grant.addResourceScope(resource, scopes.join(" "));
-      await grant.save();
-      return grant;
-    },
-  };
-  const provider = new Provider(issuer, configuration);
-  return provider;
-}
-
-/** The sign-in and consent pages, answered by cookies instead of by a person. */
-async function interact(
-  provider: Provider,
-  incoming: IncomingMessage,
-  response: ServerResponse,
-): Promise<void> {
-  const { prompt } = await provider.interactionDetails(incoming, response);
-  const cookies = new Map((incoming.headers.cookie ?? "").split("; ").map(pairOf));
-  if (cookies.get("answer") === "decline") {
-    const declined = { error: "access_denied", error_description: "the person declined" };
-    await provider.interactionFinished(incoming, response, declined);
-    return;
-  }
-  const login = { login: { accountId: cookies.get("account") ?? "nobody" } };
-  await provider.interactionFinished(incoming, response, prompt.name === "login" ? login : { consent: {} });
 }
 
 async function walk(
@@ -331,11 +239,4 @@ function spoiled(text: string, mishap: TokenMishap | undefined): string {
   return text;
 }
 
-function pairOf(text: string): [string, string] {
-  const at = text.indexOf("=");
-  return [text.slice(0, at), text.slice(at + 1)];
-}
-
-/** Where the static clients are sent back to unless a test says otherwise; nobody listens there. */
-export const REDIRECT_URI = "http://127.0.0.1:9/oauth/callback";
 const MAX_HOPS = 10;
