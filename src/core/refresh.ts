@@ -172,6 +172,24 @@ async function attempt(outside: Outside, context: Context, grant: Grant, binding
     now,
   });
   if (!held) return (await hasMoved(outside, grant)) ? { kind: "moved" } : { kind: "busy" };
+  try {
+    return await refreshHeld(outside, context, held, binding, lease);
+  } catch (error) {
+    // The tokens could not be kept, however often it was tried; the next one to come finds out what is left.
+    if (!isRefusal(error, "unavailable")) throw error;
+    outside.log("error", "grant_not_kept", { grant: grant.id, err: error });
+    return { kind: "failed", message: `${error.details.what} is not available` };
+  }
+}
+
+async function refreshHeld(
+  outside: Outside,
+  context: Context,
+  held: Grant,
+  binding: Binding,
+  lease: string,
+): Promise<Attempt> {
+  const { store, clock } = outside;
   let failure = await refreshOnce(outside, context, held, binding);
   if (failure?.kind === "transient" && failure.outcome === "unknown" && !(await hasMoved(outside, held))) {
     await clock.sleep(PAUSE_MS);
@@ -183,8 +201,8 @@ async function attempt(outside: Outside, context: Context, grant: Grant, binding
     await failGrant(outside, context, held, "invalid_grant");
     return { kind: "moved" };
   }
-  await store.grants.release(key, lease);
-  outside.log("warn", "grant_refresh_failed", { grant: grant.id, failure: sentenceOf(failure) });
+  await store.grants.release(keyOf(held), lease);
+  outside.log("warn", "grant_refresh_failed", { grant: held.id, failure: sentenceOf(failure) });
   return { kind: "failed", message: sentenceOf(failure) };
 }
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Context } from "../../src/core/context.ts";
 import { type Grant, grantAad, type GrantKey } from "../../src/core/grants.ts";
-import type { OAuth, OAuthOutcome, RawTokens } from "../../src/core/oauth.ts";
+import type { RawTokens } from "../../src/core/oauth.ts";
 import type { Clock } from "../../src/core/ports.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
 import { type Binding, createTokenDesk, type TokenDesk } from "../../src/core/refresh.ts";
@@ -17,6 +17,10 @@ import { createNewId } from "../../src/secrets/ids.ts";
 import { parseKeyring } from "../../src/secrets/keyring.ts";
 import { createSealer } from "../../src/secrets/seal.ts";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
+import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
+import { createNodeEgress } from "../../src/upstream/egress.node.ts";
+import type { Egress } from "../../src/upstream/egress.ts";
+import { createOAuth } from "../../src/upstream/oauth.ts";
 import { REDIRECT_URI, startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
 
 const RESOURCE = "https://mcp.example.com/mcp";
@@ -29,6 +33,7 @@ let stores: Store[];
 let desks: TokenDesk[];
 let ahead: number;
 let binding: Binding;
+let egress: Egress;
 
 const suite = createNodeCrypto();
 const newId = createNewId({ randomBytes, now: () => Date.now() });
@@ -45,9 +50,13 @@ beforeEach(async () => {
   const open = () =>
     openSqlite(join(folder, "db"), { migrations: join(import.meta.dirname, "../../drizzle/sqlite") });
   stores = [open(), open()];
-  desks = stores.map((store) =>
-    createTokenDesk({ clock, newId, sealer, store, log: () => {}, oauth: plainOAuth }),
-  );
+  egress = createNodeEgress({ allow: parseEgressAllow("loopback"), own: [] });
+  const oauth = createOAuth({
+    egress,
+    clientInfo: { name: "consentry", version: "1" },
+    urlFault: () => null,
+  });
+  desks = stores.map((store) => createTokenDesk({ clock, newId, sealer, store, log: () => {}, oauth }));
   await first(stores).projects.insert(
     { name: "p", settings: DEFAULT_SETTINGS, version: 1, createdAt: 1 },
     [],
@@ -78,6 +87,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await Promise.all(stores.map((store) => store.close()));
+  await egress.close();
   await server.stop();
   await rm(folder, { recursive: true, force: true });
 });
@@ -96,34 +106,6 @@ const refreshes = () => server.countTokenRequests("refresh_token");
 const expire = () => {
   ahead += 61 * MINUTE;
 };
-
-/** The least of an OAuth client: what the engine asks for, without a library's opinions. */
-const plainOAuth = {
-  exchangeCode: () => Promise.reject(new Error("not here")),
-  refresh: async (request, signal): Promise<OAuthOutcome<RawTokens>> => {
-    const { clientId, clientSecret } = request.client;
-    const body = new URLSearchParams({
-      grant_type: "refresh_token",
-      refresh_token: request.refreshToken,
-      client_id: clientId,
-      client_secret: clientSecret ?? "",
-      ...(request.resource !== null && { resource: request.resource }),
-    });
-    try {
-      const response = await fetch(request.server.tokenEndpoint, { method: "POST", body, signal });
-      if (response.status >= 500)
-        return { ok: false, failure: { kind: "transient", message: "HTTP 500", outcome: "not_sent" } };
-      const answer = (await response.json()) as Record<string, unknown>;
-      if (!response.ok)
-        return { ok: false, failure: { kind: "refused", error: String(answer["error"]), description: null } };
-      const raw = rawOf(answer);
-      await request.commit(raw);
-      return { ok: true, value: raw };
-    } catch (error) {
-      return { ok: false, failure: { kind: "transient", message: String(error), outcome: "unknown" } };
-    }
-  },
-} as Partial<OAuth> as OAuth;
 
 function rawOf(answer: Record<string, unknown>): RawTokens {
   return {
@@ -234,7 +216,8 @@ test("an authorization server in trouble is not the person's affair: later, and 
   expire();
   expect(await token()).toMatchObject({ ok: false, need: "later" });
   expect(await token()).toMatchObject({ ok: false, need: "later" });
-  expect(refreshes()).toBe(1);
+  // A 500 may have done something: it is tried once more, after a pause.
+  expect(refreshes()).toBe(2);
   expect(await stored()).toMatchObject({ status: "active", lease: null });
   server.mishaps.length = 0;
   ahead += 10_000;
@@ -242,11 +225,22 @@ test("an authorization server in trouble is not the person's affair: later, and 
 });
 
 test("while the old token still serves, trouble is not even noticed", async () => {
-  server.mishaps.push("error");
+  server.mishaps.push("error", "error");
   ahead += 59.5 * MINUTE;
   expect(await token()).toMatchObject({ ok: true, version: 1 });
-  expect(refreshes()).toBe(1);
+  expect(refreshes()).toBe(2);
 });
+
+test.each(["malformed_id_token", "no_token_type"] as const)(
+  "rule 4: an answer with a %s loses nothing",
+  async (mishap) => {
+    server.mishaps.push(mishap);
+    expire();
+    expect(await token()).toMatchObject({ ok: true, version: 2 });
+    expire();
+    expect(await token()).toMatchObject({ ok: true, version: 3 });
+  },
+);
 
 test("somebody else's newer tokens are kept, not overwritten", async () => {
   server.knobs.tokenLatencyMs = 300;
