@@ -180,6 +180,22 @@ describe("after an approval", () => {
   });
 });
 
+test("an own approval does not count any more once the connection asks for somebody else's", async () => {
+  const { as } = await keyOf();
+  const before = notesMade();
+  const always = { type: "mcp" as const, server_label: "notes" };
+  const asked = await as().responses.create({ tools: [always], input: [call("notes", "note", {})] });
+  const id = itemsOf(asked, "mcp_approval_request")[0]?.id ?? "";
+  const path = `${as().baseURL.replace("/openai/v1", "")}/approvals/${id}:decide`;
+  const headers = { authorization: `Bearer ${as().apiKey}`, "content-type": "application/json" };
+  const decided = await fetch(path, { method: "POST", headers, body: JSON.stringify({ approve: true }) });
+  expect(decided.status).toBe(200);
+  await world.connect("notes", { target: server.url, approvers: "role" });
+  const late = await as().responses.create({ previous_response_id: asked.id, input: [] });
+  expect(late.output.map(({ type }) => type)).toEqual(["mcp_approval_request"]);
+  expect(notesMade()).toBe(before);
+});
+
 test("a held call's inline token goes to the server it was given for, whatever the answer's tools say", async () => {
   const good = await startModernServer();
   const other = await startModernServer();

@@ -133,6 +133,47 @@ test("an agent that is unknown, disabled or lacks the version is a wrong field",
   expect(await param({ name: "sleeper" })).toBe("agent_reference.name");
 });
 
+test("a response goes on only while its agent is there and enabled", async () => {
+  await agents("POST", "/mortal/versions", { definition: { kind: "prompt", model: "m" } });
+  script = [{ text: "hello" }];
+  const first = await client.responses.create({ input: "x", agent_reference: { name: "mortal" } } as never);
+  const goOn = () => client.responses.create({ previous_response_id: first.id, input: "more" });
+  await agents("POST", "/mortal:disable");
+  await expect(goOn()).rejects.toMatchObject({ status: 400, param: "previous_response_id" });
+  await agents("POST", "/mortal:enable");
+  script = [{ text: "again" }];
+  expect((await goOn()).output_text).toBe("again");
+  await agents("DELETE", "/mortal", {});
+  await expect(goOn()).rejects.toMatchObject({ status: 400, param: "previous_response_id" });
+});
+
+test("structured inputs are checked after they are filled in, and names of every object count as missing", async () => {
+  await agents("POST", "/filled/versions", {
+    definition: {
+      kind: "prompt",
+      model: "m",
+      structured_inputs: { constructor: { required: true }, label: {} },
+      tools: [{ type: "mcp", server_label: "{{label}}", project_connection_id: "notes" }],
+    },
+  });
+  const ask = (inputs: object) =>
+    client.responses.create({
+      input: "x",
+      agent_reference: { name: "filled" },
+      structured_inputs: inputs,
+    } as never);
+  await expect(ask({ label: "n" })).rejects.toMatchObject({
+    status: 400,
+    param: "structured_inputs.constructor",
+  });
+  for (const label of ["", "x".repeat(300), "a\u202eb"]) {
+    await expect(ask({ constructor: "c", label })).rejects.toMatchObject({
+      status: 400,
+      param: "structured_inputs",
+    });
+  }
+});
+
 test("the agent's own base URL fixes the agent", async () => {
   const own = new OpenAI({
     baseURL: `${world.url}/api/projects/default/agents/keeper/endpoint/protocols/openai`,
