@@ -1,4 +1,5 @@
 import type { ConnectionId } from "./ids.ts";
+import type { AuthServer, ClientAuth } from "./oauth.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";
 
 /** Header names and verbatim values, as the admin gave them. */
@@ -8,7 +9,75 @@ export type HeaderValues = Record<string, string>;
  * How a connection proves itself to its server. A union, so that a new kind fails to compile wherever it is not
  * thought of. `key` holds no secret here: the sealed box of the record does.
  */
-export type ConnectionAuth = { kind: "none" } | { kind: "key"; headerNames: string[] };
+export type ConnectionAuth = { kind: "none" } | { kind: "key"; headerNames: string[] } | OAuthAuth;
+
+/** Each user's own account at the server (DESIGN 9). The client's secret or key is in the record's box. */
+export type OAuthAuth = {
+  kind: "oauth";
+  source: OAuthSource;
+  /** What is asked for. Null: what the server's challenge or metadata say, for a connector what it has. */
+  scopes: string[] | null;
+  overrides: OAuthOverrides;
+};
+
+export type OAuthSource =
+  /** An app that the admin registered at an authorization server, its endpoints typed. */
+  | { kind: "custom"; app: OAuthApp }
+  /** An app of the operator's, by its name. */
+  | { kind: "connector"; connector: string }
+  /**
+   * Found out by the MCP specification. `issuer`: the only authorization server that may be used; never null with a client
+   * of the admin's own (`clientId`), whose secret goes nowhere else (A7).
+   */
+  | { kind: "discovery"; issuer: string | null; clientId: string | null; clientAuth: ClientAuth | null };
+
+/** An app at an authorization server, as connections and connectors name it. */
+export type OAuthApp = {
+  clientId: string;
+  clientAuth: ClientAuth;
+  /** The endpoints as typed, with what the metadata added if they agree with it. */
+  server: AuthServer;
+  /** A name in the table of providers' ways: its quirks. Null: none. */
+  provider: string | null;
+  /** Added to the authorization request and to token requests, such as `access_type=offline`. */
+  authorizeParams: Record<string, string>;
+  tokenParams: Record<string, string>;
+};
+
+/** Where a server needs something else than the specification says. Each is off by default, has a reason, and is audited. */
+export type OAuthOverrides = {
+  /** RFC 8707: the server's own metadata (or its canonical URI), nothing at all, or this very text. */
+  resource: "prm" | "omit" | { value: string };
+  refreshScope: "granted" | "omit";
+  pkce: "strict" | "assume-S256";
+  reason: string | null;
+};
+
+export const NO_OVERRIDES: OAuthOverrides = {
+  resource: "prm",
+  refreshScope: "granted",
+  pkce: "strict",
+  reason: null,
+};
+
+/** An OAuth app that the operator manages once for many projects' connections. Belongs to no project. */
+export type Connector = {
+  name: string;
+  app: OAuthApp;
+  scopes: string[] | null;
+  overrides: OAuthOverrides;
+  /** Hosts (`api.example.com`, `*.example.com`, with a port where it is not the usual one) that its tokens may be sent to. */
+  targets: string[];
+  redirectId: string;
+  version: number;
+  /** Moves when tokens made before are nothing to it any more: another client, another server. */
+  generation: number;
+  createdAt: number;
+  updatedAt: number;
+};
+
+/** With the client's secret or key, sealed for `connectorAad`. */
+export type ConnectorRecord = { connector: Connector; sealed: Uint8Array | null };
 
 /** Who may decide a held call: the caller that asked, or somebody with the role `approver` who is not that caller. */
 export type Approvers = "caller" | "role";
@@ -30,6 +99,8 @@ export type Connection = {
   timeoutMs: number;
   metadata: Record<string, string>;
   isDefault: boolean;
+  /** In `{PUBLIC_URL}/oauth/callback/{redirectId}`: 32 hex digits, kept across edits. Null: the auth kind has none. */
+  redirectId: string | null;
   /** Moves with every change of the row; opened boxes and listings are cached by it. */
   version: number;
   /** Moves when target or auth change (not when only secret values do): held calls and tool pins are bound to it. */

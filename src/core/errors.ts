@@ -27,6 +27,9 @@ export type Refusals = {
   approval_cancelled: { id: string };
   approval_contradicted: { id: string; recorded: "approve" | "deny" };
   approval_needs_role: { id: string };
+  // consent
+  /** What a page says to a stranger: one dull sentence, whatever the reason. */
+  consent_refused: Record<never, never>;
   // what is behind us
   target_refused: { url: string; why: string };
   model_failed: { status: number | null; message: string; code: string | null };
@@ -43,6 +46,7 @@ export type Noun =
   | "key"
   | "user"
   | "connection"
+  | "connector"
   | "tool"
   | "agent"
   | "agent version"

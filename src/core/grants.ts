@@ -1,5 +1,5 @@
 import type { AuditEntry } from "./audit.ts";
-import type { ConnectionId, Id, UserId } from "./ids.ts";
+import type { ConnectionId, ConsentId, Id, UserId } from "./ids.ts";
 import type { Listed, Page } from "./storage.ts";
 
 export type GrantId = Id<"grant">;
@@ -47,6 +47,9 @@ export const grantAad = (
 ): string =>
   JSON.stringify(["grant", grant.project, grant.connectionId, grant.user, grant.issuer, grant.version]);
 
+/** How far the version of a consent's grant is above the one before: refreshes move by one. */
+export const CONSENT_LEAP = 1_000;
+
 export type GrantKey = Pick<Grant, "project" | "connectionId" | "user">;
 
 /** What a token endpoint gave, sealed for the version that the row will have. */
@@ -68,10 +71,16 @@ export type Grants = {
     page: Page,
   ) => Promise<Listed<Grant>>;
   /**
-   * Stores the grant of a finished consent: inserted, or in the place of the one before, whose version it follows: it is
-   * kept as given, at version `after + 1`. Null: the row is no longer at `after` (0: there is none).
+   * Finishes a consent: `authorizing` under this attempt → `connected`, its slot free, and the grant stored, in one step.
+   * The grant stands in the place of the one before, whatever became of that meanwhile; `grant.version` must be far above
+   * the one before (`CONSENT_LEAP`), so that a refresh under way loses. Null: the consent is over, or another attempt's:
+   * nothing is stored.
    */
-  put: (grant: Grant, after: number, audit: AuditEntry[]) => Promise<Grant | null>;
+  put: (
+    grant: Grant,
+    consent: { id: ConsentId; attempt: string; at: number },
+    audit: AuditEntry[],
+  ) => Promise<Grant | null>;
   /** Takes the lease if nobody holds one at `now` and the row is active at `version`. Exactly one racer receives the row. */
   lease: (take: {
     key: GrantKey;
@@ -95,10 +104,20 @@ export type Grants = {
   /** `active` at `version` → `needs_consent`; the box and its version stay, the lease ends. Null: it is not that any more. */
   fail: (key: GrantKey, version: number, reason: string, audit: AuditEntry[]) => Promise<Grant | null>;
   /**
-   * Any status → `revoked`, the version moves on, the box is emptied (it was sealed for the version before). Gives the
-   * row as it was, to revoke upstream with. Null: there is none, or it was.
+   * Any status → `revoked`, which holds from now on. The box stays, at its version, until the authorization server was
+   * told (`emptied`). Gives the row. Null: there is none, or it was revoked.
    */
   revoke: (key: GrantKey, audit: AuditEntry[]) => Promise<Grant | null>;
+  /** The same for all of a connection's or a user's; gives those that were revoked now. One audit row each, made of `entryOf`. */
+  revokeAll: (
+    project: string,
+    of: { connectionId: ConnectionId } | { user: UserId },
+    entryOf: (grant: Grant) => AuditEntry,
+  ) => Promise<Grant[]>;
+  /** `revoked` at `version` → the box is emptied and the version moves on; `reason` says what the authorization server said. */
+  emptied: (key: GrantKey, version: number, reason: string) => Promise<void>;
+  /** Revoked ones whose box is still there, in order of id, of all projects: a process died, or the server was away. */
+  unrevoked: (page: Page) => Promise<Listed<Grant>>;
   /** Remembers the use; not for every call, and without a version. */
   used: (key: GrantKey, use: { at: number; by: string | null }) => Promise<void>;
 };

@@ -17,6 +17,8 @@ export type IdPrefix =
   | "evt" // an audit entry; sorts by time
   | "req" // one HTTP request
   | "grant"
+  | "oauthreq" // a consent, and the item that asks for it
+  | "reg" // a client registration
   | "w"; // a write: the fresh mark that guards a list of statements
 
 export type Id<P extends IdPrefix> = `${P}_${string}`;
@@ -25,6 +27,7 @@ export type ThreadId = Id<"thrd"> | Id<"conv">;
 export type HeldCallId = Id<"mcpr">;
 export type ConnectionId = Id<"conn">;
 export type KeyId = Id<"key">;
+export type ConsentId = Id<"oauthreq">;
 export type AuditId = Id<"evt">;
 
 /** `realm:subject` (DESIGN 5). Realms never mix; the subject may itself hold colons. */

@@ -90,6 +90,24 @@ export type ToolCall = {
   output: string | null;
   error: CallError | null;
   approvalRequestId: string | null;
+  /** Not run, because this consent is missing: with the consent the same id may be asked for again. Never on the wire. */
+  awaits?: string;
+};
+
+/** Asks the person to connect an account: the consent's own id, and the link to its page. */
+export type ConsentRequest = {
+  kind: "oauth_consent_request";
+  id: string;
+  label: string;
+  /** Made when it is read and never stored (DESIGN 6); empty in a stored item. */
+  link: string;
+};
+
+/** The same in words, for clients that show messages only: an assistant's message on the wire. */
+export type ConsentNotice = {
+  kind: "consent_notice";
+  id: string;
+  requests: { id: string; label: string; link: string }[];
 };
 
 /** An item that the broker carries for the model and does not read (reasoning, compaction, future kinds). */
@@ -106,6 +124,8 @@ export type Item =
   | ApprovalRequest
   | ApprovalResponse
   | ToolCall
+  | ConsentRequest
+  | ConsentNotice
   | OtherItem;
 
 export type InputItem = Item | Reference;

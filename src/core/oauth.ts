@@ -10,6 +10,13 @@ export type ClientAuth = "basic" | "post" | "none" | "private_key_jwt";
 export type AuthServer = {
   /** Byte for byte as the server names itself: never normalized (RFC 9207). */
   issuer: string;
+  /**
+   * Nobody has said what it is called: `issuer` is then the token endpoint's origin, and an `iss` in a response only has
+   * to be https at the authorization endpoint's origin (DESIGN 9).
+   */
+  issuerAssumed: boolean;
+  /** Whether a metadata document was read. Only then is silence about PKCE a refusal: an admin's word has no such field. */
+  described: boolean;
   authorizationEndpoint: string;
   tokenEndpoint: string;
   /** Where refresh tokens are sent; usually the token endpoint. */
@@ -79,12 +86,12 @@ export type OAuth = {
   ) => Promise<OAuthOutcome<ProtectedResource | null>>;
   /** RFC 8414, then OIDC discovery, in the order of the MCP specification; `issuer` must equal what was asked for. */
   authServer: (issuer: string, signal: AbortSignal) => Promise<OAuthOutcome<AuthServer>>;
-  /** RFC 7591. */
+  /** RFC 7591. `secretExpiresAt`: milliseconds since the epoch; null: never. */
   register: (
     server: AuthServer,
     client: { name: string; redirectUri: string; scopes: string[] | null },
     signal: AbortSignal,
-  ) => Promise<OAuthOutcome<OAuthClient>>;
+  ) => Promise<OAuthOutcome<{ client: OAuthClient; secretExpiresAt: number | null }>>;
   /** The URL that the browser is sent to. PKCE S256 always; `resource` (RFC 8707) unless null. */
   authorizationUrl: (request: {
     server: AuthServer;
@@ -133,9 +140,41 @@ export type CallbackFault = "iss_missing" | "iss_mismatch";
  * RFC 9207 and the MCP specification: before anything else of a callback is looked at. Compared byte for byte. Null: go on.
  */
 export function issFault(
-  server: Pick<AuthServer, "issuer" | "sendsIss">,
+  server: Pick<AuthServer, "issuer" | "issuerAssumed" | "authorizationEndpoint" | "sendsIss">,
   iss: string | null,
 ): CallbackFault | null {
   if (iss === null) return server.sendsIss ? "iss_missing" : null;
-  return iss === server.issuer ? null : "iss_mismatch";
+  if (iss === server.issuer) return null;
+  return server.issuerAssumed && isAt(iss, server.authorizationEndpoint) ? null : "iss_mismatch";
 }
+
+/** Whether an identifier that nobody told us is https at the origin to which the person was sent. */
+function isAt(iss: string, authorizationEndpoint: string): boolean {
+  const url = URL.parse(iss);
+  return url?.protocol === "https:" && url.origin === URL.parse(authorizationEndpoint)?.origin;
+}
+
+/** OpenID Connect at a project's own issuer: who sits at this browser (DESIGN 6, proof `sign-in`). Never throws for what a server does. */
+export type SignIn = {
+  /** The URL that the browser is sent to: `openid email`, state, nonce, PKCE S256, `prompt=select_account`. */
+  authorizationUrl: (
+    request: SignInClient & { state: string; nonce: string; verifier: string },
+    signal: AbortSignal,
+  ) => Promise<OAuthOutcome<string>>;
+  /**
+   * Exchanges the code of a callback and verifies the ID token (signature by the issuer's keys, `iss`, `aud`, `exp`,
+   * `nonce`; OpenID Connect Core 3.1.3.7), `iss` of the response first. Gives the token's claims.
+   */
+  claims: (
+    request: SignInClient & { callback: URLSearchParams; state: string; nonce: string; verifier: string },
+    signal: AbortSignal,
+  ) => Promise<OAuthOutcome<JsonObject>>;
+};
+
+export type SignInClient = {
+  issuer: string;
+  clientId: string;
+  /** Null: a public client. */
+  clientSecret: string | null;
+  redirectUri: string;
+};

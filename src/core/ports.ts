@@ -3,6 +3,8 @@ import type { Id, IdPrefix } from "./ids.ts";
 import type { Item } from "./items.ts";
 import type { Json, JsonObject } from "./json.ts";
 import type { AuditEntry } from "./audit.ts";
+import type { OAuth, SignIn } from "./oauth.ts";
+import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
 import type { Store } from "./storage.ts";
 
@@ -31,6 +33,17 @@ export type Sealer = {
   seal: (plain: string, aad: string) => Promise<Uint8Array>;
   /** Throws `unavailable` when the box is damaged, bound elsewhere, or names a key that the keyring lacks. */
   open: (box: Uint8Array, aad: string) => Promise<string>;
+};
+
+/**
+ * Proofs that we made something ourselves: HMAC-SHA256 under keys derived from the keyring, the newest signs, all of them
+ * are accepted. Nothing is stored.
+ */
+export type Signer = {
+  /** base64url without padding. `purpose` keeps the proofs of one thing from passing for another's. */
+  sign: (purpose: string, text: string) => Promise<string>;
+  /** In constant time. */
+  isOurs: (purpose: string, text: string, mac: string) => Promise<boolean>;
 };
 
 /** Structured, without secrets. Event names are facts: `tool_called`, `upstream_unreachable`. */
@@ -64,11 +77,19 @@ export type UpstreamAccess = {
 
 export type CallLimits = { timeoutMs: number; signal: AbortSignal };
 
+/** What a server says in `WWW-Authenticate: Bearer` (RFC 6750, 3; RFC 9728, 5.1). Words of the server's, bounded. */
+export type Challenge = {
+  error: string | null;
+  scope: string | null;
+  resourceMetadata: string | null;
+};
+
 /** Why a server could not be listed or called. `message` is for the caller: no secret, no body of the upstream. */
 export type UpstreamFailure =
   | { kind: "protocol"; code: number; message: string }
-  | { kind: "http"; status: number; message: string }
+  | { kind: "http"; status: number; message: string; challenge: Challenge | null } // a Bearer challenge of a 401 or 403
   | { kind: "not_mcp"; message: string }
+  | { kind: "authorization"; transient: boolean; message: string } // an authorization server that cannot be used
   | { kind: "refused"; message: string } // by our own egress rules
   | { kind: "no_credential"; message: string } // ours could not be opened; nothing was sent
   | { kind: "unreachable"; reason: "dns" | "connect" | "tls" | "closed"; message: string }
@@ -157,6 +178,15 @@ export type World = {
   store: Store;
   audit: AuditQueue;
   upstream: Upstream;
+  oauth: OAuth;
+  signIn: SignIn;
+  signer: Signer;
+  /** The origin of our links, redirects and metadata; no slash at its end. Never taken from a request. */
+  publicUrl: string;
+  /** Where our client ID metadata document of a redirect id is, for those that can read it. Null: only https will do. */
+  clientDocumentUrl: (redirectId: string) => string | null;
+  /** The operator's default proof, and the projects that may use `possession` off loopback. */
+  consent: { proof: ConsentProof | null; allowPossession: readonly string[] };
   /** Null: no model upstream is configured. */
   model: Model | null;
   log: Log;

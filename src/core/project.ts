@@ -5,6 +5,11 @@ export type Settings = {
   users: {
     /** Whether `safety_identifier` and `user` of a body name the user, for callers who may assert one. */
     fromBody: boolean;
+    /**
+     * Asserted names and sign-ins are one realm: asserted names are this claim of the issuer's sign-ins. Null: they never
+     * mix. `email` counts only with `email_verified`.
+     */
+    assertedAs: { issuer: string; claim: "sub" | "oid" | "email" } | null;
   };
   /** Fills `requireApproval` of new connections. Null: they get none of their own. */
   defaultRequireApproval: ApprovalRule | null;
@@ -14,13 +19,34 @@ export type Settings = {
   };
   /** What a `server_url` without a connection may reach. Null: `allow` on loopback, `deny` elsewhere. */
   adhocServers: "deny" | "allow" | string[] | null;
+  /** How the person at a consent page is proven to be the user. Null: the operator's default. */
+  consentProof: ConsentProof | null;
+  /** The OpenID provider of the proof `sign-in` and of `/me`. Its client secret is sealed beside the settings. */
+  signIn: SignInSettings | null;
+  /** How a response asks for consent (responses-wire 6). */
+  consentPresentation: "item+message" | "item" | "message";
+  consentStatus: "completed" | "incomplete";
+};
+
+export const CONSENT_PROOFS = ["sign-in", "runtime", "possession"] as const;
+export type ConsentProof = (typeof CONSENT_PROOFS)[number];
+
+export type SignInSettings = {
+  /** The realm of its users, as in `{name}:{sub}`. */
+  name: string;
+  issuer: string;
+  clientId: string;
 };
 
 export const DEFAULT_SETTINGS: Settings = {
-  users: { fromBody: true },
+  users: { fromBody: true, assertedAs: null },
   defaultRequireApproval: null,
   approvals: { expireAfterMs: 24 * 60 * 60 * 1000 },
   adhocServers: null,
+  consentProof: null,
+  signIn: null,
+  consentPresentation: "item+message",
+  consentStatus: "completed",
 };
 
 /** The tenant boundary. Its name is its id, in every route and every row. */

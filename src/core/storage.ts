@@ -1,6 +1,7 @@
 import type { Agent, AgentVersion } from "./agents.ts";
 import type { AuditEntry, AuditEvent } from "./audit.ts";
-import type { ConnectionRecord } from "./connection.ts";
+import type { ConnectionRecord, Connector, ConnectorRecord } from "./connection.ts";
+import type { Consents, Handles, Registrations } from "./consents.ts";
 import type { Grants } from "./grants.ts";
 import type { Owner, Right, Role, Viewer } from "./identity.ts";
 import type { ConnectionId, HeldCallId, KeyId, ResponseId, ThreadId, UserId } from "./ids.ts";
@@ -30,6 +31,11 @@ export type Store = {
   responses: Responses;
   heldCalls: HeldCalls;
   grants: Grants;
+  connectors: Connectors;
+  redirects: Redirects;
+  registrations: Registrations;
+  consents: Consents;
+  handles: Handles;
   audit: AuditLog;
   /** Throws `unavailable` when the database does not answer; used by `/readyz`. */
   ping: () => Promise<void>;
@@ -47,11 +53,13 @@ export type Projects = {
   list: (page: Page) => Promise<Listed<Project>>;
   /** False: the name is taken. */
   insert: (project: Project, audit: AuditEntry[]) => Promise<boolean>;
-  /** Null: the row is no longer at `version`. */
+  /** Null: the row is no longer at `version`. `sealed`: the settings' secrets, sealed for the next version. */
   updateSettings: (
-    change: { name: string; version: number; settings: Settings },
+    change: { name: string; version: number; settings: Settings; sealed: Uint8Array | null },
     audit: AuditEntry[],
   ) => Promise<Project | null>;
+  /** The box of the settings' secrets with the version that it is sealed for. Null: no such project. */
+  secrets: (name: string) => Promise<{ version: number; sealed: Uint8Array | null } | null>;
   /** With everything in it except its audit. False: there is none. */
   delete: (name: string, audit: AuditEntry[]) => Promise<boolean>;
 };
@@ -69,6 +77,9 @@ export type Key = {
   createdAt: number;
   /** Null: never. */
   expiresAt: number | null;
+  /** The proof `runtime`: where people are sent to be recognized, and where they end up. Exact URLs. */
+  confirmUrl: string | null;
+  doneUrl: string | null;
 };
 
 export type Keys = {
@@ -105,8 +116,8 @@ export type Users = {
   /** Remembers a user who was seen; nothing happens when the row exists. */
   note: (user: User) => Promise<void>;
   /**
-   * The kill switch: the user is blocked (the row is made when missing) and the user's held calls that have not left yet
-   * (`pending`, `approved`) are cancelled, in one step.
+   * The kill switch: the user is blocked (the row is made when missing), the user's held calls that have not left yet
+   * (`pending`, `approved`) are cancelled, and the user's open consents fail (`user_blocked`), in one step.
    */
   block: (user: { project: string; id: UserId; at: number }, audit: AuditEntry[]) => Promise<void>;
   /** False: there is no blocked user of that id. */
@@ -123,10 +134,44 @@ export type Connections = {
   ) => Promise<Listed<ConnectionRecord>>;
   /** False: the name is taken. */
   insert: (record: ConnectionRecord, audit: AuditEntry[]) => Promise<boolean>;
-  /** Replaces the row with the record's id if it is still at `version`. False: it is not. */
+  /**
+   * Replaces the row with the record's id if it is still at `version`. Open consents of another generation fail
+   * (`connection_changed`) in the same step. False: it is not.
+   */
   replace: (record: ConnectionRecord, version: number, audit: AuditEntry[]) => Promise<boolean>;
-  delete: (project: string, name: string, audit: AuditEntry[]) => Promise<boolean>;
+  /** With its pins and registrations; its open consents fail (`connection_deleted`), its redirect begins to age at `at`. */
+  delete: (project: string, name: string, at: number, audit: AuditEntry[]) => Promise<boolean>;
 };
+
+/** Beyond projects: an operator's. The audit of a connector has the project `""`. */
+export type Connectors = {
+  get: (name: string) => Promise<ConnectorRecord | null>;
+  /** In order of name. */
+  list: (page: Page) => Promise<Listed<Connector>>;
+  /** False: the name is taken. */
+  insert: (record: ConnectorRecord, audit: AuditEntry[]) => Promise<boolean>;
+  /** False: the row is no longer at `version`. */
+  replace: (record: ConnectorRecord, version: number, audit: AuditEntry[]) => Promise<boolean>;
+  /** Its redirect begins to age at `at`. */
+  delete: (name: string, at: number, audit: AuditEntry[]) => Promise<boolean>;
+};
+
+/** Whose callback a redirect id is; the owner's name keeps it when it is made again within 30 days. */
+export type RedirectOwner =
+  | { kind: "connection"; project: string; name: string }
+  | { kind: "connector"; name: string };
+
+export type Redirects = {
+  /**
+   * The owner's redirect id: the one that it has, or had until less than `REDIRECT_KEPT_MS` ago, else `fresh`. Of
+   * racers all receive the same.
+   */
+  ensure: (owner: RedirectOwner, fresh: string, now: number) => Promise<string>;
+  /** Null: unknown, or aged out at `now`. */
+  owner: (id: string, now: number) => Promise<RedirectOwner | null>;
+};
+
+export const REDIRECT_KEPT_MS = 30 * 24 * 60 * 60_000;
 
 /**
  * What a tool's definition hashed to when it was first listed (or last accepted), and what it hashed to last.
@@ -316,4 +361,13 @@ export const heldCallAad = (project: string, id: HeldCallId, part: "call" | "rea
   `held|${project}|${id}|${part}`;
 export const connectionAad = (project: string, id: ConnectionId, version: number) =>
   `connection|${project}|${id}|${version}`;
+export const connectorAad = (name: string, version: number) => JSON.stringify(["connector", name, version]);
+export const projectSecretsAad = (name: string, version: number) =>
+  JSON.stringify(["project", name, version]);
+export const registrationAad = (project: string, connectionId: ConnectionId, issuer: string, id: string) =>
+  JSON.stringify(["registration", project, connectionId, issuer, id]);
+export const consentAad = (project: string, id: string, attempt: string) =>
+  JSON.stringify(["consent", project, id, attempt]);
+export const handleAad = (project: string, kind: string, hash: string) =>
+  JSON.stringify(["handle", project, kind, hash]);
 export const toolSecretsAad = (project: string, id: ResponseId) => `tools|${project}|${id}`;

@@ -44,6 +44,8 @@ function readServer(
   const tokenEndpoint = required(endpoint("token_endpoint"), host, "token_endpoint");
   return {
     issuer,
+    issuerAssumed: false,
+    described: true,
     authorizationEndpoint: required(endpoint("authorization_endpoint"), host, "authorization_endpoint"),
     tokenEndpoint,
     refreshEndpoint: tokenEndpoint,
