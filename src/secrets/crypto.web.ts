@@ -45,11 +45,11 @@ function cipherKey(key: CryptoKey): CipherKey {
 }
 
 // Web Crypto takes no view of a SharedArrayBuffer, which a plain `Uint8Array` may be to the compiler.
-function owned(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+export function owned(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes);
 }
 
-function base64url(bytes: Uint8Array): string {
+export function base64url(bytes: Uint8Array): string {
   const text = btoa(String.fromCharCode(...bytes));
   return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
