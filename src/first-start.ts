@@ -45,6 +45,8 @@ export async function ensureBootstrap(world: World, config: Config): Promise<str
     hash: await world.crypto.sha256(secret),
     roles: config.local ? [...ROLES] : ["admin"],
     rights: config.local ? [...RIGHTS] : [],
+    confirmUrl: null,
+    doneUrl: null,
     createdAt: known?.createdAt ?? world.clock.now(),
     expiresAt: null,
   });

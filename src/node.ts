@@ -9,6 +9,7 @@ import { pino } from "pino";
 import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
 import { createBroker } from "./core/broker.ts";
 import { isRefusal } from "./core/errors.ts";
+import type { SignIn } from "./core/oauth.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
 import type { Store } from "./core/storage.ts";
 import { createApp } from "./http/app.ts";
@@ -20,6 +21,7 @@ import { createNewId } from "./secrets/ids.ts";
 import { isPlaceholder, KeyringError } from "./secrets/keyring.ts";
 import { ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
 import { createSealer } from "./secrets/seal.ts";
+import { createSigner } from "./secrets/signer.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
 import { openSqlite } from "./store/better-sqlite3.ts";
 import { openPostgres } from "./store/postgres.ts";
@@ -29,6 +31,7 @@ import { createNodeEgress } from "./upstream/egress.node.ts";
 import { EgressError } from "./upstream/egress.ts";
 import { createMcpUpstream } from "./upstream/mcp.ts";
 import { createChatModel } from "./upstream/model.ts";
+import { createOAuth } from "./upstream/oauth.ts";
 
 const root = join(import.meta.dirname, "..");
 
@@ -41,8 +44,8 @@ export type Running = {
   stop: () => Promise<void>;
 };
 
-/** The seams of a test: time and what is logged. */
-export type Seams = { clock?: Clock; log?: Log };
+/** The seams of a test: time, what is logged, and where authorization servers find what a client says of itself. */
+export type Seams = { clock?: Clock; log?: Log; clientDocumentUrl?: World["clientDocumentUrl"] };
 
 /** The command: reads the configuration, serves until SIGINT or SIGTERM, and says in plain words why it cannot. */
 export async function main(env: Record<string, string | undefined>): Promise<void> {
@@ -116,8 +119,10 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const publicUrl = publicUrlOf(config, port);
   const rules = { allow, own: [{ host: config.host, port }, listenerOf(publicUrl)] };
   const egress = createNodeEgress(rules);
+  const urlFault = (url: string) => targetFault(url, rules);
+  const clientInfo = { name: "consentry", version };
   const audit = createAuditQueue(store.audit, { mode: config.audit, clock, log });
-  const upstream = createMcpUpstream({ egress, clock, log, clientInfo: { name: "consentry", version } });
+  const upstream = createMcpUpstream({ egress, clock, log, clientInfo });
   const model = config.model && createChatModel(config.model);
   const world: World = {
     clock,
@@ -127,6 +132,12 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     store,
     audit,
     upstream,
+    oauth: createOAuth({ egress, clientInfo, urlFault }),
+    signIn: noSignIn,
+    signer: createSigner(keyring),
+    publicUrl,
+    clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
+    consent: { proof: config.consentProof, allowPossession: config.allowPossession },
     model,
     log,
     local: config.local,
@@ -135,7 +146,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const madeKey = await ensureBootstrap(world, config);
   await ensureProject(world);
 
-  const deps = { world, broker, publicUrl, version, checkTarget: (url: string) => targetFault(url, rules) };
+  const deps = { world, broker, publicUrl, version, checkTarget: urlFault };
   const app = createApp({
     world,
     routes: createRoutes(deps),
@@ -227,6 +238,14 @@ async function closeServer(server: Server, graceMs: number): Promise<void> {
 }
 
 const IDLE_SWEEP_MS = 50;
+
+const notYet = () => Promise.reject(new Error("sign-in is not there yet"));
+const noSignIn: SignIn = { authorizationUrl: notYet, claims: notYet };
+
+/** The client identifier metadata document (DESIGN 6): authorization servers read it over https only. */
+function clientDocumentUrl(publicUrl: string, redirectId: string): string | null {
+  return publicUrl.startsWith("https:") ? `${publicUrl}/oauth/client/${redirectId}` : null;
+}
 
 function listenerOf(publicUrl: string): { host: string; port: number } {
   const { hostname, port, protocol } = new URL(publicUrl);

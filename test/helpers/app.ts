@@ -13,7 +13,9 @@ import { createRoutes } from "../../src/http/routes.ts";
 import { readAgentDefinition } from "../../src/http/wire/request.ts";
 import { createNodeCrypto } from "../../src/secrets/crypto.node.ts";
 import { createNewId } from "../../src/secrets/ids.ts";
+import type { Keyring } from "../../src/secrets/keyring.ts";
 import { createSealer } from "../../src/secrets/seal.ts";
+import { createSigner } from "../../src/secrets/signer.ts";
 import { createAuditQueue } from "../../src/store/audit-queue.ts";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
@@ -21,6 +23,7 @@ import { checkUrl } from "../../src/upstream/egress-rules.ts";
 import { createNodeEgress } from "../../src/upstream/egress.node.ts";
 import { EgressError } from "../../src/upstream/egress.ts";
 import { createMcpUpstream } from "../../src/upstream/mcp.ts";
+import { createOAuth } from "../../src/upstream/oauth.ts";
 
 export type Answer = { status: number; headers: Headers; body: unknown; text: string };
 export type Sending = { key?: string | null; body?: unknown; headers?: Record<string, string> };
@@ -68,40 +71,47 @@ export async function createTestApp(
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     now: clock.now,
   });
-  const sealingKey = { id: "k1", bytes: crypto.getRandomValues(new Uint8Array(32)) };
+  const keyring: Keyring = [{ id: "k1", bytes: crypto.getRandomValues(new Uint8Array(32)) }];
   const store = openSqlite(join(folder, "consentry.db"), {
     migrations: join(import.meta.dirname, "../../drizzle/sqlite"),
   });
   const rules = { allow: parseEgressAllow(options.egressAllow ?? "loopback"), own: [] };
   const egress = createNodeEgress(rules);
+  const urlFault = (url: string) => {
+    try {
+      checkUrl(url, rules);
+      return null;
+    } catch (error) {
+      if (error instanceof EgressError) return error.message;
+      throw error;
+    }
+  };
+  const publicUrl = `https://${HOST}`;
   const clientInfo = { name: "consentry", version: "0.0.0" };
   const world: World = {
     clock,
     newId,
     crypto: suite,
-    sealer: createSealer({ keyring: [sealingKey], suite }),
+    sealer: createSealer({ keyring, suite }),
     store,
     audit: createAuditQueue(store.audit, { mode: "sync", clock, log }),
     upstream: options.upstream ?? createMcpUpstream({ egress, clock, log, clientInfo }),
+    oauth: createOAuth({ egress, clientInfo, urlFault }),
+    signIn: { authorizationUrl: notYet, claims: notYet },
+    signer: createSigner(keyring),
+    publicUrl,
+    clientDocumentUrl: (redirectId) => `${publicUrl}/oauth/client/${redirectId}`,
+    consent: { proof: "possession", allowPossession: [] },
     model: null,
     log,
     local: true,
   };
-  const publicUrl = `https://${HOST}`;
   const routes = createRoutes({
     world,
     broker: createBroker(world, { readDefinition: readAgentDefinition }),
     publicUrl,
     version: "0.0.0",
-    checkTarget: (url) => {
-      try {
-        checkUrl(url, rules);
-        return null;
-      } catch (error) {
-        if (error instanceof EgressError) return error.message;
-        throw error;
-      }
-    },
+    checkTarget: urlFault,
   });
   const app = createApp({
     world,
@@ -128,6 +138,8 @@ export async function createTestApp(
       hash: await suite.sha256(key),
       roles,
       rights,
+      confirmUrl: null,
+      doneUrl: null,
       createdAt: clock.now(),
       expiresAt: null,
     };
@@ -174,6 +186,8 @@ export async function createTestApp(
     },
   };
 }
+
+const notYet = () => Promise.reject(new Error("sign-in is not there yet"));
 
 function parsed(text: string): unknown {
   try {

@@ -8,7 +8,7 @@ import type {
   ResponseStreamEvent,
 } from "openai/resources/responses/responses";
 import { parseConfig } from "../../src/config.ts";
-import type { Clock } from "../../src/core/ports.ts";
+import type { Clock, World } from "../../src/core/ports.ts";
 import { type Running, start } from "../../src/node.ts";
 import type { ScriptedModel } from "./model.ts";
 
@@ -40,7 +40,12 @@ export type RuntimeOptions = {
 };
 
 export async function createWorld(
-  options: { model?: ScriptedModel; env?: Record<string, string>; clock?: Clock } = {},
+  options: {
+    model?: ScriptedModel;
+    env?: Record<string, string>;
+    clock?: Clock;
+    clientDocumentUrl?: World["clientDocumentUrl"];
+  } = {},
 ): Promise<TestWorld> {
   const folder = await mkdtemp(join(tmpdir(), "consentry-"));
   const logs: LogLine[] = [];
@@ -66,6 +71,7 @@ export async function createWorld(
   const running = await start(config, {
     clock,
     log: (level, event, fields = {}) => logs.push({ level, event, fields }),
+    ...(options.clientDocumentUrl && { clientDocumentUrl: options.clientDocumentUrl }),
   });
 
   const rest: TestWorld["rest"] = async (method, path, body, headers = {}) => {
