@@ -1,5 +1,6 @@
 import type { ConsentStatus } from "./consents.ts";
-import type { UserId } from "./ids.ts";
+import type { Context } from "./context.ts";
+import type { ConsentId, UserId } from "./ids.ts";
 import type { ConsentProof } from "./project.ts";
 
 /** A browser at one of our pages, before anybody knows whose it is. */
@@ -71,6 +72,11 @@ export type ConsentPages = {
   allow: (ticket: string, visitor: Visitor, csrf: string) => Promise<WithBrowser<ConsentView>>;
   /** POST `decline`: gives `over`. */
   decline: (ticket: string, visitor: Visitor, csrf: string) => Promise<WithBrowser<ConsentView>>;
+  /**
+   * The proof `runtime`: the caller says who sits at the browser that brought it this code. Gives the URL that this browser
+   * is to be sent to, once. `user`: a name as callers assert them. Throws `consent_refused`, the same for all reasons.
+   */
+  confirm: (context: Context, request: { code: string; user: string }) => Promise<string>;
   /** GET `/consent/continue/{token}`: the runtime recognized its person, in this browser. Gives `go` to our own page. */
   resume: (token: string, visitor: Visitor) => Promise<ConsentView>;
   /** GET `/oauth/callback/{redirectId}`: gives `over` or `refused`. `params`: the query as it came. */
@@ -110,6 +116,12 @@ export type MeView =
   | { kind: "refused" }
   /** A link that was opened: a button makes the session, so that a scanner's GET does no harm. */
   | { kind: "link"; token: string; csrf: string }
+  /** The link is used up, over, or none of ours. 404. */
+  | { kind: "no_link" }
+  /** The session is over, as the person wished. */
+  | { kind: "left" }
+  /** Nobody can sign in right now, in words of ours. */
+  | { kind: "unusable"; message: string }
   | {
       kind: "me";
       user: UserId;
@@ -136,11 +148,36 @@ export type MePages = {
     session: string | null,
   ) => Promise<MeView>;
   leave: (project: string, csrf: string, visitor: Visitor, session: string | null) => Promise<MeView>;
+  /**
+   * A one-time link into `/me` for a user whom the caller may name. Throws `forbidden`, `invalid`, `user_blocked`.
+   * `expiresAt`: milliseconds since the epoch.
+   */
+  makeLink: (context: Context, user: string) => Promise<{ url: string; expiresAt: number }>;
 };
+
+/** What a sign-in is made for, and nothing else (DESIGN 6). */
+export type SignInSubject =
+  | { kind: "consent"; project: string; id: ConsentId }
+  | { kind: "me"; project: string };
+
+/** Where the browser goes to sign in, or why it cannot, in words of ours. */
+export type SignInBegun = { ok: true; url: string } | { ok: false; message: string };
 
 /** GET `/signin/callback`: back to the consent that it was for, or into `/me` with a session. */
 export type SignInEnd =
   | { kind: "consent"; url: string }
   | { kind: "me"; url: string; session: string }
   | { kind: "refused" }
-  | { kind: "failed"; message: string };
+  /** `back`: where to try again. */
+  | { kind: "failed"; message: string; back: string | null };
+
+/** The OpenID sign-in at a project's issuer. Never throws for what a visitor or a server does. */
+export type SignInDesk = {
+  /** For the browser whose cookie has this hash, for ten minutes. */
+  begin: (subject: SignInSubject, browserHash: string) => Promise<SignInBegun>;
+  /** `params`: the query as it came. */
+  finish: (params: URLSearchParams, visitor: Visitor) => Promise<SignInEnd>;
+};
+
+/** What the broker does for people at their browsers. */
+export type People = { consent: ConsentPages; me: MePages; signIn: SignInDesk };
