@@ -1,13 +1,18 @@
+import { once } from "node:events";
+import { request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
+import { request as httpsRequest } from "node:https";
 import {
   errors,
+  interactionPolicy,
   Provider,
   type AdapterFactory,
   type AdapterPayload,
   type Configuration,
+  type InteractionResults,
   type JWK,
 } from "oidc-provider";
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { OAuthClient } from "../../src/core/oauth.ts";
+import { pairOf } from "./auth-server-browser.ts";
 
 /** oidc-provider with nothing changed but its settings; its data and its keys are of this server alone. */
 export async function createProvider(made: {
@@ -15,13 +20,22 @@ export async function createProvider(made: {
   clients: Record<"basic" | "post" | "public" | "privateKeyJwt", OAuthClient>;
   /** Of the client `privateKeyJwt`. */
   publicKey: JsonWebKey;
+  /** Of the clients above; more may be added at any time. */
+  redirectUris: string[];
   accessTokenSeconds: () => number;
-  options: { redirectUris: string[]; resources?: string[]; scopes: string[] };
+  claimsOf: (account: string) => Record<string, unknown>;
+  options: {
+    resources?: string[];
+    scopes: string[];
+    registration: "open" | "off";
+    metadataDocuments: "on" | "off";
+  };
 }): Promise<Provider> {
-  const { issuer, clients, accessTokenSeconds } = made;
-  const { redirectUris, resources, scopes } = made.options;
+  const { issuer, clients, redirectUris, accessTokenSeconds, claimsOf } = made;
+  const { resources, scopes, registration, metadataDocuments } = made.options;
   const common = {
     redirect_uris: redirectUris,
+    id_token_signed_response_alg: "ES256" as const,
     grant_types: ["authorization_code", "refresh_token"],
     response_types: ["code" as const],
   };
@@ -29,30 +43,31 @@ export async function createProvider(made: {
     client_id: clientId,
     client_secret: clientSecret ?? "",
   });
+  // As rows and not as settings, for these are read once and their redirect URIs change.
+  const known: AdapterPayload[] = [
+    { ...common, ...secretOf(clients.basic), token_endpoint_auth_method: "client_secret_basic" },
+    { ...common, ...secretOf(clients.post), token_endpoint_auth_method: "client_secret_post" },
+    { ...common, client_id: clients.public.clientId, token_endpoint_auth_method: "none" },
+    {
+      ...common,
+      client_id: clients.privateKeyJwt.clientId,
+      token_endpoint_auth_method: "private_key_jwt",
+      token_endpoint_auth_signing_alg: "ES256",
+      jwks: { keys: [{ ...made.publicKey, kty: "EC", kid: "client-key" }] },
+    },
+  ];
+  const policy = interactionPolicy.base();
+  policy.add(new interactionPolicy.Prompt({ name: "select_account", requestable: true }), 0);
   const configuration: Configuration = {
-    adapter: createAdapters(),
+    adapter: createAdapters(known),
     jwks: { keys: [await createSigningKey()] },
     clientDefaults: { id_token_signed_response_alg: "ES256" },
-    clients: [
-      { ...common, ...secretOf(clients.basic), token_endpoint_auth_method: "client_secret_basic" },
-      { ...common, ...secretOf(clients.post), token_endpoint_auth_method: "client_secret_post" },
-      {
-        ...common,
-        client_id: clients.public.clientId,
-        token_endpoint_auth_method: "none",
-        application_type: "native",
-      },
-      {
-        ...common,
-        client_id: clients.privateKeyJwt.clientId,
-        token_endpoint_auth_method: "private_key_jwt",
-        token_endpoint_auth_signing_alg: "ES256",
-        jwks: { keys: [{ ...made.publicKey, kty: "EC", kid: "client-key" }] },
-      },
-    ],
+    claims: { openid: ["sub", "oid", "preferred_username"], email: ["email", "email_verified"] },
+    conformIdTokenClaims: false,
+    fetch: fetchHere,
     clientAuthMethods: ["client_secret_basic", "client_secret_post", "none", "private_key_jwt"],
     cookies: { keys: ["of-a-test"] },
-    scopes: ["openid", "offline_access", ...scopes],
+    scopes: ["openid", "email", "offline_access", ...scopes],
     pkce: { required: () => true },
     rotateRefreshToken: true,
     issueRefreshToken: (_, client) => client.grantTypeAllowed("refresh_token"),
@@ -65,11 +80,12 @@ export async function createProvider(made: {
       RefreshToken: 86_400,
       IdToken: 3600,
     },
-    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
-    interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
+    findAccount: (_, id) => ({ accountId: id, claims: () => ({ ...claimsOf(id), sub: id }) }),
+    interactions: { policy, url: (_, interaction) => `/interaction/${interaction.uid}` },
     features: {
       devInteractions: { enabled: false },
-      registration: { enabled: true },
+      registration: { enabled: registration === "open" },
+      clientIdMetadataDocument: { enabled: metadataDocuments === "on", ack: "draft-02" },
       revocation: { enabled: true, allowedPolicy: (_, client, token) => token.clientId === client.clientId },
       introspection: { enabled: true, allowedPolicy: () => true },
       resourceIndicators: {
@@ -119,12 +135,11 @@ export async function interact(
     return;
   }
   const login = { login: { accountId: cookies.get("account") ?? "nobody" } };
-  await provider.interactionFinished(incoming, response, prompt.name === "login" ? login : { consent: {} });
-}
-
-export function pairOf(text: string): [string, string] {
-  const at = text.indexOf("=");
-  return [text.slice(0, at), text.slice(at + 1)];
+  const answers: Record<string, InteractionResults> = {
+    login,
+    select_account: { ...login, select_account: {} },
+  };
+  await provider.interactionFinished(incoming, response, answers[prompt.name] ?? { consent: {} });
 }
 
 async function createSigningKey(): Promise<JWK> {
@@ -134,9 +149,28 @@ async function createSigningKey(): Promise<JWK> {
   return { kty, crv, x, y, d, kid: "server-key", use: "sig", alg: "ES256" };
 }
 
+/** For client metadata documents. A broker under test is on this machine, with a certificate that nobody else trusts. */
+async function fetchHere(input: string | URL | Request, init?: RequestInit): Promise<Response> {
+  const url = new URL(input instanceof Request ? input.url : input);
+  const headers = Object.fromEntries(new Headers(init?.headers));
+  const outgoing =
+    url.protocol === "https:"
+      ? httpsRequest(url, { headers, rejectUnauthorized: false })
+      : httpRequest(url, { headers });
+  outgoing.end();
+  const [answer] = (await once(outgoing, "response")) as [IncomingMessage]; // Seam: what the event carries.
+  const chunks: Buffer[] = [];
+  for await (const chunk of answer) chunks.push(chunk as Buffer); // Seam: no encoding is set, so they are buffers.
+  const type = answer.headers["content-type"] ?? "application/json";
+  return new Response(Buffer.concat(chunks), {
+    status: answer.statusCode ?? 500,
+    headers: { "content-type": type },
+  });
+}
+
 /** The provider's own memory is shared by all servers of a process and holds a thousand rows. */
-function createAdapters(): AdapterFactory {
-  const rows = new Map<string, AdapterPayload>();
+function createAdapters(clients: AdapterPayload[]): AdapterFactory {
+  const rows = new Map(clients.map((client) => [`Client:${String(client["client_id"])}`, client]));
   const byUid = new Map<string, string>();
   return (model) => ({
     upsert: async (id, payload) => {

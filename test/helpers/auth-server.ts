@@ -3,7 +3,8 @@ import { createServer, request as httpRequest, type IncomingMessage, type Server
 import { setTimeout as wait } from "node:timers/promises";
 import type { OAuthClient } from "../../src/core/oauth.ts";
 import type { JsonObject } from "../../src/core/json.ts";
-import { createProvider, interact, pairOf } from "./auth-server-provider.ts";
+import { walk } from "./auth-server-browser.ts";
+import { createProvider, interact } from "./auth-server-provider.ts";
 
 /** What goes wrong with one answer of the token endpoint. All but `error` happen after the request was carried out. */
 export type TokenMishap =
@@ -29,6 +30,10 @@ export type AuthServerKnobs = {
   accessTokenSeconds: number;
   /** Edits both metadata documents on their way out. */
   metadata: (document: Record<string, unknown>) => Record<string, unknown>;
+  /** Claims of an account's ID token beside `sub`: `email` and `email_verified` by their scope, `oid` and `preferred_username`. */
+  claimsOf: (account: string) => Record<string, unknown>;
+  /** Sends browsers that come to the authorization endpoint through another origin first, and back from there. */
+  detour: "none" | "second origin";
 };
 
 export type TestAuthServer = {
@@ -38,11 +43,19 @@ export type TestAuthServer = {
   knobs: AuthServerKnobs;
   /** In the order in which they came. */
   tokenRequests: TokenRequestSeen[];
+  /** Client metadata as it was sent for registration (RFC 7591). */
+  registrations: JsonObject[];
+  /** What was sent to the revocation endpoint (RFC 7009). */
+  revocations: URLSearchParams[];
+  /** The origin of the detour. */
+  secondOrigin: string;
   /** Token requests of one grant type so far. */
   countTokenRequests: (grantType: string) => number;
   /** The next token request meets this, the one after it the next, and so on. */
   mishaps: TokenMishap[];
   clients: Record<"basic" | "post" | "public" | "privateKeyJwt", OAuthClient>;
+  /** The clients above may be sent back to these, too, from now on. */
+  addRedirectUris: (...uris: string[]) => void;
   /**
    * Walks an authorization URL like a browser in which `account` is signed in, as far as the redirect out of the server.
    * Gives that callback URL, query and all; nothing is sent there. Throws when the server shows an error instead.
@@ -55,6 +68,10 @@ export type TestAuthServer = {
 
 export type AuthServerOptions = {
   redirectUris?: string[];
+  /** Whether clients may register themselves (RFC 7591); `open` by default. */
+  registration?: "open" | "off";
+  /** Whether a client may be the URL of its metadata document; `off` by default. */
+  metadataDocuments?: "on" | "off";
   /** The only values of `resource` that it knows; any by default. */
   resources?: string[];
   /** What `read` and `write` are called here. */
@@ -71,8 +88,13 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
     tokenLatencyMs: 0,
     accessTokenSeconds: 3600,
     metadata: (document) => document,
+    claimsOf: (account) => ({ email: `${account}@example.com`, email_verified: true }),
+    detour: "none",
   };
+  const redirectUris = [...(options.redirectUris ?? [REDIRECT_URI])];
   const tokenRequests: TokenRequestSeen[] = [];
+  const registrations: JsonObject[] = [];
+  const revocations: URLSearchParams[] = [];
   const mishaps: TokenMishap[] = [];
   const stopping = new AbortController();
   const inner = createServer();
@@ -83,13 +105,19 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
     pass(incoming, response).catch(() => response.destroy());
   });
   const issuer = `http://127.0.0.1:${await listen(front)}`;
+  const second = createServer((incoming, response) => {
+    response.writeHead(302, { location: `${issuer}${incoming.url ?? "/"}&${BACK}=1` }).end();
+  });
+  const secondOrigin = `http://127.0.0.1:${await listen(second)}`;
   const { clients, publicKey } = await createClients();
   const provider = await createProvider({
     issuer,
     clients,
     publicKey,
+    redirectUris,
     accessTokenSeconds: () => knobs.accessTokenSeconds,
-    options: { redirectUris: [REDIRECT_URI], scopes: ["read", "write"], ...options },
+    claimsOf: (account) => knobs.claimsOf(account),
+    options: { scopes: ["read", "write"], registration: "open", metadataDocuments: "off", ...options },
   });
   const serve = provider.callback();
   inner.on("request", (incoming: IncomingMessage, response: ServerResponse) => {
@@ -99,7 +127,13 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
 
   async function pass(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await textOf(incoming);
-    const path = new URL(incoming.url ?? "/", issuer).pathname;
+    const { pathname: path, searchParams: query } = new URL(incoming.url ?? "/", issuer);
+    if (path === "/auth" && knobs.detour === "second origin" && !query.has(BACK)) {
+      response.writeHead(302, { location: `${secondOrigin}${incoming.url ?? ""}` }).end();
+      return;
+    }
+    if (path === "/reg" && incoming.method === "POST") registrations.push(JSON.parse(body));
+    if (path === "/token/revocation") revocations.push(new URLSearchParams(body));
     const mishap = path === "/token" ? await meetToken(incoming, body) : undefined;
     if (mishap === "error") {
       response.writeHead(500, { "content-type": "text/plain" }).end("out of order");
@@ -131,9 +165,14 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
     tokenRequests,
     countTokenRequests: (grantType) =>
       tokenRequests.filter((request) => request.grantType === grantType).length,
+    registrations,
+    revocations,
+    secondOrigin,
     mishaps,
     clients,
-    authorize: (url, account, answer = "allow") => walk(url, { issuer, account, answer }),
+    addRedirectUris: (...uris) => void redirectUris.push(...uris),
+    authorize: (url, account, answer = "allow") =>
+      walk(url, { origins: [issuer, secondOrigin], account, answer }),
     introspect: async (token) => {
       const { clientId, clientSecret } = clients.post;
       const body = new URLSearchParams({ token, client_id: clientId, client_secret: clientSecret ?? "" });
@@ -143,36 +182,13 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
     },
     stop: async () => {
       stopping.abort();
-      for (const server of [front, inner]) {
+      for (const server of [front, second, inner]) {
         server.closeAllConnections();
         server.close();
         await once(server, "close");
       }
     },
   };
-}
-
-async function walk(
-  start: string,
-  { issuer, account, answer }: { issuer: string; account: string; answer: "allow" | "decline" },
-): Promise<URL> {
-  const jar = new Map([
-    ["account", account],
-    ["answer", answer],
-  ]);
-  let url = new URL(start);
-  for (let hop = 0; hop < MAX_HOPS; hop++) {
-    const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join("; ");
-    const response = await fetch(url, { redirect: "manual", headers: { cookie } });
-    for (const line of response.headers.getSetCookie()) jar.set(...pairOf(line.split(";")[0] ?? ""));
-    const text = await response.text();
-    const location = response.headers.get("location");
-    if (location === null)
-      throw new Error(`the authorization server answered ${response.status}: ${text.slice(0, 300)}`);
-    url = new URL(location, url);
-    if (url.origin !== issuer) return url;
-  }
-  throw new Error("the authorization server goes round in circles");
 }
 
 async function createClients(): Promise<{ clients: TestAuthServer["clients"]; publicKey: JsonWebKey }> {
@@ -239,4 +255,5 @@ function spoiled(text: string, mishap: TokenMishap | undefined): string {
   return text;
 }
 
-const MAX_HOPS = 10;
+/** Marks a browser that has been to the second origin. */
+const BACK = "back_from_second_origin";

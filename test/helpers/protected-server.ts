@@ -1,0 +1,5 @@
+export {
+  type ProtectedServer,
+  type ProtectedServerKnobs,
+  startProtectedServer,
+} from "../../demo/protected.ts";
