@@ -222,6 +222,8 @@ describe("an authorization server", () => {
         refreshEndpoint: "https://as.example/token",
         revocationEndpoint: null,
         registrationEndpoint: null,
+        issuerAssumed: false,
+        described: true,
         sendsIss: false,
         pkceMethods: null,
         clientAuthMethods: null,

@@ -217,6 +217,8 @@ function serverAt(url: string): AuthServer {
     refreshEndpoint: `${url}/refresh`,
     revocationEndpoint: null,
     registrationEndpoint: null,
+    issuerAssumed: false,
+    described: true,
     sendsIss: false,
     pkceMethods: ["S256"],
     clientAuthMethods: null,

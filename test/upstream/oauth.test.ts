@@ -248,7 +248,8 @@ describe("the rest of a grant's life", () => {
   ] as const)("a client registered where %j is offered proves itself by %s", async (methods, auth) => {
     const offered = { ...server, clientAuthMethods: methods && [...methods] };
     const wanted = { name: "Consentry", redirectUri: REDIRECT_URI, scopes: ["read"] };
-    const client = valueOf(await oauth.register(offered, wanted, forLong()));
+    const { client, secretExpiresAt } = valueOf(await oauth.register(offered, wanted, forLong()));
+    expect(secretExpiresAt).toBeNull();
     expect(client.auth).toBe(auth);
     expect(client.clientSecret === null).toBe(auth === "none");
     expect(valueOf((await connect(client)).outcome).refreshToken).not.toBeNull();
