@@ -1,7 +1,8 @@
 import type { ConsentStatus } from "./consents.ts";
 import type { Context } from "./context.ts";
-import type { ConsentId, UserId } from "./ids.ts";
+import type { UserId } from "./ids.ts";
 import type { ConsentProof } from "./project.ts";
+import type { SignInDesk } from "./sign-in.ts";
 
 /** A browser at one of our pages, before anybody knows whose it is. */
 export type Visitor = {
@@ -72,11 +73,6 @@ export type ConsentPages = {
   allow: (ticket: string, visitor: Visitor, csrf: string) => Promise<WithBrowser<ConsentView>>;
   /** POST `decline`: gives `over`. */
   decline: (ticket: string, visitor: Visitor, csrf: string) => Promise<WithBrowser<ConsentView>>;
-  /**
-   * The proof `runtime`: the caller says who sits at the browser that brought it this code. Gives the URL that this browser
-   * is to be sent to, once. `user`: a name as callers assert them. Throws `consent_refused`, the same for all reasons.
-   */
-  confirm: (context: Context, request: { code: string; user: string }) => Promise<string>;
   /** GET `/consent/continue/{token}`: the runtime recognized its person, in this browser. Gives `go` to our own page. */
   resume: (token: string, visitor: Visitor) => Promise<ConsentView>;
   /** GET `/oauth/callback/{redirectId}`: gives `over` or `refused`. `params`: the query as it came. */
@@ -155,14 +151,6 @@ export type MePages = {
   makeLink: (context: Context, user: string) => Promise<{ url: string; expiresAt: number }>;
 };
 
-/** What a sign-in is made for, and nothing else (DESIGN 6). */
-export type SignInSubject =
-  | { kind: "consent"; project: string; id: ConsentId }
-  | { kind: "me"; project: string };
-
-/** Where the browser goes to sign in, or why it cannot, in words of ours. */
-export type SignInBegun = { ok: true; url: string } | { ok: false; message: string };
-
 /** GET `/signin/callback`: back to the consent that it was for, or into `/me` with a session. */
 export type SignInEnd =
   | { kind: "consent"; url: string }
@@ -170,14 +158,6 @@ export type SignInEnd =
   | { kind: "refused" }
   /** `back`: where to try again. */
   | { kind: "failed"; message: string; back: string | null };
-
-/** The OpenID sign-in at a project's issuer. Never throws for what a visitor or a server does. */
-export type SignInDesk = {
-  /** For the browser whose cookie has this hash, for ten minutes. */
-  begin: (subject: SignInSubject, browserHash: string) => Promise<SignInBegun>;
-  /** `params`: the query as it came. */
-  finish: (params: URLSearchParams, visitor: Visitor) => Promise<SignInEnd>;
-};
 
 /** What the broker does for people at their browsers. */
 export type People = { consent: ConsentPages; me: MePages; signIn: SignInDesk };
