@@ -1,11 +1,12 @@
 import type { JsonObject } from "../core/json.ts";
 import type { UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
+import { answerTo, isDeclared, type Answering } from "./mcp-answering.ts";
 import type { Deadline } from "./mcp-deadline.ts";
 import { exchange, tell, type Ask, type Exchanged, type Outside } from "./mcp-exchange.ts";
 import { visible, type Failed } from "./mcp-failures.ts";
 import { lineHeaders, phrase, type ClientInfo, type Line, type Question } from "./mcp-line.ts";
 import type { Lines } from "./mcp-lines.ts";
-import { COURTESY_MS, MAX_DECLINES } from "./mcp-limits.ts";
+import { COURTESY_MS, MAX_SERVER_REQUESTS } from "./mcp-limits.ts";
 import type { RpcReply } from "./mcp-message.ts";
 
 export type Asking = { outside: Outside; lines: Lines; clientInfo: ClientInfo; nextId: () => number };
@@ -15,15 +16,21 @@ export type Asked =
   | { ok: true; result: JsonObject; line: Line; bytes: number }
   | { ok: false; failure: UpstreamFailure; sent: boolean };
 
+type To = {
+  access: UpstreamAccess;
+  question: Question;
+  deadline: Deadline;
+  maxBytes: number;
+  answering: Answering;
+};
+
 /** Asks a server; once more on another line, where it surely had not taken up the question on the first. */
-export async function ask(
-  asking: Asking,
-  to: { access: UpstreamAccess; question: Question; deadline: Deadline; maxBytes: number },
-): Promise<Asked> {
+export async function ask(asking: Asking, to: To): Promise<Asked> {
   const { access, deadline } = to;
+  const { capabilities } = to.answering;
   let before: { line: Line; asked: Asked; lost: Lost } | null = null;
   for (;;) {
-    const held = await asking.lines.take(access, deadline);
+    const held = await asking.lines.take(access, { deadline, capabilities });
     if (!held.ok) return held;
     const { line } = held;
     if (before?.lost.what === "era" && line.era === before.line.era && line.version === before.line.version) {
@@ -49,18 +56,12 @@ function read(outcome: Exchanged | Failed, { access, line }: { access: UpstreamA
 }
 
 /**
- * Asks one question on a line. On the older revisions a server may ask back meanwhile, which is declined; and giving up
- * is said aloud there, while in 2026-07-28 closing the stream says it ("Cancellation").
+ * Asks one question on a line. On the older revisions a server may ask back meanwhile, and is answered; and giving up is
+ * said aloud there, while in 2026-07-28 closing the stream says it ("Cancellation").
  */
 async function askOn(
   { outside, clientInfo, nextId }: Asking,
-  {
-    access,
-    line,
-    question,
-    deadline,
-    maxBytes,
-  }: { access: UpstreamAccess; line: Line; question: Question; deadline: Deadline; maxBytes: number },
+  { access, line, question, deadline, maxBytes, answering }: To & { line: Line },
 ): Promise<Exchanged | Failed> {
   const legacy = line.era === "legacy";
   const sayAside = (message: Parameters<typeof tell>[2]) =>
@@ -68,12 +69,16 @@ async function askOn(
       (aside) => tell(outside, { access, headers: lineHeaders(line), deadline: aside }, message),
       COURTESY_MS,
     );
-  let declined = 0;
+  const over = new AbortController();
+  let heard = 0;
   const onRequest: Ask["onRequest"] = (request) => {
-    if (legacy && ++declined <= MAX_DECLINES) sayAside(replyTo(request));
+    if (!legacy || ++heard > MAX_SERVER_REQUESTS) return;
+    void replyTo(request, { answering, signal: over.signal }).then((reply) => {
+      if (!over.signal.aborted) sayAside(reply);
+    });
   };
   const id = nextId();
-  const asked = phrase(line, { ...question, id }, clientInfo);
+  const asked = phrase(line, { ...question, id }, { info: clientInfo, capabilities: answering.capabilities });
   const outcome = await exchange(outside, {
     access,
     ...asked,
@@ -82,6 +87,7 @@ async function askOn(
     resumable: legacy,
     onRequest,
   });
+  over.abort();
   if (legacy && !outcome.ok && outcome.sent && deadline.ended()) {
     const params = { requestId: id, reason: outcome.failure.message };
     sayAside({ jsonrpc: "2.0", method: "notifications/cancelled", params });
@@ -113,14 +119,28 @@ function lostIn(outcome: Exchanged | Failed, line: Line): Lost | null {
   return failure.status === 400 || failure.status === 410 ? { what: "session", again: false } : null;
 }
 
-function replyTo({ id, method }: { id: string | number; method: string }): RpcReply {
+/** Never rejects: it runs beside the call. */
+async function replyTo(
+  { id, method, params }: Parameters<Ask["onRequest"]>[0],
+  { answering, signal }: { answering: Answering; signal: AbortSignal },
+): Promise<RpcReply> {
   if (method === "ping") return { jsonrpc: "2.0", id, result: {} };
-  const message = "This client answers no requests of servers: it declared no such capability.";
-  return { jsonrpc: "2.0", id, error: { code: METHOD_NOT_FOUND, message } };
+  const refused = (code: number, message: string): RpcReply => ({
+    jsonrpc: "2.0",
+    id,
+    error: { code, message },
+  });
+  if (!isDeclared(answering, method)) {
+    return refused(METHOD_NOT_FOUND, "This client answers no requests of servers that it did not declare.");
+  }
+  const result = await answerTo(answering, { request: { method, params }, signal });
+  return result ? { jsonrpc: "2.0", id, result } : refused(DECLINED, "The client declined.");
 }
 
 // How servers of one era turn away requests of the other.
 const FOREIGN = [400, 404, 405, 406, 415];
 const METHOD_NOT_FOUND = -32601;
+// As in the example of sampling, the one that the specification has.
+const DECLINED = -1;
 const UNSUPPORTED_VERSION = -32022;
 const BAD_REQUEST = -32000;

@@ -10,7 +10,7 @@ import {
   type JSONRPCRequest,
   type Transport,
 } from "@modelcontextprotocol/client";
-import { isJsonObject } from "../core/json.ts";
+import { isJsonObject, type JsonObject } from "../core/json.ts";
 import type { UpstreamAccess } from "../core/ports.ts";
 import type { Deadline } from "./mcp-deadline.ts";
 import { endSession, exchange, tell, type Outside } from "./mcp-exchange.ts";
@@ -22,20 +22,27 @@ import type { RpcAnswer, RpcNotification, RpcRequest } from "./mcp-message.ts";
 
 /**
  * Finds out how a server wants to be spoken to: the SDK asks for `server/discover`, falls back to `initialize`, and
- * chooses the revision. `known: "legacy"` skips the question. No tool request has been sent when this fails.
+ * chooses the revision. `known: "legacy"` skips the question. `capabilities` are declared on the way. No tool request has been sent when this fails.
  */
 export async function connect(
   outside: Outside,
   {
     access,
     clientInfo,
+    capabilities,
     known,
     deadline,
-  }: { access: UpstreamAccess; clientInfo: ClientInfo; known: "legacy" | null; deadline: Deadline },
+  }: {
+    access: UpstreamAccess;
+    clientInfo: ClientInfo;
+    capabilities: JsonObject;
+    known: "legacy" | null;
+    deadline: Deadline;
+  },
 ): Promise<{ ok: true; line: Line } | Failed> {
   const channel = createChannel(outside, { access, deadline });
   const client = new Client(clientInfo, {
-    capabilities: {},
+    capabilities,
     versionNegotiation: { mode: "auto" },
     jsonSchemaValidator: ACCEPTING,
   });

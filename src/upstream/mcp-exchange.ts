@@ -1,3 +1,4 @@
+import type { JsonObject } from "../core/json.ts";
 import type { Clock, UpstreamAccess } from "../core/ports.ts";
 import type { Egress } from "./egress.ts";
 import type { Asides } from "./mcp-asides.ts";
@@ -30,7 +31,7 @@ export type Ask = {
   /** Whether a stream that breaks off may be taken up again: the older revisions can, 2026-07-28 cannot. */
   resumable: boolean;
   /** A request that the server makes of us while it answers. */
-  onRequest: (request: { id: string | number; method: string }) => void;
+  onRequest: (request: { id: string | number; method: string; params: JsonObject }) => void;
 };
 
 /** `bytes`: how long the answer was, after decompression. */

@@ -6,8 +6,13 @@ export const MAX_ANSWER_DEPTH = 100;
 export const MAX_STREAM_MESSAGES = 10_000;
 /** The most lines that one message of a stream may be split into. Servers write one. */
 export const MAX_EVENT_LINES = 10_000;
-/** The most requests of a server that are declined during one call; further ones are ignored. */
-export const MAX_DECLINES = 20;
+/** The most requests of a server that are answered or declined during one call; further ones are ignored. */
+export const MAX_SERVER_REQUESTS = 20;
+/** How often one call is made again with what its server asks for, and the most inputs of one round. */
+export const MAX_INPUT_ROUNDS = 10;
+export const MAX_INPUTS = 20;
+/** The wait where a server asks for nothing but to be asked later: the first, doubled each time up to the most. */
+export const INPUT_PAUSE_MS = { first: 250, most: 10_000 };
 /** How often a stream that broke off is taken up again (2025-11-25, "Resumability"). */
 export const MAX_RESUMES = 100;
 /** The wait before taking up a stream: between these, the first where the server does not say. */

@@ -1,4 +1,4 @@
-import type { JsonObject } from "../core/json.ts";
+import { isJsonObject, type JsonObject } from "../core/json.ts";
 import { headerValue } from "./mcp-headers.ts";
 import type { RpcRequest } from "./mcp-message.ts";
 
@@ -10,7 +10,8 @@ export type LegacyLine = { era: "legacy"; version: string; session: string | nul
 export type ClientInfo = { name: string; version: string };
 
 export type Question = {
-  method: "tools/list" | "tools/call";
+  method: string;
+  /** `_meta` of the caller's own is kept; what the revision wants there is ours. */
   params: JsonObject;
   /** `Mcp-Param-*` of this call. */
   mirrored: Record<string, string>;
@@ -20,7 +21,7 @@ export type Question = {
 export function phrase(
   line: Line,
   question: Question & { id: number },
-  clientInfo: ClientInfo,
+  client: { info: ClientInfo; capabilities: JsonObject },
 ): { message: RpcRequest; headers: Record<string, string> } {
   const { id, method, params } = question;
   if (line.era === "legacy") {
@@ -28,17 +29,19 @@ export function phrase(
   }
   // 2026-07-28: every request says by itself what `initialize` said once.
   const _meta: JsonObject = {
+    ...(isJsonObject(params._meta) && params._meta),
     "io.modelcontextprotocol/protocolVersion": line.version,
-    "io.modelcontextprotocol/clientInfo": clientInfo,
-    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": client.info,
+    "io.modelcontextprotocol/clientCapabilities": client.capabilities,
   };
+  const name = params[NAMED_BY.get(method) ?? ""];
   return {
     message: { jsonrpc: "2.0", id, method, params: { ...params, _meta } },
     headers: {
       ...question.mirrored,
       ...lineHeaders(line),
-      "mcp-method": method,
-      ...(typeof params.name === "string" && { "mcp-name": headerValue(params.name) }),
+      "mcp-method": headerValue(method),
+      ...(typeof name === "string" && { "mcp-name": headerValue(name) }),
     },
   };
 }
@@ -49,3 +52,10 @@ export function lineHeaders(line: Line): Record<string, string> {
   if (line.era === "modern" || line.session === null) return version;
   return { ...version, "mcp-session-id": line.session };
 }
+
+// What `Mcp-Name` repeats (2026-07-28, "Standard Request Headers").
+const NAMED_BY = new Map([
+  ["tools/call", "name"],
+  ["prompts/get", "name"],
+  ["resources/read", "uri"],
+]);

@@ -1,3 +1,4 @@
+import type { JsonObject } from "../core/json.ts";
 import type { Clock, Log, UpstreamAccess } from "../core/ports.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
 import { createEras } from "./mcp-eras.ts";
@@ -14,17 +15,21 @@ export type Held = { ok: true; line: Line; release: () => void };
  * access names. A line to a server already known costs no request, and who waits twice for one first contact shares it.
  */
 export type Lines = {
-  take: (access: UpstreamAccess, deadline: Deadline) => Promise<Held | Failed>;
+  /** `capabilities`: what is declared where the line has to be made; a session keeps those that it began with. */
+  take: (access: UpstreamAccess, to: Taking) => Promise<Held | Failed>;
   /** The line works no more: the server has forgotten the session, or is not of the era that it was. */
   drop: (access: UpstreamAccess, line: Line, lost: "session" | "era") => void;
   /** Ends all sessions and what is on its way. */
   close: () => void;
 };
 
+type Taking = { deadline: Deadline; capabilities: JsonObject };
+
 type Connected = { ok: true; line: Line } | Failed;
 
 export type Connect = (options: {
   access: UpstreamAccess;
+  capabilities: JsonObject;
   known: "legacy" | null;
   deadline: Deadline;
 }) => Promise<Connected>;
@@ -54,12 +59,12 @@ export function createLines({
     return session && { ok: true, ...session };
   }
 
-  async function open(access: UpstreamAccess, deadline: Deadline): Promise<Connected> {
+  async function open(access: UpstreamAccess, { deadline, capabilities }: Taking): Promise<Connected> {
     const known = eras.get(access.url)?.era === "legacy" ? "legacy" : null;
-    let connected = await connect({ access, known, deadline });
+    let connected = await connect({ access, capabilities, known, deadline });
     if (!connected.ok && known && movedOn(connected)) {
       eras.forget(access.url);
-      connected = await connect({ access, known: null, deadline });
+      connected = await connect({ access, capabilities, known: null, deadline });
     }
     if (!connected.ok) return connected;
     const { line } = connected;
@@ -71,7 +76,7 @@ export function createLines({
     return connected;
   }
 
-  function takeOff(access: UpstreamAccess): Flight {
+  function takeOff(access: UpstreamAccess, capabilities: JsonObject): Flight {
     const key = keyOf(access);
     const controller = new AbortController();
     const deadline = startDeadline(clock, { timeoutMs: CONNECT_MS, signal: controller.signal });
@@ -83,18 +88,22 @@ export function createLines({
       controller.abort();
       leave();
     };
-    const flight: Flight = { landed: open(access, deadline).finally(leave), waiters: 0, abort };
+    const flight: Flight = {
+      landed: open(access, { deadline, capabilities }).finally(leave),
+      waiters: 0,
+      abort,
+    };
     flights.set(key, flight);
     return flight;
   }
 
   return {
-    take: async (access, deadline) => {
+    take: async (access, { deadline, capabilities }) => {
       const ended = deadline.ended();
       if (ended) return failed(ended, { sent: false });
       const held = standing(access);
       if (held) return held;
-      const flight = flights.get(keyOf(access)) ?? takeOff(access);
+      const flight = flights.get(keyOf(access)) ?? takeOff(access, capabilities);
       flight.waiters++;
       const landed = await Promise.race([flight.landed, deadline.over]);
       // Who gives up does not take the others along; the last one does.

@@ -14,7 +14,7 @@ export type RpcAnswer = { kind: "result"; result: JsonObject } | { kind: "error"
 /** What a server may say while it answers a request. `bad`: nothing that belongs here. */
 export type Heard =
   | { kind: "answer"; answer: RpcAnswer }
-  | { kind: "request"; id: string | number; method: string }
+  | { kind: "request"; id: string | number; method: string; params: JsonObject }
   | { kind: "notification" }
   | { kind: "bad"; why: string };
 
@@ -32,9 +32,11 @@ export function parseJson(text: string): Json | undefined {
 export function readMessage(message: Json | undefined, request: RpcRequest): Heard {
   if (!isJsonObject(message)) return { kind: "bad", why: "something that is not JSON-RPC" };
   if (message.jsonrpc !== "2.0") return { kind: "bad", why: "something that is not JSON-RPC 2.0" };
-  const { id, method, result, error } = message;
+  const { id, method, params, result, error } = message;
   if (typeof method === "string") {
-    if (typeof id === "string" || typeof id === "number") return { kind: "request", id, method };
+    if (typeof id === "string" || typeof id === "number") {
+      return { kind: "request", id, method, params: isJsonObject(params) ? params : {} };
+    }
     return { kind: "notification" };
   }
   const answer = readAnswer(result, error);

@@ -38,19 +38,19 @@ export function readPage(result: JsonObject, { era }: Line): ToolPage | null {
 }
 
 /** What came of a call; or why the answer is not a tool's result. Content is passed on as it came. */
-export function readResult(result: JsonObject, { era }: Line): ToolResult | UpstreamFailure {
+export function readResult(result: JsonObject, { era }: Pick<Line, "era">): ToolResult | UpstreamFailure {
   if (era === "modern" && result.resultType === "input_required") return asksForInput(result);
-  if (era === "modern" && (result.resultType ?? "complete") !== "complete") {
-    return {
-      kind: "not_mcp",
-      message: "The server answered the call with a kind of result that is not known.",
-    };
-  }
+  if (!isKnownResult(result, { era })) return UNKNOWN_RESULT;
   const { content = [], structuredContent = null, isError } = result;
   if (!Array.isArray(content) || !content.every(isJsonObject)) {
     return { kind: "not_mcp", message: "The server answered the call with content that is not MCP's." };
   }
   return { content, structuredContent, isError: isError === true };
+}
+
+/** Whether a result is of a kind that 2026-07-28 knows ("Result Type"); the older revisions have one. */
+export function isKnownResult({ resultType }: JsonObject, { era }: Pick<Line, "era">): boolean {
+  return era === "legacy" || resultType === undefined || KNOWN_RESULTS.includes(resultType);
 }
 
 /** The server wants something of the user or their client in the middle of the call (2026-07-28, multi-round-trip). */
@@ -88,6 +88,11 @@ function printableNameOf(tool: Json): string {
   return typeof name === "string" && PRINTABLE_NAME.test(name) ? name : "?";
 }
 
+const KNOWN_RESULTS: Json[] = ["complete", "input_required"];
+export const UNKNOWN_RESULT: UpstreamFailure = {
+  kind: "not_mcp",
+  message: "The server answered with a kind of result that is not known.",
+};
 const INPUTS = ["elicitation/create", "sampling/createMessage", "roots/list"];
 const MISSING_CAPABILITY = -32021;
 // Letters, marks, digits, punctuation, symbols and inner spaces of any script: nothing that does not show.

@@ -8,9 +8,11 @@ import type {
   ToolDefinition,
   Upstream,
   UpstreamAccess,
+  UpstreamFailure,
 } from "../core/ports.ts";
 import type { Egress } from "./egress.ts";
-import { ask, type Asked, type Asking } from "./mcp-ask.ts";
+import { NO_ANSWERS, type Answering } from "./mcp-answering.ts";
+import type { Asked, Asking } from "./mcp-ask.ts";
 import { createAsides } from "./mcp-asides.ts";
 import { connect } from "./mcp-connect.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
@@ -21,11 +23,32 @@ import { lineHeaders, type ClientInfo, type Question } from "./mcp-line.ts";
 import { createLines, nameOf } from "./mcp-lines.ts";
 import { MAX_ANSWER_BYTES } from "./mcp-limits.ts";
 import { listAll } from "./mcp-list.ts";
-import { readResult } from "./mcp-tools.ts";
+import { askInRounds } from "./mcp-rounds.ts";
+import { isKnownResult, readResult, UNKNOWN_RESULT } from "./mcp-tools.ts";
+
+/** The port, and what the port does not need: every other request of the protocol. */
+export type McpUpstream = Upstream & {
+  /**
+   * Asks a server for `resources/*`, `prompts/*`, `completion/complete` or `ping`, and gives its result as it came;
+   * one that is `input_required` means that `answering` had not what it wants. Limits and failures as in `callTool`.
+   * Not for `tools/*`, which have checks of their own, and not for what makes or ends a session.
+   */
+  request: (
+    access: UpstreamAccess,
+    wanted: { method: string; params: JsonObject; answering?: Answering },
+    limits: CallLimits,
+  ) => Promise<RequestOutcome>;
+};
+
+/** `sent` as in `CallOutcome`. */
+export type RequestOutcome =
+  | { ok: true; result: JsonObject }
+  | { ok: false; failure: UpstreamFailure; sent: boolean };
 
 /**
  * Remote MCP servers over Streamable HTTP, revisions 2025-03-26 to 2026-07-28. Everything goes out through `egress`,
- * which stays its owner's to close, after this. `clientInfo` is what servers are told about us.
+ * which stays its owner's to close, after this. `clientInfo` is what servers are told about us. `answering`: what we do
+ * for servers that ask us something; nothing unless it is given.
  *
  * A server knows the credential that we send it. Where it repeats it in its complaints, callers and the log read
  * `[redacted]`; results and definitions of tools are the server's data and pass untouched.
@@ -35,8 +58,9 @@ export function createMcpUpstream(options: {
   clock: Clock;
   log: Log;
   clientInfo: ClientInfo;
-}): Upstream {
-  const { egress, clock, log, clientInfo } = options;
+  answering?: Answering;
+}): McpUpstream {
+  const { egress, clock, log, clientInfo, answering = NO_ANSWERS } = options;
   const asides = createAsides(clock);
   const outside = { egress, clock, asides };
   const lines = createLines({
@@ -67,7 +91,13 @@ export function createMcpUpstream(options: {
   function list(access: UpstreamAccess, deadline: Deadline): Promise<ListOutcome> {
     return listAll(
       (params, maxBytes) =>
-        ask(asking, { access, deadline, maxBytes, question: { method: "tools/list", params, mirrored: {} } }),
+        askInRounds(asking, {
+          access,
+          deadline,
+          maxBytes,
+          answering,
+          question: { method: "tools/list", params, mirrored: {} },
+        }),
       (dropped) =>
         log("warn", "tools_dropped", {
           server: nameOf(access.url),
@@ -87,7 +117,7 @@ export function createMcpUpstream(options: {
     const params = { name, arguments: args };
     const mirrored = mirroredBy(definition, args);
     const question: Question = { method: "tools/call", params, mirrored };
-    return ask(asking, { access, deadline, maxBytes: MAX_ANSWER_BYTES, question });
+    return askInRounds(asking, { access, deadline, maxBytes: MAX_ANSWER_BYTES, answering, question });
   }
 
   return {
@@ -104,6 +134,21 @@ export function createMcpUpstream(options: {
         const told = mirroredBy(wanted.definition, wanted.arguments);
         if (sameHeaders(told, mirroredBy(definition, wanted.arguments))) return outcomeOf(asked);
         return outcomeOf(await call(access, { ...wanted, definition }, deadline));
+      }),
+    request: (access, { method, params, answering: ownAnswering = answering }, limits) =>
+      limited(limits, async (deadline) => {
+        const question: Question = { method, params, mirrored: {} };
+        const asked = await askInRounds(asking, {
+          access,
+          deadline,
+          maxBytes: MAX_ANSWER_BYTES,
+          answering: ownAnswering,
+          question,
+        });
+        if (!asked.ok) return { ok: false, failure: asked.failure, sent: asked.sent };
+        if (!isKnownResult(asked.result, asked.line))
+          return { ok: false, failure: UNKNOWN_RESULT, sent: true };
+        return { ok: true, result: asked.result };
       }),
     close: async () => {
       closed = true;
