@@ -66,6 +66,7 @@ CREATE TABLE `connections` (
 	`timeout_ms` integer NOT NULL,
 	`metadata` text NOT NULL,
 	`is_default` integer NOT NULL,
+	`redirect_id` text,
 	`version` integer NOT NULL,
 	`generation` integer NOT NULL,
 	`created_at` integer NOT NULL,
@@ -77,6 +78,59 @@ CREATE TABLE `connections` (
 --> statement-breakpoint
 CREATE UNIQUE INDEX `connections_by_project_and_name` ON `connections` (`project`,`name`);--> statement-breakpoint
 CREATE INDEX `connections_by_place` ON `connections` (`project`,`place`,`name`);--> statement-breakpoint
+CREATE TABLE `connectors` (
+	`name` text PRIMARY KEY NOT NULL,
+	`app` text NOT NULL,
+	`scopes` text,
+	`overrides` text NOT NULL,
+	`targets` text NOT NULL,
+	`redirect_id` text NOT NULL,
+	`version` integer NOT NULL,
+	`generation` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`sealed` blob,
+	`write_id` text NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `consents` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project` text NOT NULL,
+	`connection_id` text NOT NULL,
+	`connection` text NOT NULL,
+	`generation` integer NOT NULL,
+	`user_id` text NOT NULL,
+	`principal` text NOT NULL,
+	`caller_name` text NOT NULL,
+	`agent` text,
+	`request_id` text NOT NULL,
+	`confirm_url` text,
+	`done_url` text,
+	`why` text NOT NULL,
+	`scopes` text,
+	`new_scopes` text NOT NULL,
+	`status` text NOT NULL,
+	`outcome` text,
+	`created_at` integer NOT NULL,
+	`expires_at` integer NOT NULL,
+	`shown_at` integer,
+	`ended_at` integer,
+	`browser_hash` text,
+	`proven_by` text,
+	`redirect_id` text,
+	`state_hash` text,
+	`state_expires_at` integer,
+	`attempt` text,
+	`sealed_flow` blob,
+	`slot` text,
+	`write_id` text NOT NULL,
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `consents_by_slot` ON `consents` (`slot`);--> statement-breakpoint
+CREATE UNIQUE INDEX `consents_by_state` ON `consents` (`state_hash`);--> statement-breakpoint
+CREATE INDEX `consents_by_key` ON `consents` (`project`,`connection_id`,`user_id`,`created_at`);--> statement-breakpoint
+CREATE INDEX `consents_by_user` ON `consents` (`project`,`user_id`);--> statement-breakpoint
 CREATE TABLE `grants` (
 	`id` text PRIMARY KEY NOT NULL,
 	`project` text NOT NULL,
@@ -98,6 +152,7 @@ CREATE TABLE `grants` (
 	`last_used_by` text,
 	`lease_until` integer,
 	`lease` text,
+	`untold` integer NOT NULL,
 	`write_id` text NOT NULL,
 	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
 );
@@ -105,6 +160,22 @@ CREATE TABLE `grants` (
 CREATE UNIQUE INDEX `grants_by_key` ON `grants` (`project`,`connection_id`,`user_id`);--> statement-breakpoint
 CREATE INDEX `grants_by_connection` ON `grants` (`project`,`connection_id`,`id`);--> statement-breakpoint
 CREATE INDEX `grants_by_user` ON `grants` (`project`,`user_id`,`id`);--> statement-breakpoint
+CREATE INDEX `grants_untold` ON `grants` (`untold`,`id`);--> statement-breakpoint
+CREATE TABLE `handles` (
+	`kind` text NOT NULL,
+	`hash` text NOT NULL,
+	`project` text NOT NULL,
+	`subject` text NOT NULL,
+	`browser_hash` text,
+	`sealed` blob,
+	`created_at` integer NOT NULL,
+	`expires_at` integer NOT NULL,
+	PRIMARY KEY(`kind`, `hash`),
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE INDEX `handles_by_subject` ON `handles` (`project`,`kind`,`subject`);--> statement-breakpoint
+CREATE INDEX `handles_by_end` ON `handles` (`expires_at`);--> statement-breakpoint
 CREATE TABLE `held_calls` (
 	`id` text PRIMARY KEY NOT NULL,
 	`project` text NOT NULL,
@@ -163,6 +234,8 @@ CREATE TABLE `keys` (
 	`rights` text NOT NULL,
 	`created_at` integer NOT NULL,
 	`expires_at` integer,
+	`confirm_url` text,
+	`done_url` text,
 	`write_id` text NOT NULL,
 	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
 );
@@ -172,11 +245,45 @@ CREATE INDEX `keys_by_project_and_name` ON `keys` (`project`,`name`);--> stateme
 CREATE TABLE `projects` (
 	`name` text PRIMARY KEY NOT NULL,
 	`settings` text NOT NULL,
+	`sealed` blob,
 	`version` integer NOT NULL,
 	`created_at` integer NOT NULL,
 	`write_id` text NOT NULL
 );
 --> statement-breakpoint
+CREATE TABLE `redirects` (
+	`owner_key` text PRIMARY KEY NOT NULL,
+	`id` text NOT NULL,
+	`kind` text NOT NULL,
+	`project` text,
+	`name` text NOT NULL,
+	`aged_at` integer,
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `redirects_by_id` ON `redirects` (`id`);--> statement-breakpoint
+CREATE TABLE `registrations` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project` text NOT NULL,
+	`connection_id` text NOT NULL,
+	`issuer_key` text NOT NULL,
+	`issuer` text NOT NULL,
+	`kind` text NOT NULL,
+	`server` text NOT NULL,
+	`resource` text NOT NULL,
+	`scopes_supported` text,
+	`client_id` text NOT NULL,
+	`client_auth` text NOT NULL,
+	`sealed` blob,
+	`expires_at` integer,
+	`created_at` integer NOT NULL,
+	`discovered_at` integer NOT NULL,
+	`write_id` text NOT NULL,
+	FOREIGN KEY (`project`) REFERENCES `projects`(`name`) ON UPDATE no action ON DELETE cascade
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `registrations_by_issuer` ON `registrations` (`project`,`connection_id`,`issuer_key`);--> statement-breakpoint
+CREATE INDEX `registrations_by_time` ON `registrations` (`project`,`connection_id`,`discovered_at`);--> statement-breakpoint
 CREATE TABLE `responses` (
 	`id` text PRIMARY KEY NOT NULL,
 	`project` text NOT NULL,

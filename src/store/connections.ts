@@ -1,18 +1,21 @@
-import { and, asc, eq, gt, sql } from "drizzle-orm";
+import { and, asc, eq, gt, ne, sql } from "drizzle-orm";
 import { type ConnectionRecord, placeOf } from "../core/connection.ts";
 import type { Connections } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
 import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
+import { failIfMarked } from "./open-consents.ts";
 import { listed } from "./paging.ts";
+import { createMarkedRedirect, ownerKeyOf } from "./redirects.ts";
 import type { Tables } from "./tables.ts";
 import { indexKey } from "./text.ts";
 
 type Row = Tables["connections"]["$inferSelect"];
 
 export function createConnections(engine: Engine): Connections {
-  const { connections, toolPins } = engine.tables;
+  const { connections, consents, registrations, toolPins } = engine.tables;
   const row = marked(connections, [connections.project, connections.name]);
   const audited = createMarkedAudit(engine.tables, row);
+  const redirect = createMarkedRedirect(engine.tables, row);
   const inProject = eq(connections.project, given(connections.project, "project"));
   const named = and(inProject, eq(connections.name, given(connections.name, "name")));
 
@@ -23,7 +26,19 @@ export function createConnections(engine: Engine): Connections {
       .values(placeholderRows(connections, 1))
       .onConflictDoNothing()
       .returning({ id: connections.id });
-  const replace: Statement<{ id: string }[]> = (db) =>
+  const lock: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(connections)
+      .set({ writeId: given(connections.writeId, "mark") })
+      .where(
+        and(
+          named,
+          eq(connections.id, given(connections.id, "id")),
+          eq(connections.version, given(connections.version, "expected")),
+        ),
+      )
+      .returning({ id: connections.id });
+  const replace: Statement<unknown> = (db) =>
     db
       .update(connections)
       .set({
@@ -37,35 +52,54 @@ export function createConnections(engine: Engine): Connections {
         timeoutMs: given(connections.timeoutMs, "timeoutMs"),
         metadata: given(connections.metadata, "metadata"),
         isDefault: given(connections.isDefault, "isDefault"),
+        redirectId: given(connections.redirectId, "redirectId"),
         version: given(connections.version, "version"),
         generation: given(connections.generation, "generation"),
         updatedAt: given(connections.updatedAt, "updatedAt"),
         sealed: given(connections.sealed, "sealed"),
-        writeId: given(connections.writeId, "writeId"),
       })
-      .where(
-        and(
-          named,
-          eq(connections.id, given(connections.id, "id")),
-          eq(connections.version, given(connections.version, "expected")),
-        ),
-      )
-      .returning({ id: connections.id });
+      .where(row.where);
   const mark: Statement<{ id: string }[]> = (db) =>
     db
       .update(connections)
       .set({ writeId: given(connections.writeId, "mark") })
       .where(named)
       .returning({ id: connections.id });
+  const theMarked = sql`(select ${connections.id} from ${connections} where ${row.where})`;
   const removePins: Statement<unknown> = (db) =>
     db
       .delete(toolPins)
       .where(
         and(
           eq(toolPins.project, given(toolPins.project, "project")),
-          sql`${toolPins.connectionId} in (select ${connections.id} from ${connections} where ${row.where})`,
+          sql`${toolPins.connectionId} in ${theMarked}`,
         ),
       );
+  const registrationsOf = and(
+    eq(registrations.project, given(registrations.project, "project")),
+    sql`${registrations.connectionId} in ${theMarked}`,
+  );
+  const removeRegistrations: Statement<unknown> = (db) => db.delete(registrations).where(registrationsOf);
+  // Before the row is replaced: it still says which generation it was.
+  const removeOldRegistrations: Statement<unknown> = (db) =>
+    db
+      .delete(registrations)
+      .where(
+        and(
+          registrationsOf,
+          sql`exists (select 1 from ${connections} where ${row.where} and ${connections.generation} <> ${given(connections.generation, "generation")})`,
+        ),
+      );
+  const consentsOf = and(
+    eq(consents.project, given(consents.project, "project")),
+    sql`${consents.connectionId} in ${theMarked}`,
+  );
+  const failConsents = failIfMarked(engine.tables, row, consentsOf);
+  const failOldConsents = failIfMarked(
+    engine.tables,
+    row,
+    and(consentsOf, ne(consents.generation, given(consents.generation, "generation"))),
+  );
   const remove: Statement<unknown> = (db) => db.delete(connections).where(row.where);
 
   return {
@@ -95,32 +129,52 @@ export function createConnections(engine: Engine): Connections {
     },
 
     insert: async ({ connection, sealed }, audit) => {
+      const { project, name, redirectId } = connection;
       const writeId = newMark();
+      const found = row.values([project, name], writeId);
       const place = await indexKey(placeOf(connection.target));
       const [made] = await engine.atomic([
         step(insert, { ...connection, place, sealed, writeId }),
-        ...audited(audit, row.values([connection.project, connection.name], writeId)),
+        step(redirect.stay, { redirectId, ...found }),
+        ...audited(audit, found),
       ]);
       return made.length > 0;
     },
 
     replace: async ({ connection, sealed }, version, audit) => {
-      const writeId = newMark();
+      const { project, name, id, generation, redirectId, updatedAt: at } = connection;
+      const mark = newMark();
+      const found = row.values([project, name], mark);
       const place = await indexKey(placeOf(connection.target));
       const [replaced] = await engine.atomic([
-        step(replace, { ...connection, place, sealed, writeId, expected: version }),
-        ...audited(audit, row.values([connection.project, connection.name], writeId)),
+        step(lock, { project, name, id, expected: version, mark }),
+        step(removeOldRegistrations, { project, generation, ...found }),
+        step(failOldConsents, {
+          project,
+          generation,
+          outcome: "connection_changed",
+          at,
+          consentMark: mark,
+          ...found,
+        }),
+        step(replace, { ...connection, place, sealed, ...found }),
+        step(redirect.stay, { redirectId, ...found }),
+        ...audited(audit, found),
       ]);
       return replaced.length > 0;
     },
 
-    delete: async (project, name, audit) => {
+    delete: async (project, name, at, audit) => {
       const writeId = newMark();
       const found = row.values([project, name], writeId);
+      const ownerKey = await ownerKeyOf({ kind: "connection", project, name });
       const [gone] = await engine.atomic([
         step(mark, { project, name, mark: writeId }),
         ...audited(audit, found),
         step(removePins, { project, ...found }),
+        step(removeRegistrations, { project, ...found }),
+        step(failConsents, { project, outcome: "connection_deleted", at, consentMark: writeId, ...found }),
+        step(redirect.age, { ownerKey, at, ...found }),
         step(remove, found),
       ]);
       return gone.length > 0;
@@ -144,6 +198,7 @@ function recordOf({ sealed, ...row }: Row): ConnectionRecord {
       timeoutMs: row.timeoutMs,
       metadata: row.metadata,
       isDefault: row.isDefault,
+      redirectId: row.redirectId,
       version: row.version,
       generation: row.generation,
       createdAt: row.createdAt,

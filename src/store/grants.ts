@@ -1,17 +1,21 @@
 import { and, asc, eq, getTableColumns, gt, isNull, lt, ne, or, sql } from "drizzle-orm";
+import type { AuditEntry } from "../core/audit.ts";
 import type { Grant, GrantId, GrantKey, Grants } from "../core/grants.ts";
+import type { Listed } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
 import { headOf } from "./boxes.ts";
-import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
+import { type Engine, type Statement, allGiven, given, marked, newMark, step } from "./engine.ts";
 import { createGrantBoxes, keyOf, withChunks } from "./grant-boxes.ts";
+import { OVER } from "./open-consents.ts";
 import { listed } from "./paging.ts";
 
 export function createGrants(engine: Engine): Grants {
-  const { grants } = engine.tables;
+  const { grants, consents } = engine.tables;
   const row = marked(grants, [grants.project, grants.connectionId, grants.user]);
   const audited = createMarkedAudit(engine.tables, row);
   const boxes = createGrantBoxes(engine, row);
-  const { writeId, ...fields } = getTableColumns(grants);
+  const consentRow = marked(consents, [consents.id]);
+  const { writeId, untold, ...fields } = getTableColumns(grants);
   const mark = { writeId: given(writeId, "mark") };
   const noLease = { lease: null, leaseUntil: null };
   const inProject = eq(grants.project, given(grants.project, "project"));
@@ -22,6 +26,7 @@ export function createGrants(engine: Engine): Grants {
   );
   const isAt = eq(grants.version, given(grants.version, "expected"));
   const isActive = eq(grants.status, "active");
+  const isNotRevoked = ne(grants.status, "revoked");
 
   const get: Statement<Grant[]> = (db) => db.select(fields).from(grants).where(one);
   const find: Statement<Grant[]> = (db) =>
@@ -29,17 +34,41 @@ export function createGrants(engine: Engine): Grants {
       .select(fields)
       .from(grants)
       .where(and(inProject, eq(grants.id, given(grants.id, "id"))));
-  const insert: Statement<Grant[]> = (db) =>
+  const connect: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(consents)
+      .set({
+        ...OVER,
+        status: "connected",
+        endedAt: given(consents.endedAt, "at"),
+        writeId: given(consents.writeId, "mark"),
+      })
+      .where(
+        and(
+          eq(consents.id, given(consents.id, "consent")),
+          eq(consents.status, "authorizing"),
+          eq(consents.attempt, given(consents.attempt, "attempt")),
+          // A consent is for nothing but its own grant.
+          eq(consents.project, given(consents.project, "project")),
+          eq(consents.connectionId, given(consents.connectionId, "connectionId")),
+          eq(consents.user, given(consents.user, "user")),
+        ),
+      )
+      .returning({ id: consents.id });
+  const { project: _p, connectionId: _c, user: _u, ...replaced } = getTableColumns(grants);
+  const put: Statement<Grant[]> = (db) =>
     db
       .insert(grants)
-      .values(placeholderRows(grants, 1))
-      .onConflictDoNothing({ target: [grants.project, grants.connectionId, grants.user] })
-      .returning(fields);
-  const replace: Statement<Grant[]> = (db) =>
-    db
-      .update(grants)
-      .set({ ...placeholderRows(grants, 1)[0] })
-      .where(and(one, isAt))
+      .select(sql`select ${allGiven(grants)} from ${consents} where ${consentRow.where}`)
+      .onConflictDoUpdate({
+        target: [grants.project, grants.connectionId, grants.user],
+        set: Object.fromEntries(
+          Object.entries(replaced).map(([field, column]) => [
+            field,
+            sql`excluded.${sql.identifier(column.name)}`,
+          ]),
+        ),
+      })
       .returning(fields);
   const lease: Statement<Grant[]> = (db) =>
     db
@@ -81,26 +110,24 @@ export function createGrants(engine: Engine): Grants {
       .set({ status: "needs_consent", reason: given(grants.reason, "reason"), ...noLease, ...mark })
       .where(and(one, isAt, isActive))
       .returning(fields);
-  // Locks the row and gives it as it was: the statement that changes it could only say what it became.
-  const markToRevoke: Statement<Grant[]> = (db) =>
+  const revoke: Statement<Grant[]> = (db) =>
     db
       .update(grants)
-      .set(mark)
-      .where(and(one, ne(grants.status, "revoked")))
+      .set({ status: "revoked", reason: null, untold: true, ...noLease, ...mark })
+      .where(and(one, isNotRevoked))
       .returning(fields);
-  // The box was sealed for the version before, so nobody could open it any more.
-  const revoke: Statement<unknown> = (db) =>
+  const empty: Statement<unknown> = (db) =>
     db
       .update(grants)
       .set({
-        status: "revoked",
-        reason: null,
+        reason: given(grants.reason, "reason"),
         version: sql`${grants.version} + 1`,
         sealed: new Uint8Array(),
         hasRefreshToken: false,
-        ...noLease,
+        untold: false,
+        ...mark,
       })
-      .where(row.where);
+      .where(and(one, isAt, eq(grants.status, "revoked")));
   const used: Statement<unknown> = (db) =>
     db
       .update(grants)
@@ -118,6 +145,23 @@ export function createGrants(engine: Engine): Grants {
       const grant = await boxes.whole(found);
       if (grant) return grant;
     }
+  };
+
+  /** Rows with their whole boxes; without those that are gone by now. */
+  const wholeOf = async (rows: Grant[]): Promise<Grant[]> => {
+    const found = await Promise.all(rows.map(async (each) => (await boxes.whole(each)) ?? current(each)));
+    return found.filter((grant) => grant !== null);
+  };
+  const wholePage = async ({ rows, more }: Listed<Grant>) => ({ rows: await wholeOf(rows), more });
+
+  const revokeOne = async (key: GrantKey, audit: AuditEntry[]): Promise<Grant | null> => {
+    const writeId = newMark();
+    const [revoked, read] = await engine.atomic([
+      step(revoke, { ...keyOf(key), mark: writeId }),
+      boxes.chunks(key),
+      ...audited(audit, row.values(keyValues(key), writeId)),
+    ]);
+    return revoked[0] ? withChunks(revoked[0], read) : null;
   };
 
   return {
@@ -144,22 +188,27 @@ export function createGrants(engine: Engine): Grants {
           .orderBy(asc(grants.id))
           .limit(page.limit + 1),
       );
-      const { rows: shown, more } = listed(rows, page.limit);
-      const found = await Promise.all(shown.map(async (each) => (await boxes.whole(each)) ?? current(each)));
-      return { rows: found.filter((grant) => grant !== null), more };
+      return wholePage(listed(rows, page.limit));
     },
 
-    put: async (grant, after, audit) => {
+    put: async (grant, consent, audit) => {
       const writeId = newMark();
+      const key = keyOf(grant);
       const found = row.values(keyValues(grant), writeId);
-      const version = after + 1;
-      const values = { ...grant, version, sealed: headOf(grant.sealed), writeId };
-      const [put] = await engine.atomic([
-        after === 0 ? step(insert, values) : step(replace, { ...values, expected: after }),
-        ...boxes.replaced({ ...grant, version }, found),
+      const values = { ...grant, ...noLease, untold: false, sealed: headOf(grant.sealed), writeId };
+      const [, stored] = await engine.atomic([
+        step(connect, {
+          ...key,
+          consent: consent.id,
+          attempt: consent.attempt,
+          at: consent.at,
+          mark: writeId,
+        }),
+        step(put, { ...values, ...consentRow.values([consent.id], writeId) }),
+        ...boxes.replaced(grant, found),
         ...audited(audit, found),
       ]);
-      return put[0] ? { ...put[0], sealed: grant.sealed } : null;
+      return stored[0] ? { ...stored[0], sealed: grant.sealed } : null;
     },
 
     lease: async ({ key, version, ...take }) => {
@@ -199,17 +248,53 @@ export function createGrants(engine: Engine): Grants {
       return failed[0] ? withChunks(failed[0], read) : null;
     },
 
-    revoke: async (key, audit) => {
+    revoke: revokeOne,
+
+    revokeAll: async (project, of, entryOf) => {
+      const which = "user" in of ? eq(grants.user, of.user) : eq(grants.connectionId, of.connectionId);
+      const revoked: Grant[] = [];
+      for (let after: GrantId | null = null; ;) {
+        const rows: Grant[] = await engine.run((db) =>
+          db
+            .select(fields)
+            .from(grants)
+            .where(
+              and(
+                eq(grants.project, project),
+                which,
+                isNotRevoked,
+                after === null ? undefined : gt(grants.id, after),
+              ),
+            )
+            .orderBy(asc(grants.id))
+            .limit(TOGETHER),
+        );
+        const found = await wholeOf(rows);
+        const done = await Promise.all(found.map((grant) => revokeOne(grant, [entryOf(grant)])));
+        revoked.push(...done.filter((grant) => grant !== null));
+        after = rows.at(-1)?.id ?? null;
+        if (rows.length < TOGETHER) return revoked;
+      }
+    },
+
+    emptied: async (key, version, reason) => {
       const writeId = newMark();
-      const found = row.values(keyValues(key), writeId);
-      const [before, read] = await engine.atomic([
-        step(markToRevoke, { ...keyOf(key), mark: writeId }),
-        boxes.chunks(key),
-        boxes.removed(key, found),
-        step(revoke, found),
-        ...audited(audit, found),
+      await engine.atomic([
+        step(empty, { ...keyOf(key), expected: version, reason, mark: writeId }),
+        boxes.removed(key, row.values(keyValues(key), writeId)),
       ]);
-      return before[0] ? withChunks(before[0], read) : null;
+    },
+
+    unrevoked: async (page) => {
+      const rows = await engine.run((db) =>
+        db
+          .select(fields)
+          .from(grants)
+          .where(and(eq(untold, true), page.after === null ? undefined : gt(grants.id, grantId(page.after))))
+          .orderBy(asc(grants.id))
+          .limit(page.limit + 1),
+      );
+      return wholePage(listed(rows, page.limit));
     },
 
     used: async (key, { at, by }) => {
@@ -217,6 +302,8 @@ export function createGrants(engine: Engine): Grants {
     },
   };
 }
+
+const TOGETHER = 20;
 
 const keyValues = ({ project, connectionId, user }: GrantKey) => [project, connectionId, user];
 

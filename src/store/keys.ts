@@ -34,6 +34,8 @@ export function createKeys(engine: Engine): Keys {
     rights: keys.rights,
     createdAt: keys.createdAt,
     expiresAt: keys.expiresAt,
+    confirmUrl: keys.confirmUrl,
+    doneUrl: keys.doneUrl,
   };
 
   // Subselects, not joins: on SQLite each join of this read costs more than all of the read without it.
@@ -110,6 +112,8 @@ export function createKeys(engine: Engine): Keys {
           rights: given(keys.rights, "rights"),
           createdAt: given(keys.createdAt, "createdAt"),
           expiresAt: given(keys.expiresAt, "expiresAt"),
+          confirmUrl: given(keys.confirmUrl, "confirmUrl"),
+          doneUrl: given(keys.doneUrl, "doneUrl"),
           writeId: given(keys.writeId, "writeId"),
         },
       });

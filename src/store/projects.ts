@@ -17,6 +17,8 @@ export function createProjects(engine: Engine): Projects {
     createdAt: projects.createdAt,
   };
 
+  const secrets: Statement<{ version: number; sealed: Uint8Array | null }[]> = (db) =>
+    db.select({ version: projects.version, sealed: projects.sealed }).from(projects).where(named);
   const get: Statement<Project[]> = (db) => db.select(fields).from(projects).where(named);
   const insert: Statement<{ name: string }[]> = (db) =>
     db
@@ -29,6 +31,7 @@ export function createProjects(engine: Engine): Projects {
       .update(projects)
       .set({
         settings: given(projects.settings, "settings"),
+        sealed: given(projects.sealed, "sealed"),
         version: given(projects.version, "next"),
         writeId: given(projects.writeId, "mark"),
       })
@@ -60,20 +63,22 @@ export function createProjects(engine: Engine): Projects {
     insert: async (project, audit) => {
       const writeId = newMark();
       const [made] = await engine.atomic([
-        step(insert, { ...project, writeId }),
+        step(insert, { ...project, sealed: null, writeId }),
         ...audited(audit, row.values([project.name], writeId)),
       ]);
       return made.length > 0;
     },
 
-    updateSettings: async ({ name, version, settings }, audit) => {
+    updateSettings: async ({ name, version, settings, sealed }, audit) => {
       const writeId = newMark();
       const [changed] = await engine.atomic([
-        step(update, { name, version, next: version + 1, settings, mark: writeId }),
+        step(update, { name, version, next: version + 1, settings, sealed, mark: writeId }),
         ...audited(audit, row.values([name], writeId)),
       ]);
       return changed[0] ?? null;
     },
+
+    secrets: async (name) => (await engine.run(secrets, { name }))[0] ?? null,
 
     delete: async (name, audit) => {
       const writeId = newMark();

@@ -15,6 +15,11 @@ export const {
   responses,
   heldCalls,
   grants,
+  consents,
+  registrations,
+  connectors,
+  redirects,
+  handles,
   boxChunks,
   audit,
 } = defineTables(sqliteColumns);

@@ -2,11 +2,16 @@ import type { Store } from "../core/storage.ts";
 import { createAgents } from "./agents.ts";
 import { createAuditLog } from "./audit.ts";
 import { createConnections } from "./connections.ts";
+import { createConnectors } from "./connectors.ts";
+import { createConsents } from "./consents.ts";
 import type { Engine } from "./engine.ts";
 import { createGrants } from "./grants.ts";
+import { createHandles } from "./handles.ts";
 import { createHeldCalls } from "./held-calls.ts";
 import { createKeys } from "./keys.ts";
 import { createProjects } from "./projects.ts";
+import { createRedirects } from "./redirects.ts";
+import { createRegistrations } from "./registrations.ts";
 import { createResponses } from "./responses.ts";
 import { createToolPins } from "./tool-pins.ts";
 import { createUsers } from "./users.ts";
@@ -24,6 +29,11 @@ export function createStore(engine: Engine): Store {
     responses: createResponses(engine),
     heldCalls: createHeldCalls(engine),
     grants: createGrants(engine),
+    connectors: createConnectors(engine),
+    redirects: createRedirects(engine),
+    registrations: createRegistrations(engine),
+    consents: createConsents(engine),
+    handles: createHandles(engine),
     audit: createAuditLog(engine),
     ping: async () => {
       await projects.list({ after: null, limit: 1 });

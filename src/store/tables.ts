@@ -2,12 +2,12 @@ import type { AuditEntry } from "../core/audit.ts";
 import type { Approvers, ConnectionAuth } from "../core/connection.ts";
 import type { Right, Role } from "../core/identity.ts";
 import type { AuditId, ConnectionId, HeldCallId, KeyId, ResponseId, ThreadId, UserId } from "../core/ids.ts";
-import type { GrantId, GrantStatus } from "../core/grants.ts";
 import type { ApprovalRule, ToolFilter } from "../core/policy.ts";
 import type { Settings } from "../core/project.ts";
 import type { HeldCallStatus, User } from "../core/storage.ts";
 import type { Agent } from "../core/agents.ts";
 import type { Columns } from "./columns.ts";
+import { defineOAuthTables } from "./oauth-tables.ts";
 
 /**
  * All that we remember. `write_id` is the mark of the last list of statements that changed the row (engine.ts).
@@ -19,6 +19,7 @@ export const defineTables = (c: Columns) => {
   const projects = c.table("projects", {
     name: c.text("name").primaryKey(),
     settings: c.json<Settings>("settings").notNull(),
+    sealed: c.bytes("sealed"),
     version: c.int("version").notNull(),
     createdAt: c.millis("created_at").notNull(),
     writeId: writeId(),
@@ -41,6 +42,8 @@ export const defineTables = (c: Columns) => {
       rights: c.json<Right[]>("rights").notNull(),
       createdAt: c.millis("created_at").notNull(),
       expiresAt: c.millis("expires_at"),
+      confirmUrl: c.text("confirm_url"),
+      doneUrl: c.text("done_url"),
       writeId: writeId(),
     },
     (t) => [
@@ -79,6 +82,7 @@ export const defineTables = (c: Columns) => {
       timeoutMs: c.int("timeout_ms").notNull(),
       metadata: c.json<Record<string, string>>("metadata").notNull(),
       isDefault: c.bool("is_default").notNull(),
+      redirectId: c.text("redirect_id"),
       version: c.int("version").notNull(),
       generation: c.int("generation").notNull(),
       createdAt: c.millis("created_at").notNull(),
@@ -243,39 +247,6 @@ export const defineTables = (c: Columns) => {
     ],
   );
 
-  // Without a foreign key to connections: what was granted is still to be revoked when its connection is gone.
-  const grants = c.table(
-    "grants",
-    {
-      id: c.text("id").$type<GrantId>().primaryKey(),
-      project: inProject(),
-      connectionId: c.text("connection_id").$type<ConnectionId>().notNull(),
-      user: c.text("user_id").$type<UserId>().notNull(),
-      status: c.text("status").$type<GrantStatus>().notNull(),
-      reason: c.text("reason"),
-      issuer: c.text("issuer").notNull(),
-      resource: c.text("resource"),
-      clientGeneration: c.text("client_generation").notNull(),
-      scopes: c.json<string[]>("scopes").notNull(),
-      version: c.int("version").notNull(),
-      sealed: c.bytes("sealed").notNull(),
-      expiresAt: c.millis("expires_at"),
-      hasRefreshToken: c.bool("has_refresh_token").notNull(),
-      createdAt: c.millis("created_at").notNull(),
-      refreshedAt: c.millis("refreshed_at"),
-      lastUsedAt: c.millis("last_used_at"),
-      lastUsedBy: c.text("last_used_by"),
-      leaseUntil: c.millis("lease_until"),
-      lease: c.text("lease"),
-      writeId: writeId(),
-    },
-    (t) => [
-      c.uniqueIndex("grants_by_key").on(t.project, t.connectionId, t.user),
-      c.index("grants_by_connection").on(t.project, t.connectionId, t.id),
-      c.index("grants_by_user").on(t.project, t.user, t.id),
-    ],
-  );
-
   // What did not fit into its row (boxes.ts).
   const boxChunks = c.table(
     "box_chunks",
@@ -324,7 +295,7 @@ export const defineTables = (c: Columns) => {
     items,
     responses,
     heldCalls,
-    grants,
+    ...defineOAuthTables(c, projects),
     boxChunks,
     audit,
   };

@@ -12,10 +12,11 @@ import {
   placeholderRows,
   step,
 } from "./engine.ts";
+import { failIfMarked } from "./open-consents.ts";
 import { listed } from "./paging.ts";
 
 export function createUsers(engine: Engine): Users {
-  const { users, heldCalls } = engine.tables;
+  const { users, heldCalls, consents, handles } = engine.tables;
   const row = marked(users, [users.project, users.id]);
   const audited = createMarkedAudit(engine.tables, row);
   const one = and(eq(users.project, given(users.project, "project")), eq(users.id, given(users.id, "id")));
@@ -46,6 +47,25 @@ export function createUsers(engine: Engine): Users {
           eq(heldCalls.project, given(heldCalls.project, "project")),
           eq(heldCalls.ownerUser, given(heldCalls.ownerUser, "id")),
           inArray(heldCalls.status, ["pending", "approved"]),
+          ifMarked(row),
+        ),
+      );
+  const failConsents = failIfMarked(
+    engine.tables,
+    row,
+    and(
+      eq(consents.project, given(consents.project, "project")),
+      eq(consents.user, given(consents.user, "id")),
+    ),
+  );
+  const endSessions: Statement<unknown> = (db) =>
+    db
+      .delete(handles)
+      .where(
+        and(
+          eq(handles.project, given(handles.project, "project")),
+          inArray(handles.kind, ["me_link", "me_session"]),
+          eq(handles.subject, given(handles.subject, "id")),
           ifMarked(row),
         ),
       );
@@ -86,6 +106,8 @@ export function createUsers(engine: Engine): Users {
       await engine.atomic([
         step(block, { project, id, status: "blocked", createdAt: at, writeId }),
         step(cancelHeldCalls, { project, id, at, writeId, ...found }),
+        step(failConsents, { project, id, outcome: "user_blocked", at, consentMark: writeId, ...found }),
+        step(endSessions, { project, id, ...found }),
         ...audited(audit, found),
       ]);
     },

@@ -1,0 +1,81 @@
+import { and, desc, eq, getTableColumns } from "drizzle-orm";
+import type { Registration, Registrations } from "../core/consents.ts";
+import { createMarkedAudit } from "./audit.ts";
+import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
+import { indexKey } from "./text.ts";
+
+export function createRegistrations(engine: Engine): Registrations {
+  const { registrations } = engine.tables;
+  const row = marked(registrations, [registrations.id]);
+  const audited = createMarkedAudit(engine.tables, row);
+  const { writeId: _, issuerKey, ...fields } = getTableColumns(registrations);
+  const ofConnection = and(
+    eq(registrations.project, given(registrations.project, "project")),
+    eq(registrations.connectionId, given(registrations.connectionId, "connectionId")),
+  );
+  const one = and(ofConnection, eq(issuerKey, given(issuerKey, "issuerKey")));
+
+  const get: Statement<Registration[]> = (db) => db.select(fields).from(registrations).where(one);
+  const latest: Statement<Registration[]> = (db) =>
+    db
+      .select(fields)
+      .from(registrations)
+      .where(ofConnection)
+      .orderBy(desc(registrations.discoveredAt), desc(registrations.createdAt), desc(registrations.id))
+      .limit(1);
+  const replace: Statement<unknown> = (db) =>
+    db
+      .update(registrations)
+      .set({ ...placeholderRows(registrations, 1)[0] })
+      .where(and(one, eq(registrations.id, given(registrations.id, "instead"))));
+  const insert: Statement<unknown> = (db) =>
+    db
+      .insert(registrations)
+      .values(placeholderRows(registrations, 1))
+      .onConflictDoNothing({ target: [registrations.project, registrations.connectionId, issuerKey] });
+  const seen: Statement<unknown> = (db) =>
+    db
+      .update(registrations)
+      .set({
+        server: given(registrations.server, "server"),
+        resource: given(registrations.resource, "resource"),
+        scopesSupported: given(registrations.scopesSupported, "scopesSupported"),
+        discoveredAt: given(registrations.discoveredAt, "discoveredAt"),
+        writeId: given(registrations.writeId, "mark"),
+      })
+      .where(and(one, eq(registrations.id, given(registrations.id, "id"))));
+
+  return {
+    get: async (project, connectionId, issuer) => {
+      const [found] = await engine.run(get, { project, connectionId, issuerKey: await indexKey(issuer) });
+      return found ?? null;
+    },
+
+    latest: async (project, connectionId) => (await engine.run(latest, { project, connectionId }))[0] ?? null,
+
+    put: async (registration, instead, audit) => {
+      const { id, project, connectionId, issuer } = registration;
+      const issuerKey = await indexKey(issuer);
+      for (;;) {
+        const writeId = newMark();
+        const values = { ...registration, issuerKey, writeId };
+        // Where the first has replaced a row, the second finds it in its way. Where neither does anything, another stands.
+        const [, , standing] = await engine.atomic([
+          step(replace, { ...values, instead }),
+          step(insert, values),
+          step(get, { project, connectionId, issuerKey }),
+          ...audited(audit, row.values([id], writeId)),
+        ]);
+        // None: the one that was in the way has been deleted since.
+        if (standing[0]) return standing[0];
+      }
+    },
+
+    seen: async (registration) => {
+      const { id, project, connectionId, server, resource, scopesSupported, discoveredAt } = registration;
+      const issuerKey = await indexKey(registration.issuer);
+      const found = { id, project, connectionId, issuerKey, server, resource, scopesSupported, discoveredAt };
+      await engine.run(seen, { ...found, mark: newMark() });
+    },
+  };
+}
