@@ -3,7 +3,8 @@ import type { Clock, UpstreamAccess } from "../core/ports.ts";
 import type { Egress } from "./egress.ts";
 import type { Asides } from "./mcp-asides.ts";
 import type { Deadline } from "./mcp-deadline.ts";
-import { failed, notMcp, thrown, visible, type Failed } from "./mcp-failures.ts";
+import { challengeOf } from "./mcp-challenge.ts";
+import { echoes, failed, notMcp, thrown, visible, type Failed } from "./mcp-failures.ts";
 import { discard, mediaTypeOf, request, type HttpRequest } from "./mcp-http.ts";
 import { COURTESY_MS } from "./mcp-limits.ts";
 import { followStream } from "./mcp-stream.ts";
@@ -84,7 +85,7 @@ export async function tell(
   const sent = await request(outside.egress, post(ask, message));
   if (!sent.ok) return sent;
   discard(sent.response);
-  return sent.response.ok ? null : refusal(sent.response.status);
+  return sent.response.ok ? null : refusal(sent.response, ask.access);
 }
 
 /** Tells a server that a session is over (2025-11-25, "Session Management"). Nobody waits for it, or minds its answer. */
@@ -120,10 +121,10 @@ async function turnedAway(response: Response, ask: Ask): Promise<Exchanged | Fai
   const { status } = response;
   if (status < 400 || status >= 500 || BARE.includes(status)) {
     discard(response);
-    return refusal(status);
+    return refusal(response, ask.access);
   }
   const read = await textOf(response, ask.deadline);
-  if (!read.ok) return read.failure.kind === "cancelled" ? read : refusal(status);
+  if (!read.ok) return read.failure.kind === "cancelled" ? read : refusal(response, ask.access);
   const { text, bytes } = read;
   const parsed = parseJson(text);
   const heard = readMessage(parsed, ask.message);
@@ -132,12 +133,14 @@ async function turnedAway(response: Response, ask: Ask): Promise<Exchanged | Fai
     return { ok: true, answer: { kind: "error", error }, status, head: response.headers, bytes };
   }
   const words = error?.message ? visible(error.message, ask.access) : null;
-  return { ...refusal(status, words), unread: error ? "rpc" : "http", body: text };
+  return { ...refusal(response, ask.access, words), unread: error ? "rpc" : "http", body: text };
 }
 
-function refusal(status: number, words: string | null = null): Failed {
+function refusal({ status, headers }: Response, access: UpstreamAccess, words: string | null = null): Failed {
   const message = `The server answered with HTTP ${status}${words ? `: ${words}` : "."}`;
-  return failed({ kind: "http", status, message }, { sent: true });
+  const asked = status === 401 || status === 403 ? headers.get("www-authenticate") : null;
+  const challenge = challengeOf(asked, (value) => echoes(value, access));
+  return failed({ kind: "http", status, message, challenge }, { sent: true });
 }
 
 async function textOf(

@@ -61,6 +61,11 @@ export function visible(text: string, access: UpstreamAccess): string {
   return escaped.length > MAX_ERROR_TEXT ? `${escaped.slice(0, MAX_ERROR_TEXT)}…` : escaped;
 }
 
+/** Whether a text holds what we were let in with. */
+export function echoes(text: string, access: UpstreamAccess): boolean {
+  return secretsOf(access).some((secret) => text.includes(secret));
+}
+
 /** As much of a text as may be passed on, and some more, without the secrets of the access. */
 function redacted(text: string, access: UpstreamAccess): string {
   const secrets = secretsOf(access);

@@ -75,7 +75,20 @@ describe("a failure never repeats what we were let in with", () => {
       kind: "http",
       status: 400,
       message: "The server answered with HTTP 400: no [redacted] here",
+      challenge: null,
     });
+  });
+
+  test("in the challenge that comes with a 401 or 403", async () => {
+    for (const status of [401, 403]) {
+      const refused: Answer = (_, response) => {
+        const words = `Bearer error="invalid_token", scope="read ${TOKEN}", resource_metadata="https://a.example/${KEY}"`;
+        response.writeHead(status, { "www-authenticate": words }).end();
+      };
+      expect(await failureOf(refused)).toMatchObject({
+        challenge: { error: "invalid_token", scope: null, resourceMetadata: null },
+      });
+    }
   });
 
   test("in the words that come with an HTTP status and name the request", async () => {

@@ -285,7 +285,7 @@ describe("calling", () => {
     stops.push(server.stop);
     expect(await upstream.callTool(accessTo(server.url), callOf("echo"), within(5_000))).toEqual({
       ok: false,
-      failure: { kind: "http", status, message: `The server answered with HTTP ${status}.` },
+      failure: { kind: "http", status, message: `The server answered with HTTP ${status}.`, challenge: null },
       sent: true,
     });
   });

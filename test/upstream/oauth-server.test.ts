@@ -111,10 +111,10 @@ async function connect(
   const state = crypto.randomUUID();
   const verifier = "v".repeat(43);
   const resource = metadata?.resource ?? null;
-  const common = { server: found, client, redirectUri, resource, params: {}, verifier };
+  const common = { server: found, client, redirectUri, resource, params: {}, quirks: null, verifier };
   const callback = await as.authorize(await oauth.authorizationUrl({ ...common, state, scopes }), account);
   const code = callback.searchParams.get("code") ?? "";
-  const rest = { quirks: null, now: () => 0, commit: async () => {} };
+  const rest = { now: () => 0, commit: async () => {} };
   const tokens = valueOf(await oauth.exchangeCode({ ...common, ...rest, code }, forLong()));
   return { metadata, found, tokens };
 }

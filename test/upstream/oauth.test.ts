@@ -276,6 +276,7 @@ async function urlFor(
     scopes: ["read"],
     resource,
     params,
+    quirks: null,
   });
 }
 
