@@ -1,65 +1,241 @@
+import { type AuthorizationDesk, createAuthorizationDesk } from "./authorization.ts";
 import { createCache } from "./cache.ts";
 import type { ConnectionRecord, HeaderValues } from "./connection.ts";
+import { askForConsent, consentLink, type Question, scopesToAsk } from "./consent-asking.ts";
 import type { Context } from "./context.ts";
-import { BrokerError } from "./errors.ts";
+import { BrokerError, isRefusal } from "./errors.ts";
+import type { Grant, GrantKey } from "./grants.ts";
+import type { UserId } from "./ids.ts";
 import { isJsonObject, textMembers } from "./json.ts";
-import type { UpstreamAccess, World } from "./ports.ts";
+import type { Challenge, UpstreamAccess, UpstreamFailure, World } from "./ports.ts";
+import { createTokenDesk, type TokenOutcome } from "./refresh.ts";
 import type { Server } from "./servers.ts";
+import { stepUp } from "./step-up.ts";
 import { connectionAad } from "./storage.ts";
+
+/** Why a server was not reached: as an upstream fails, or because the person is missing. */
+export type Failure =
+  | UpstreamFailure
+  /** The person must connect an account first; the consent is open. */
+  | { kind: "consent"; request: { id: string; label: string; link: string }; message: string }
+  /** They said no to it in the conversation that this request goes on with. */
+  | { kind: "declined"; message: string };
+
+/** A way to a server. `again`: what to do when the server turns down what it was shown (401, 403). Null: nothing. */
+export type Door =
+  | { ok: true; access: UpstreamAccess; again: ((refusal: Refusal) => Promise<Door | null>) | null }
+  | { ok: false; failure: Failure };
+
+type Refusal = UpstreamFailure & { kind: "http" };
 
 /** The one door to a credential: whoever wants to reach a server asks here, every time. */
 export type AccessDesk = {
   /**
-   * Gives what it takes to reach the server for this request: the connection's sealed headers, opened, or the
-   * request's own for a `server_url` without a connection. Never falls back from one credential to another.
-   *
-   * Throws `unavailable` when the box cannot be opened.
+   * Gives what it takes to reach the server for this request: the connection's sealed headers, the user's own token, or
+   * the request's own for a `server_url` without a connection. A token is refreshed here, once for all replicas; a user
+   * without a grant gets a consent opened. Never falls back from one credential to another (threats, rule 10).
    */
-  open: (context: Context, server: Server) => Promise<UpstreamAccess>;
+  open: (context: Context, server: Server) => Promise<Door>;
+  authorization: AuthorizationDesk;
 };
+
+/** Goes through a door, and once more with what is given instead when the server turns the first down. */
+export async function through<T extends { ok: true } | { ok: false; failure: UpstreamFailure }>(
+  door: Door & { ok: true },
+  work: (access: UpstreamAccess) => Promise<T>,
+): Promise<T | { ok: false; failure: Failure; sent: false }> {
+  const outcome = await work(door.access);
+  if (outcome.ok || !door.again) return outcome;
+  const { failure } = outcome as { failure: UpstreamFailure };
+  if (failure.kind !== "http" || !DENIALS.includes(failure.status)) return outcome;
+  const next = await door.again(failure);
+  if (!next) return outcome;
+  // The server turned the request away before it did anything.
+  return next.ok ? work(next.access) : { ok: false, failure: next.failure, sent: false };
+}
+
+const UNAUTHORIZED = 401;
+const FORBIDDEN = 403;
+const DENIALS = [UNAUTHORIZED, FORBIDDEN];
 
 export function createAccessDesk(world: World): AccessDesk {
   // Keyed by connection and version: an edit is a new key. Rows are read every time, boxes opened once.
   const opened = createCache<HeaderValues>({ max: MAX_OPENED, now: world.clock.now });
+  const usedLately = createCache<true>({ max: MAX_OPENED, now: world.clock.now });
+  const authorization = createAuthorizationDesk(world);
+  const tokens = createTokenDesk(world);
 
-  async function headersOf(record: ConnectionRecord): Promise<HeaderValues> {
-    const { connection, sealed } = record;
-    switch (connection.auth.kind) {
+  async function headersOf({ connection, sealed }: ConnectionRecord): Promise<HeaderValues> {
+    const key = `${connection.id}:${connection.version}`;
+    const cached = opened.get(key);
+    if (cached) return cached;
+    if (!sealed) throw new BrokerError("unavailable", { what: `the credentials of ${connection.name}` });
+    const aad = connectionAad(connection.project, connection.id, connection.version);
+    const headers = readHeaders(await world.sealer.open(sealed, aad));
+    opened.set(key, headers, { ttlMs: OPENED_TTL_MS });
+    return headers;
+  }
+
+  async function openConnection(context: Context, server: Server, record: ConnectionRecord): Promise<Door> {
+    const { id, version, auth } = record.connection;
+    switch (auth.kind) {
+      case "oauth":
+        return openGrant(context, server, record);
       case "none":
-        return {};
       case "key": {
-        const key = `${connection.id}:${connection.version}`;
-        const cached = opened.get(key);
-        if (cached) return cached;
-        if (!sealed) throw new BrokerError("unavailable", { what: `the credentials of ${connection.name}` });
-        const aad = connectionAad(connection.project, connection.id, connection.version);
-        const headers = readHeaders(await world.sealer.open(sealed, aad));
-        opened.set(key, headers, { ttlMs: OPENED_TTL_MS });
-        return headers;
+        const headers = auth.kind === "key" ? await headersOf(record) : {};
+        const partition = `${id}:${version}`;
+        const session = `${partition}:${ownerOf(context)}`;
+        return { ok: true, access: { url: server.url, headers, partition, session }, again: null };
       }
     }
   }
 
+  /** The user's own token: found, refreshed ahead of its end, or asked for. */
+  async function openGrant(context: Context, server: Server, record: ConnectionRecord): Promise<Door> {
+    const { user } = context;
+    if (user === null)
+      return unusable(`the connection ${record.connection.name} acts for a user, and none is named`);
+    const asked = { context: { ...context, user }, server, record };
+    const way = await authorization.known(record);
+    if (!way) return ask(asked, { why: "none", challenge: null });
+    const key = keyOf(record, user);
+    const outcome = await tokens.token(context, key, way);
+    if (outcome.ok || outcome.need !== "later" || !outcome.clientRefused) return settle(asked, outcome, null);
+    // Rule 8: a client registered anew makes the grant one of another client, and the person is asked, with that reason.
+    const renewed = await authorization.renewClient(context, record);
+    const anew = renewed ? await authorization.known(record) : null;
+    return settle(asked, anew ? await tokens.token(context, key, anew) : outcome, null);
+  }
+
+  async function settle(asked: Asked, outcome: TokenOutcome, challenge: Challenge | null): Promise<Door> {
+    if (outcome.ok) return granted(asked, outcome);
+    if (outcome.need === "consent") return ask(asked, { why: outcome.reason, challenge });
+    return unusable(
+      `the account of ${asked.record.connection.name} cannot be used right now: ${outcome.message}`,
+      { transient: true },
+    );
+  }
+
+  function granted(asked: Asked, { accessToken, grant }: TokenOutcome & { ok: true }): Door {
+    const { context, server, record } = asked;
+    remember(context, grant);
+    const { id, version } = record.connection;
+    // A person's listings and sessions are never another's, and not those of their account before.
+    const partition = JSON.stringify([id, version, context.user, grant.createdAt]);
+    const access = {
+      url: server.url,
+      headers: { authorization: `Bearer ${accessToken}` },
+      partition,
+      session: partition,
+    };
+    return { ok: true, access, again: (refusal) => turnedDown(asked, grant, refusal) };
+  }
+
+  /** The server turned the token down: a newer one, more scopes, or a new consent (DESIGN 10). */
+  async function turnedDown(
+    asked: Asked,
+    grant: Grant,
+    { status, challenge }: Refusal,
+  ): Promise<Door | null> {
+    const { context, record } = asked;
+    if (status === FORBIDDEN) {
+      const question = await stepUp(world, grant, challenge);
+      if (question.kind === "none") return null;
+      return question.kind === "ask" ? ask(asked, { ...question, challenge }) : unusable(question.message);
+    }
+    await authorization.rediscover(context, record, challenge);
+    const way = await authorization.known(record);
+    if (!way) return ask(asked, { why: "issuer_changed", challenge });
+    const key = keyOf(record, context.user);
+    const renewed = await settle(asked, await tokens.rejected(context, key, way, grant.version), challenge);
+    return renewed.ok ? { ...renewed, again: null } : renewed;
+  }
+
+  async function ask(
+    { context, server, record }: Asked,
+    about: { why: string; challenge: Challenge | null; question?: Question },
+  ): Promise<Door> {
+    const { connection } = record;
+    if (context.declined?.has(connection.id)) {
+      return {
+        ok: false,
+        failure: { kind: "declined", message: `The user declined to connect ${server.label}` },
+      };
+    }
+    const ready = await authorization.ready(context, record, about.challenge);
+    if (!ready.ok) return ready;
+    const grant = await world.store.grants.get(keyOf(record, context.user));
+    const question = about.question ?? {
+      why: about.why,
+      scopes: scopesToAsk(ready.way, ready.challenge, grant),
+      newScopes: [],
+    };
+    const consent = await askForConsent(world, context, connection, question);
+    if (!consent.ok) {
+      return unusable(`the connection ${connection.name} needs the user's consent, but ${consent.message}`);
+    }
+    const { id } = consent.consent;
+    const request = { id, label: server.label, link: await consentLink(world, id) };
+    const message = `The user must connect ${server.label} first: see the consent request.`;
+    return { ok: false, failure: { kind: "consent", request, message } };
+  }
+
+  /** When a grant was used last, and by whom: said at most once a minute. */
+  function remember(context: Context, grant: Grant): void {
+    if (usedLately.get(grant.id)) return;
+    usedLately.set(grant.id, true, { ttlMs: USED_EVERY_MS });
+    const use = { at: world.clock.now(), by: context.agent ?? context.caller.name };
+    // Nobody waits for it, and nothing depends on it.
+    world.store.grants
+      .used(grant, use)
+      .catch((error: unknown) => world.log("warn", "grant_use_not_kept", { grant: grant.id, err: error }));
+  }
+
+  async function openOwn(context: Context, server: Server): Promise<Door> {
+    const headers = ownHeaders(server);
+    // Sessions and listings of one caller's credentials are never another's.
+    const own = JSON.stringify([context.project.name, ownerOf(context), server.url, headers]);
+    const partition = `adhoc:${await world.crypto.sha256(own)}`;
+    return {
+      ok: true,
+      access: { url: server.url, headers, partition, session: partition },
+      again: null,
+    };
+  }
+
   return {
+    authorization,
     open: async (context, server) => {
-      const owner = context.user ?? context.caller.principal;
-      if (server.record) {
-        const { id, version } = server.record.connection;
-        const headers = await headersOf(server.record);
-        const partition = `${id}:${version}`;
-        return { url: server.url, headers, partition, session: `${partition}:${owner}` };
+      try {
+        return server.record
+          ? await openConnection(context, server, server.record)
+          : await openOwn(context, server);
+      } catch (error) {
+        // A credential that cannot be opened fails this server and no other.
+        if (!isRefusal(error, "unavailable")) throw error;
+        const message = `the credentials of ${server.label} cannot be opened: ${error.details.what}`;
+        return { ok: false, failure: { kind: "no_credential", message } };
       }
-      const headers = ownHeaders(server);
-      // Sessions and listings of one caller's credentials are never another's.
-      const own = JSON.stringify([context.project.name, owner, server.url, headers]);
-      const partition = `adhoc:${await world.crypto.sha256(own)}`;
-      return { url: server.url, headers, partition, session: partition };
     },
   };
 }
 
+type Asked = { context: Context & { user: UserId }; server: Server; record: ConnectionRecord };
+
 const MAX_OPENED = 10_000;
 const OPENED_TTL_MS = 5 * 60_000;
+const USED_EVERY_MS = 60_000;
+
+const ownerOf = ({ user, caller }: Context) => user ?? caller.principal;
+
+function keyOf({ connection }: ConnectionRecord, user: UserId): GrantKey {
+  return { project: connection.project, connectionId: connection.id, user };
+}
+
+function unusable(message: string, { transient } = { transient: false }): Door & { ok: false } {
+  return { ok: false, failure: { kind: "authorization", transient, message } };
+}
 
 /** What the request itself brings: `authorization` is a bare token (responses-wire: the server adds `Bearer`). */
 function ownHeaders({ tool }: Server): HeaderValues {

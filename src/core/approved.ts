@@ -1,4 +1,4 @@
-import type { AccessDesk } from "./access.ts";
+import type { AccessDesk, Failure } from "./access.ts";
 import { type Asking, factsOf, holdCalls, openHeld } from "./approval.ts";
 import { type CallEnd, failed, failureText, makeCall, unknownTool } from "./calls.ts";
 import { auditEntry, type Context } from "./context.ts";
@@ -18,7 +18,9 @@ export type Review =
   | { kind: "run"; server: Server; tool: KnownTool; arguments: string }
   /** Target, auth or definition are not what was approved: the person is asked about what would run now. */
   | { kind: "ask_again"; server: Server; tool: KnownTool; arguments: string }
-  | { kind: "fail"; end: CallEnd };
+  | { kind: "fail"; end: CallEnd }
+  /** It stays approved: the person must connect an account first. */
+  | { kind: "consent"; request: (Failure & { kind: "consent" })["request"] };
 
 /**
  * Compares an approved call with the world as it is: connection, target, auth, definition, allow-lists, approver, age. The
@@ -46,6 +48,8 @@ export async function review(
   if ("gone" in found) return fail(found.gone);
   const { server } = found;
   const listing = await desks.tools.list(context, server, { fresh: true });
+  if (!listing.ok && listing.failure.kind === "consent")
+    return { kind: "consent", request: listing.failure.request };
   if (!listing.ok)
     return fail(`the call was not made, the server could not be asked: ${failureText(listing.failure)}`);
   const verdict = judge(server, listing, call.tool);

@@ -7,7 +7,7 @@ import {
   type OAuthAuth,
   type OAuthOverrides,
 } from "./connection.ts";
-import type { Context } from "./context.ts";
+import type { Actor } from "./context.ts";
 import { isRefusal } from "./errors.ts";
 import type { Grant } from "./grants.ts";
 import { type ClientSecrets, NO_SECRETS, readClientSecrets } from "./client-secrets.ts";
@@ -47,13 +47,13 @@ export type AuthorizationDesk = {
    * The way as it is now, for asking a person: servers are asked what is not known well enough, a client is registered if
    * there is none. `challenge`: what the server said when it refused. PKCE is judged here (C21 to C23).
    */
-  ready: (context: Context, record: ConnectionRecord, challenge: Challenge | null) => Promise<Ready>;
+  ready: (actor: Actor, record: ConnectionRecord, challenge: Challenge | null) => Promise<Ready>;
   /** After a 401 that came although there was a token (C12): another authorization server may have taken over. */
-  rediscover: (context: Context, record: ConnectionRecord, challenge: Challenge | null) => Promise<void>;
+  rediscover: (actor: Actor, record: ConnectionRecord, challenge: Challenge | null) => Promise<void>;
   /** What a grant was made with, to revoke it. Null: that client is not to be had any more. */
   forGrant: (record: ConnectionRecord, grant: Grant) => Promise<Way | null>;
   /** The client is not known at its authorization server any more: a registered one is made anew. False: it is an admin's to mend. */
-  renewClient: (context: Context, record: ConnectionRecord) => Promise<boolean>;
+  renewClient: (actor: Actor, record: ConnectionRecord) => Promise<boolean>;
 };
 
 export function createAuthorizationDesk(world: World): AuthorizationDesk {
@@ -138,11 +138,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
     }
   }
 
-  async function ready(
-    context: Context,
-    record: ConnectionRecord,
-    challenge: Challenge | null,
-  ): Promise<Ready> {
+  async function ready(actor: Actor, record: ConnectionRecord, challenge: Challenge | null): Promise<Ready> {
     const { connection } = record;
     const { source } = oauthOf(connection);
     if (source.kind !== "discovery") {
@@ -150,7 +146,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
       if (!way) return refused(missingConnector(connection));
       return judged(way, challenge);
     }
-    const found = await discovery.register(context, record, source, challenge);
+    const found = await discovery.register(actor, record, source, challenge);
     if (!found.ok) return found;
     const way = await registered(record, found.registration);
     if (!way) return refused(`${connection.name} was changed meanwhile; ask again`);
@@ -160,10 +156,10 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
   return {
     known,
     ready,
-    rediscover: async (context, record, challenge) => {
+    rediscover: async (actor, record, challenge) => {
       const { source } = oauthOf(record.connection);
       if (source.kind !== "discovery") return;
-      const found = await discovery.register(context, record, source, challenge, { fresh: true });
+      const found = await discovery.register(actor, record, source, challenge, { fresh: true });
       if (!found.ok)
         world.log("warn", "rediscovery_failed", { connection: record.connection.name, why: found.failure });
     },
@@ -181,10 +177,10 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
         return null;
       }
     },
-    renewClient: async (context, record) => {
+    renewClient: async (actor, record) => {
       const { source } = oauthOf(record.connection);
       if (source.kind !== "discovery") return false;
-      return discovery.renew(context, record, source);
+      return discovery.renew(actor, record, source);
     },
   };
 

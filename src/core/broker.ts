@@ -1,6 +1,9 @@
 import { createAccessDesk } from "./access.ts";
 import type { Desks } from "./approved.ts";
+import { createConsentPages } from "./consent-pages.ts";
+import type { People } from "./consent-views.ts";
 import { auditEntry, type Context } from "./context.ts";
+import { createDisconnect, type Disconnect } from "./disconnect.ts";
 import { BrokerError, invalid } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { Item } from "./items.ts";
@@ -8,6 +11,8 @@ import { planTurn } from "./plan.ts";
 import type { World } from "./ports.ts";
 import type { ReadDefinition } from "./recover.ts";
 import type { Response, TurnEvent, TurnRequest } from "./request.ts";
+import { createMePages } from "./me.ts";
+import { createSignInDesk } from "./sign-in.ts";
 import { loadItems } from "./thread.ts";
 import { createToolDesk } from "./tools.ts";
 import { runTurn } from "./turn.ts";
@@ -18,6 +23,10 @@ export type ItemPage = { after: string | null; limit: number; order: "asc" | "de
 export type Broker = {
   /** The doors to credentials and tools, for what else needs them (`:validate`, tool lists). */
   desks: Desks;
+  /** Taking grants back, at the authorization server as well. */
+  disconnect: Disconnect;
+  /** The pages that people see. */
+  people: People;
   /**
    * Begins a turn. Everything that can be refused is refused here, by a thrown `BrokerError`; what is given afterwards
    * never throws. Leaving the generator early is not enough to stop it: abort `context.signal`.
@@ -36,6 +45,14 @@ export type Broker = {
 export function createBroker(world: World, options: { readDefinition: ReadDefinition }): Broker {
   const access = createAccessDesk(world);
   const desks: Desks = { world, access, tools: createToolDesk(world, access) };
+  const { authorization } = access;
+  const disconnect = createDisconnect(world, authorization);
+  const signIn = createSignInDesk(world);
+  const people: People = {
+    consent: createConsentPages({ world, authorization, signIn }),
+    me: createMePages(world, { disconnect, signIn }),
+    signIn,
+  };
 
   async function find(context: Context, id: string) {
     const seenBy = viewer(context.caller, context.user);
@@ -59,6 +76,8 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
 
   return {
     desks,
+    disconnect,
+    people,
     idle: async () => {
       while (underWay.size > 0) await Promise.all(underWay);
     },

@@ -1,4 +1,4 @@
-import type { AccessDesk } from "./access.ts";
+import { type AccessDesk, type Failure, through } from "./access.ts";
 import { auditEntry, type Context } from "./context.ts";
 import type { CallError, ToolCall } from "./items.ts";
 import {
@@ -9,12 +9,17 @@ import {
   nestsDeeperThan,
   withoutSpacing,
 } from "./json.ts";
-import type { CallOutcome, ToolResult, UpstreamFailure, World } from "./ports.ts";
+import type { ToolResult, World } from "./ports.ts";
 import type { Server } from "./servers.ts";
-import { type KnownTool, openDoor } from "./tools.ts";
+import type { KnownTool } from "./tools.ts";
 
 /** What came of a tool call: exactly one of the two is not null, unless the tool answered nothing. */
-export type CallEnd = { output: string | null; error: CallError | null };
+export type CallEnd = {
+  output: string | null;
+  error: CallError | null;
+  /** The call was not made: the person must connect an account first. */
+  consent?: (Failure & { kind: "consent" })["request"];
+};
 
 /** A call that may be made: judged, its arguments exactly as they will leave. */
 export type ReadyCall = { server: Server; tool: KnownTool; arguments: string };
@@ -62,20 +67,24 @@ async function attempt(
   const parsed = parseArguments(call.arguments);
   if (!parsed)
     return failed({ kind: "protocol", code: INVALID_PARAMS, message: "the arguments are not a JSON object" });
-  const door = await openDoor(access, context, call.server);
-  if ("failure" in door) return failed(errorOf(door.failure));
+  const door = await access.open(context, call.server);
+  if (!door.ok) return endOfFailure(door.failure);
   const { definition } = call.tool;
-  const outcome: CallOutcome = await world.upstream.callTool(
-    door,
-    { name: definition.name, arguments: parsed, definition },
-    { timeoutMs: call.server.timeoutMs, signal: context.signal },
+  const outcome = await through(door, (to) =>
+    world.upstream.callTool(
+      to,
+      { name: definition.name, arguments: parsed, definition },
+      { timeoutMs: call.server.timeoutMs, signal: context.signal },
+    ),
   );
-  if (!outcome.ok) return failed(errorOf(outcome.failure));
+  if (!outcome.ok) return endOfFailure(outcome.failure);
   if (outcome.result.isError) return failed({ kind: "execution", content: outcome.result.content });
   return { output: outputText(outcome.result), error: null };
 }
 
 export const INVALID_PARAMS = -32602;
+/** The person said no (DESIGN 6, resume). */
+const DECLINED = -32001;
 export const MAX_ARGUMENTS_DEPTH = 100;
 
 export const unknownTool = (name: string): CallEnd =>
@@ -83,6 +92,12 @@ export const unknownTool = (name: string): CallEnd =>
 
 export function failed(error: CallError): CallEnd {
   return { output: null, error };
+}
+
+/** How a call ends that did not get through to its server, or did not get well out of it. */
+export function endOfFailure(failure: Failure): CallEnd {
+  const end = failed(errorOf(failure));
+  return failure.kind === "consent" ? { ...end, consent: failure.request } : end;
 }
 
 /** The arguments as an object. Null: they are not one. An empty text means no arguments, as some models write it. */
@@ -144,7 +159,7 @@ function says(text: string, canonical: string): boolean {
 }
 
 /** A failure in the shapes of `mcp_call.error`: JSON-RPC errors are protocol, all that kept us from one is http. */
-export function errorOf(failure: UpstreamFailure): CallError {
+export function errorOf(failure: Failure): CallError {
   switch (failure.kind) {
     case "protocol":
       return { kind: "protocol", code: failure.code, message: failure.message };
@@ -159,13 +174,19 @@ export function errorOf(failure: UpstreamFailure): CallError {
       return { kind: "http", code: 502, message: failure.message };
     case "no_credential":
       return { kind: "http", code: 503, message: failure.message };
+    case "authorization":
+      return { kind: "http", code: failure.transient ? 503 : 502, message: failure.message };
+    case "consent":
+      return { kind: "http", code: 401, message: failure.message };
+    case "declined":
+      return { kind: "protocol", code: DECLINED, message: failure.message };
     case "cancelled":
       return { kind: "http", code: 499, message: failure.message };
   }
 }
 
 /** One sentence for a listing that failed; never an empty list in its place. */
-export function failureText(failure: UpstreamFailure): string {
+export function failureText(failure: Failure): string {
   if (failure.kind === "http") return `HTTP ${failure.status} from MCP server: ${failure.message}`;
   if (failure.kind === "protocol") return `MCP error ${failure.code}: ${failure.message}`;
   return failure.message;
@@ -188,7 +209,13 @@ export function callItem(
   call: { id: string; label: string; name: string; arguments: string; approvalRequestId: string | null },
   end: CallEnd,
 ): ToolCall {
-  return { kind: "mcp_call", ...call, status: end.error ? "failed" : "completed", ...end };
+  const { output, error, consent } = end;
+  const item = {
+    kind: "mcp_call" as const,
+    ...call,
+    status: error ? ("failed" as const) : ("completed" as const),
+  };
+  return { ...item, output, error, ...(consent && { awaits: consent.id }) };
 }
 
 /** The same call, before its end is known. */

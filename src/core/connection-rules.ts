@@ -4,22 +4,21 @@ import {
   CONNECTION_NAME,
   type ConnectionAuth,
   DEFAULT_TIMEOUT_MS,
-  type HeaderValues,
   MAX_TIMEOUT_MS,
   MIN_TIMEOUT_MS,
 } from "./connection.ts";
+import { type AuthDraft, proofOf, readAuth, type SecretsBox } from "./connection-auth-rules.ts";
 import { BrokerError, type Fault, invalid } from "./errors.ts";
-import { headerFaults } from "./header-rules.ts";
+import type { Found, Question } from "./oauth-app-rules.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";
 import type { Settings } from "./project.ts";
+import { type CheckTarget, urlFaults } from "./url-rules.ts";
 
 /** A connection as an admin writes it. Undefined: not given. */
-export type ConnectionDraft = {
+export type ConnectionDraft = AuthDraft & {
   category?: string | undefined;
   authType?: string | undefined;
   target?: string | undefined;
-  /** The header names and values of `credentials.keys`. Null: `credentials` without any. */
-  keys?: HeaderValues | null | undefined;
   requireApproval?: ApprovalRule | null | undefined;
   allowedTools?: ToolFilter | null | undefined;
   approvers?: Approvers | undefined;
@@ -31,15 +30,15 @@ export type ConnectionDraft = {
 
 export type ConnectionContent = Omit<
   Connection,
-  "project" | "name" | "id" | "version" | "generation" | "createdAt" | "updatedAt"
+  "project" | "name" | "id" | "redirectId" | "version" | "generation" | "createdAt" | "updatedAt"
 >;
 
-/** What a draft comes to. `headers` null: the secrets stay as they are (or there are none to have). */
-export type ReadConnection = { content: ConnectionContent; headers: HeaderValues | null };
+/** What a draft comes to. `question` not null: ask it, and read the draft again with what was found. */
+export type ReadConnection = { content: ConnectionContent; secrets: SecretsBox; question: Question | null };
 
 /**
- * The rules of a connection (DESIGN 9), pure. `existing` null: a new one, or a full replacement; else what the draft
- * does not say stays, secrets included.
+ * The rules of a connection (DESIGN 9), pure. `mode` "replace": a new one, or all of it anew; "change": what the draft does
+ * not say stays, secrets included.
  *
  * Throws `not_supported` for auth kinds of later versions, else `invalid` with every fault, under `at`.
  */
@@ -47,35 +46,39 @@ export function readConnection(
   draft: ConnectionDraft,
   context: {
     name: string;
-    existing: Connection | null;
+    /** Null: there is none of the name. */
+    before: Connection | null;
+    mode: "replace" | "change";
     settings: Settings;
-    /** Why egress would refuse the URL; null when it would not. */
-    checkTarget: (url: string) => string | null;
+    checkTarget: CheckTarget;
+    /** The answer to the question of an earlier reading. */
+    found: Found | null;
     /** Where the draft stands in the caller's body: `properties`. */
     at: string;
   },
 ): ReadConnection {
-  const { existing, at } = context;
+  const { at, checkTarget, mode } = context;
+  const existing = mode === "change" ? context.before : null;
   const authType = draft.authType ?? (existing && authTypeOf(existing.auth));
   refuseLaterKinds(authType, at);
   const target = draft.target ?? existing?.target;
   const timeoutMs = draft.timeoutMs ?? existing?.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   const metadata = draft.metadata ?? existing?.metadata ?? {};
-  const auth = readAuth(authType, draft.keys, existing?.auth ?? null, `${at}.credentials`);
+  const wrongTarget =
+    existing && draft.target === undefined ? [] : targetFaults(target, checkTarget, `${at}.target`);
+  const auth = readAuth(authType, draft, {
+    ...context,
+    existing: existing?.auth ?? null,
+    target: wrongTarget.length === 0 ? (target ?? null) : null,
+  });
+  const isKept = auth.auth.kind === "key" && auth.secrets.kind === "keep";
   const faults = [
     ...nameFaults(context.name),
     ...categoryFaults(draft.category, `${at}.category`),
     ...authTypeFaults(authType, `${at}.authType`),
-    ...(existing && draft.target === undefined
-      ? []
-      : targetFaults(target, context.checkTarget, `${at}.target`)),
+    ...wrongTarget,
     ...auth.faults,
-    ...strayFaults(
-      existing,
-      target,
-      { kept: auth.auth.kind === "key" && auth.headers === null },
-      `${at}.credentials`,
-    ),
+    ...(isKept ? strayFaults(existing, target, `${at}.credentials`) : []),
     ...timeoutFaults(timeoutMs, `${at}.timeoutMs`),
     ...metadataFaults(metadata, `${at}.metadata`),
   ];
@@ -92,32 +95,15 @@ export function readConnection(
     metadata,
     isDefault: draft.isDefault ?? existing?.isDefault ?? false,
   };
-  return { content, headers: auth.headers };
+  return { content, secrets: auth.secrets, question: auth.question };
 }
 
-/** Whether held calls and pins made for `before` mean something else now: another place, or other proof. */
+/** Whether held calls, pins and grants made for `before` mean something else now: another place, or other proof. */
 export function isElsewhere(before: ConnectionContent, after: ConnectionContent): boolean {
-  const names = ({ auth }: ConnectionContent) =>
-    auth.kind === "key" ? auth.headerNames.map((name) => name.toLowerCase()).toSorted() : [];
-  return (
-    before.target !== after.target ||
-    before.auth.kind !== after.auth.kind ||
-    names(before).join() !== names(after).join()
-  );
-}
-
-/** The ARM `authType` of an auth kind. */
-export function authTypeOf(auth: ConnectionAuth): "None" | "CustomKeys" {
-  switch (auth.kind) {
-    case "none":
-      return "None";
-    case "key":
-      return "CustomKeys";
-  }
+  return before.target !== after.target || proofOf(before.auth) !== proofOf(after.auth);
 }
 
 const LATER_KINDS = new Set([
-  "OAuth2",
   "ProjectManagedIdentity",
   "UserEntraToken",
   "AgenticIdentityToken",
@@ -134,47 +120,19 @@ function refuseLaterKinds(authType: string | null, at: string): void {
 
 function authTypeFaults(authType: string | null, param: string): Fault[] {
   if (authType === null) return [{ param, message: "is required" }];
-  if (authType === "None" || authType === "CustomKeys") return [];
+  if (authType === "None" || authType === "CustomKeys" || authType === "OAuth2") return [];
   // Foundry takes these for other resources and refuses them for MCP servers, too.
   if (authType === "ApiKey")
     return [{ param, message: "must be CustomKeys: name the header in credentials.keys" }];
-  return [{ param, message: "must be None or CustomKeys" }];
-}
-
-function readAuth(
-  authType: string | null,
-  keys: HeaderValues | null | undefined,
-  existing: ConnectionAuth | null,
-  param: string,
-): { auth: ConnectionAuth; headers: HeaderValues | null; faults: Fault[] } {
-  const none: ConnectionAuth = { kind: "none" };
-  const isEmpty = !keys || Object.keys(keys).length === 0;
-  if (authType !== "CustomKeys") {
-    const faults =
-      isEmpty || authType !== "None" ? [] : [{ param, message: "must be absent with authType None" }];
-    return { auth: none, headers: null, faults };
-  }
-  // Null counts as not given: it is what a reader got, and sends back.
-  if (!keys && existing?.kind === "key") return { auth: existing, headers: null, faults: [] };
-  if (isEmpty) {
-    const message = 'is required with authType CustomKeys: {"Header-Name": "value"}';
-    return { auth: none, headers: null, faults: [{ param: `${param}.keys`, message }] };
-  }
-  const auth: ConnectionAuth = { kind: "key", headerNames: Object.keys(keys) };
-  return { auth, headers: keys, faults: headerFaults(keys, `${param}.keys`) };
+  return [{ param, message: "must be None, CustomKeys or OAuth2" }];
 }
 
 /**
  * Secrets that are kept stay with the server they were given for. An admin may not read them, and must not be able to
  * have them sent to a server of the own choice either.
  */
-function strayFaults(
-  existing: Connection | null,
-  target: string | undefined,
-  { kept }: { kept: boolean },
-  param: string,
-): Fault[] {
-  if (!existing || !kept || target === undefined || !URL.canParse(target)) return [];
+function strayFaults(existing: Connection | null, target: string | undefined, param: string): Fault[] {
+  if (!existing || target === undefined || !URL.canParse(target)) return [];
   if (new URL(target).origin === new URL(existing.target).origin) return [];
   return [{ param, message: "must be given again when the target moves to another origin" }];
 }
@@ -190,27 +148,9 @@ function categoryFaults(category: string | undefined, param: string): Fault[] {
   return [{ param, message: "must be RemoteTool" }];
 }
 
-function targetFaults(
-  target: string | undefined,
-  checkTarget: (url: string) => string | null,
-  param: string,
-): Fault[] {
+function targetFaults(target: string | undefined, checkTarget: CheckTarget, param: string): Fault[] {
   if (target === undefined) return [{ param, message: "is required" }];
-  if (target.length > MAX_TARGET_CHARS) {
-    return [{ param, message: `must have at most ${MAX_TARGET_CHARS} characters` }];
-  }
-  if (!/^https?:\/\/[^\s\p{Cc}]+$/iu.test(target) || !URL.canParse(target)) {
-    return [{ param, message: "must be an absolute https or http URL" }];
-  }
-  const url = new URL(target);
-  const faults: Fault[] = [];
-  if (url.username !== "" || url.password !== "") {
-    faults.push({ param, message: "must not hold a user or password: use credentials.keys" });
-  }
-  if (target.includes("#")) faults.push({ param, message: "must not have a fragment" });
-  const refusal = faults.length === 0 ? checkTarget(target) : null;
-  if (refusal !== null) faults.push({ param, message: refusal });
-  return faults;
+  return urlFaults(target, { checkTarget, param });
 }
 
 function timeoutFaults(timeoutMs: number, param: string): Fault[] {
@@ -226,5 +166,4 @@ function metadataFaults(metadata: Record<string, string>, param: string): Fault[
   return [{ param, message: `must have at most ${MAX_METADATA_CHARS} characters together` }];
 }
 
-const MAX_TARGET_CHARS = 2_048;
 const MAX_METADATA_CHARS = 32 * 1024;

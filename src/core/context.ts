@@ -10,14 +10,26 @@ export type Context = {
   caller: Caller;
   user: UserId | null;
   requestId: string;
+  /** The stored agent that acts, by name. */
+  agent?: string | null;
+  /** Connections that the person declined to connect, in the conversation that this request goes on with. */
+  declined?: ReadonlySet<string>;
   /** Aborts when the caller is gone or the process must stop. */
   signal: AbortSignal;
+};
+
+/** Who did something, for the audit. */
+export type Actor = {
+  caller: { principal: string | null };
+  user: UserId | null;
+  requestId: string;
+  project: { name: string };
 };
 
 /** The record of something that this request did. */
 export function auditEntry(
   world: Pick<World, "clock" | "newId">,
-  context: Pick<Context, "caller" | "user" | "requestId"> & { project: { name: string } },
+  context: Actor,
   event: AuditEvent,
   facts: Partial<Omit<AuditEntry, "id" | "project" | "at" | "event">> = {},
 ): AuditEntry {

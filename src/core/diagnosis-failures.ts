@@ -15,6 +15,7 @@ export type Cause =
   | "too_large"
   | "egress_refused"
   | "credentials_sealed"
+  | "authorization"
   | "server_error"
   | "busy"
   | "protocol_error"
@@ -55,6 +56,10 @@ export function explainFailure(
         message,
         hints: ["An operator can allow it with CONSENTRY_EGRESS_ALLOW."],
       };
+    }
+    case "authorization": {
+      const hints = failure.transient ? ["Ask again later: this passes."] : [];
+      return { cause: "authorization", message: failure.message, hints };
     }
     case "no_credential": {
       const hints = ["Write the credentials anew, or give the broker the keyring that sealed them."];

@@ -2,7 +2,7 @@ import { createCache } from "./cache.ts";
 import { writeClientSecrets } from "./client-secrets.ts";
 import type { Connection, ConnectionRecord, OAuthSource } from "./connection.ts";
 import type { Registration } from "./consents.ts";
-import { auditEntry, type Context } from "./context.ts";
+import { type Actor, auditEntry } from "./context.ts";
 import type { AuthServer, OAuthClient, OAuthFailure, ProtectedResource } from "./oauth.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
 import { registrationAad } from "./storage.ts";
@@ -21,14 +21,14 @@ export type Discovered =
  */
 export type Discovery = {
   register: (
-    context: Context,
+    actor: Actor,
     record: ConnectionRecord,
     source: Source,
     challenge: Challenge | null,
     options?: { fresh?: boolean },
   ) => Promise<Discovered>;
   /** Registers anew at the current server, if the client there is one of ours. */
-  renew: (context: Context, record: ConnectionRecord, source: Source) => Promise<boolean>;
+  renew: (actor: Actor, record: ConnectionRecord, source: Source) => Promise<boolean>;
 };
 
 export function createDiscovery(world: World): Discovery {
@@ -55,7 +55,7 @@ export function createDiscovery(world: World): Discovery {
   }
 
   async function discover(
-    context: Context,
+    actor: Actor,
     record: ConnectionRecord,
     source: Source,
     told: Challenge | null,
@@ -95,7 +95,7 @@ export function createDiscovery(world: World): Discovery {
     }
     const made = await makeClient(connection, source, seen, challenge, signal);
     if (!made.ok) return made;
-    const registration = await keep(context, connection, seen, made.client, standing?.id ?? null);
+    const registration = await keep(actor, connection, seen, made.client, standing?.id ?? null);
     return { ok: true, registration, challenge };
   }
 
@@ -157,7 +157,7 @@ export function createDiscovery(world: World): Discovery {
   }
 
   async function keep(
-    context: Context,
+    actor: Actor,
     { project, id: connectionId, name }: Connection,
     seen: Seen,
     { kind, client, expiresAt }: MadeClient,
@@ -183,26 +183,26 @@ export function createDiscovery(world: World): Discovery {
       discoveredAt: now,
     };
     const detail = { issuer, kind, registration: id };
-    const entry = auditEntry(world, context, "client_registered", { connection: name, detail });
+    const entry = auditEntry(world, actor, "client_registered", { connection: name, detail });
     return world.store.registrations.put(registration, instead, [entry]);
   }
 
   return {
-    register: (context, record, source, challenge, { fresh = false } = {}) => {
+    register: (actor, record, source, challenge, { fresh = false } = {}) => {
       const { id, version } = record.connection;
       const key = JSON.stringify([id, version, challenge, fresh]);
       const running = underWay.get(key);
       if (running) return running;
-      const started = discover(context, record, source, challenge, fresh).finally(() => underWay.delete(key));
+      const started = discover(actor, record, source, challenge, fresh).finally(() => underWay.delete(key));
       underWay.set(key, started);
       return started;
     },
-    renew: async (context, { connection }, source) => {
+    renew: async (actor, { connection }, source) => {
       const latest = await world.store.registrations.latest(connection.project, connection.id);
       if (latest?.kind !== "dynamic") return false;
       const made = await makeClient(connection, source, latest, null, AbortSignal.timeout(DISCOVERY_MS));
       if (!made.ok) return false;
-      await keep(context, connection, latest, made.client, latest.id);
+      await keep(actor, connection, latest, made.client, latest.id);
       return true;
     },
   };

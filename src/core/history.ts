@@ -30,6 +30,8 @@ export async function historyOf(
   for (const item of items) {
     switch (item.kind) {
       case "mcp_list_tools":
+      case "oauth_consent_request":
+      case "consent_notice":
         break;
       case "mcp_approval_request":
       case "mcp_approval_response": {

@@ -23,6 +23,8 @@ export async function resolveInput(
   const resolved: Item[] = [];
   const seen = new Set<string>();
   for (const [at, item] of input.entries()) {
+    // Ours, sent back: it says nothing, and the link of an id that a client names is never made.
+    if (item.kind === "other" && item.body["type"] === "oauth_consent_request") continue;
     if (item.kind === "reference") {
       if (inChain.has(item.id) || seen.has(item.id)) continue;
       seen.add(item.id);

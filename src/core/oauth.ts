@@ -102,6 +102,8 @@ export type OAuth = {
     scopes: string[] | null;
     resource: string | null;
     params: Record<string, string>;
+    /** As in `TokenRequest`. */
+    quirks: string | null;
   }) => Promise<string>;
   exchangeCode: (
     request: TokenRequest & { code: string; redirectUri: string; verifier: string },

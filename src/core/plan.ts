@@ -1,5 +1,6 @@
 import { type DecisionInput, decideAsOwner } from "./approval.ts";
 import type { Desks } from "./approved.ts";
+import { resumeOf } from "./resume.ts";
 import type { Context } from "./context.ts";
 import { BrokerError, type Fault, invalid } from "./errors.ts";
 import { type Owner, viewer } from "./identity.ts";
@@ -44,12 +45,19 @@ export async function planTurn(
   request: TurnRequest,
   read: ReadDefinition,
 ): Promise<Plan> {
-  const { context, chain } = await findChain({ world }, caller, request);
-  const settled = await settle(world, context, { request, chain, read });
-  const servers = await findServers({ world }, context, settled);
+  const { context: known, chain } = await findChain({ world }, caller, request);
+  const settled = await settle(world, known, { request, chain, read });
+  const servers = await findServers({ world }, known, settled);
+  requireUser(known, servers);
   const functions = settled.tools.filter((tool) => tool.kind === "function");
-  const input = await resolveInput(world, context, request.input, chain);
-  const explicit = explicitCalls(input, settled.model, servers);
+  const agent = settled.agent?.name ?? null;
+  const { input, anew, declined } = await resumeOf(
+    world,
+    chain,
+    await resolveInput(world, known, request.input, chain),
+  );
+  const context = { ...known, agent, declined };
+  const explicit = explicitCalls(anew, settled.model, servers);
   requireWork({ world }, { request, chain, settled, servers, input, explicit });
   const { decided, undecided } = await takeDecisions({ world }, context, chain, input);
   const response = beginResponse({ world }, context, request, settled, chain);
@@ -57,6 +65,24 @@ export async function planTurn(
 }
 
 type Only = Pick<Desks, "world">;
+
+/** A connection that acts for a person needs to know for whom, before anything runs (DESIGN 5). */
+function requireUser({ user }: Context, servers: Server[]): void {
+  if (user !== null) return;
+  const faults = servers.flatMap(({ record, label }) =>
+    record?.connection.auth.kind === "oauth"
+      ? [
+          {
+            param: "safety_identifier",
+            message:
+              `the connection '${record.connection.name}' (${label}) acts for a user, and the request names none: send ` +
+              "x-ms-user-identity or safety_identifier, with a key that has the right act_for_users",
+          },
+        ]
+      : [],
+  );
+  if (faults.length > 0) throw invalid(...faults);
+}
 
 async function findChain(
   { world }: Only,

@@ -24,9 +24,10 @@ export type Binding = {
  * turned into a question.
  */
 export type TokenOutcome =
-  | { ok: true; accessToken: string; version: number }
+  | { ok: true; accessToken: string; grant: Grant }
   | { ok: false; need: "consent"; reason: string }
-  | { ok: false; need: "later"; message: string };
+  /** `clientRefused`: it is our client that is not known there any more. */
+  | { ok: false; need: "later"; message: string; clientRefused: boolean };
 
 /** The one place that refreshes (DESIGN 10; the ten rules of the threat model, by number). */
 export type TokenDesk = {
@@ -70,9 +71,13 @@ export function createTokenDesk(outside: Outside): TokenDesk {
           if (attempt.kind === "moved") continue;
           // About to end is not ended: while somebody else refreshes, or cannot, the old one still serves.
           if (state.stillGood) return tokenOf(outside, state.grant);
-          if (attempt.kind === "failed") return { ok: false, need: "later", message: attempt.message };
+          if (attempt.kind === "failed") {
+            const { message, clientRefused } = attempt;
+            return { ok: false, need: "later", message, clientRefused };
+          }
           if (context.signal.aborted || outside.clock.now() >= until) {
-            return { ok: false, need: "later", message: "another refresh of this grant takes too long" };
+            const message = "another refresh of this grant takes too long";
+            return { ok: false, need: "later", message, clientRefused: false };
           }
           await outside.clock.sleep(jittered(POLL_MS, outside.newId), context.signal);
         }
@@ -156,7 +161,10 @@ function foreignFault(grant: Grant, binding: Binding): string | null {
 }
 
 /** `moved`: read again. `busy`: somebody else has the lease. `failed`: not now, and not because of the person. */
-type Attempt = { kind: "moved" } | { kind: "busy" } | { kind: "failed"; message: string };
+type Attempt =
+  | { kind: "moved" }
+  | { kind: "busy" }
+  | { kind: "failed"; message: string; clientRefused: boolean };
 
 async function attempt(outside: Outside, context: Context, grant: Grant, binding: Binding): Promise<Attempt> {
   const { store, clock } = outside;
@@ -178,7 +186,7 @@ async function attempt(outside: Outside, context: Context, grant: Grant, binding
     // The tokens could not be kept, however often it was tried; the next one to come finds out what is left.
     if (!isRefusal(error, "unavailable")) throw error;
     outside.log("error", "grant_not_kept", { grant: grant.id, err: error });
-    return { kind: "failed", message: `${error.details.what} is not available` };
+    return { kind: "failed", message: `${error.details.what} is not available`, clientRefused: false };
   }
 }
 
@@ -203,8 +211,12 @@ async function refreshHeld(
   }
   await store.grants.release(keyOf(held), lease);
   outside.log("warn", "grant_refresh_failed", { grant: held.id, failure: sentenceOf(failure) });
-  return { kind: "failed", message: sentenceOf(failure) };
+  const clientRefused = failure.kind === "refused" && CLIENT_ERRORS.has(failure.error);
+  return { kind: "failed", message: sentenceOf(failure), clientRefused };
 }
+
+/** RFC 6749, 5.2: said about the client, not about the grant. */
+const CLIENT_ERRORS = new Set(["invalid_client", "unauthorized_client"]);
 
 async function refreshOnce(
   outside: Outside,
@@ -284,7 +296,7 @@ function keyOf({ project, connectionId, user }: Grant): GrantKey {
 
 async function tokenOf(outside: Outside, grant: Grant): Promise<TokenOutcome> {
   const { accessToken } = await openTokens(outside, grant);
-  return { ok: true, accessToken, version: grant.version };
+  return { ok: true, accessToken, grant };
 }
 
 async function openTokens(

@@ -1,4 +1,5 @@
 import type { Id, ResponseId, ThreadId } from "./ids.ts";
+import { consentLink } from "./consent-asking.ts";
 import type { Item } from "./items.ts";
 import type { AuditEntry } from "./audit.ts";
 import type { World } from "./ports.ts";
@@ -33,7 +34,25 @@ export async function openItem(
 ): Promise<Item> {
   const plain = await world.sealer.open(row.sealed, itemAad(project, threadId, row.position));
   // Written by `seal` below: what opens under its own place is an item.
-  return JSON.parse(plain) as Item;
+  return withLinks(world, JSON.parse(plain) as Item);
+}
+
+/** The links of a consent item, made when it is read (DESIGN 6). */
+async function withLinks(world: World, item: Item): Promise<Item> {
+  if (item.kind === "oauth_consent_request") return { ...item, link: await consentLink(world, item.id) };
+  if (item.kind !== "consent_notice") return item;
+  const requests = item.requests.map(async (request) => ({
+    ...request,
+    link: await consentLink(world, request.id),
+  }));
+  return { ...item, requests: await Promise.all(requests) };
+}
+
+/** As it is kept: a link is never stored. */
+function withoutLinks(item: Item): Item {
+  if (item.kind === "oauth_consent_request") return { ...item, link: "" };
+  if (item.kind !== "consent_notice") return item;
+  return { ...item, requests: item.requests.map((request) => ({ ...request, link: "" })) };
 }
 
 async function seal(
@@ -46,7 +65,10 @@ async function seal(
   return Promise.all(
     items.map(async (item, at) => {
       const position = from + at;
-      const sealed = await world.sealer.seal(JSON.stringify(item), itemAad(project, threadId, position));
+      const sealed = await world.sealer.seal(
+        JSON.stringify(withoutLinks(item)),
+        itemAad(project, threadId, position),
+      );
       return { position, id: item.id, sealed };
     }),
   );
@@ -146,6 +168,8 @@ export function newItemId(
       return world.newId("mcpa");
     case "mcp_call":
       return world.newId("mcp");
+    case "oauth_consent_request":
+    case "consent_notice":
     case "other":
       return world.newId("itm");
   }

@@ -1,12 +1,11 @@
-import type { AccessDesk } from "./access.ts";
+import { type AccessDesk, type Door, type Failure, through } from "./access.ts";
 import { createCache } from "./cache.ts";
 import { type Connection, placeOf } from "./connection.ts";
 import { auditEntry, type Context } from "./context.ts";
-import { isRefusal } from "./errors.ts";
 import type { ListedTool } from "./items.ts";
 import { canonicalJson, type JsonObject } from "./json.ts";
 import { isAllowed, needsApproval } from "./policy.ts";
-import type { ToolDefinition, UpstreamAccess, UpstreamFailure, World } from "./ports.ts";
+import type { ToolDefinition, World } from "./ports.ts";
 import type { Server } from "./servers.ts";
 import type { PinKey, ToolPin } from "./storage.ts";
 
@@ -20,7 +19,7 @@ export type KnownTool = {
   readOnly: boolean;
 };
 
-export type Listing = { ok: true; tools: Map<string, KnownTool> } | { ok: false; failure: UpstreamFailure };
+export type Listing = { ok: true; tools: Map<string, KnownTool> } | { ok: false; failure: Failure };
 
 /** What may be done with a tool at the moment of the call. Hidden and unknown are one. */
 export type Verdict =
@@ -45,12 +44,12 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
   async function listNow(
     context: Context,
     server: Server,
-    door: UpstreamAccess,
+    door: Door & { ok: true },
     key: string,
   ): Promise<Listing> {
     // Not the caller's signal: others may wait for the same listing.
     const limits = { timeoutMs: server.timeoutMs, signal: new AbortController().signal };
-    const outcome = await world.upstream.listTools(door, limits);
+    const outcome = await through(door, (to) => world.upstream.listTools(to, limits));
     if (!outcome.ok) return outcome;
     const hashed = await Promise.all(outcome.tools.map((definition) => hashDefinition(world, definition)));
     const pins = await pinsOf(context, server, hashed);
@@ -103,10 +102,10 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
 
   return {
     list: async (context, server, options = {}) => {
-      const door = await openDoor(access, context, server);
-      if ("failure" in door) return { ok: false, failure: door.failure };
+      const door = await access.open(context, server);
+      if (!door.ok) return door;
       const trust = server.policies.every((policy) => policy.trustAnnotations);
-      const key = `${door.partition}|${server.url}|${trust}`;
+      const key = `${door.access.partition}|${server.url}|${trust}`;
       const known = options.fresh ? undefined : cached.get(key);
       if (known) return withCurrentPins(context, server, known);
       // Several approvals of one answer share a fresh listing; it begins after all of them were decided.
@@ -120,21 +119,6 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
       return started;
     },
   };
-}
-
-/** The way to a server, or why there is none. A credential that cannot be opened fails this server and no other. */
-export async function openDoor(
-  access: AccessDesk,
-  context: Context,
-  server: Server,
-): Promise<UpstreamAccess | { failure: UpstreamFailure }> {
-  try {
-    return await access.open(context, server);
-  } catch (error) {
-    if (!isRefusal(error, "unavailable")) throw error;
-    const message = `the credentials of ${server.label} cannot be opened: ${error.details.what}`;
-    return { failure: { kind: "no_credential", message } };
-  }
 }
 
 const MAX_LISTINGS = 2_000;

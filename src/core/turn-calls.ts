@@ -8,7 +8,7 @@ import type { Server } from "./servers.ts";
 import { standingOf } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
 import { judge, type KnownTool, type Verdict } from "./tools.ts";
-import { finishCall, say, type Turn } from "./turn-say.ts";
+import { finishCall, noteConsent, say, type Turn } from "./turn-say.ts";
 
 /** A call and its server, with what is to be done about it. */
 export type Judged = { call: ToolCall; server: Server; todo: Todo };
@@ -18,7 +18,9 @@ export type Todo =
   /** This response says it already: its approval came with it. */
   | { kind: "told" }
   | { kind: "end"; end: CallEnd }
-  | { kind: "asked"; held: HeldCall };
+  | { kind: "asked"; held: HeldCall }
+  /** Not run, and no item of its own: the person must connect an account first. */
+  | { kind: "consent"; request: Turn["consents"][number] };
 
 /** The same door for explicit calls and for the model's: still there, listed, allowed, unchanged, approved? */
 export async function judgeNow({ desks, plan }: Turn, planned: Server, call: ToolCall): Promise<Judged> {
@@ -29,7 +31,12 @@ export async function judgeNow({ desks, plan }: Turn, planned: Server, call: Too
     return { call, server: planned, todo: { kind: "end", end: failed(revoked(standing)) } };
   const { server } = standing;
   const listing = await desks.tools.list(context, server);
-  if (!listing.ok) return { call, server, todo: { kind: "end", end: failed(errorOf(listing.failure)) } };
+  if (!listing.ok) {
+    const { failure } = listing;
+    if (failure.kind === "consent")
+      return { call, server, todo: { kind: "consent", request: failure.request } };
+    return { call, server, todo: { kind: "end", end: failed(errorOf(failure)) } };
+  }
   const verdict = judge(server, listing, call.name);
   if (verdict.kind !== "unknown") return { call, server, todo: verdict };
   await world.audit.record(
@@ -58,6 +65,10 @@ export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<T
   const tasks: (() => Promise<{ index: number; end: CallEnd }>)[] = [];
   for (const { call, server, todo } of judged) {
     if (todo.kind === "told") continue;
+    if (todo.kind === "consent") {
+      noteConsent(turn, todo.request);
+      continue;
+    }
     turn.calls++;
     const waiting = held.get(call) ?? (todo.kind === "asked" ? todo.held : null);
     if (waiting) {

@@ -14,7 +14,7 @@ import { type CallEnd, callUnderWay } from "./calls.ts";
 import type { TurnEvent } from "./request.ts";
 import { revokedSince } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
-import { finishCall, say, sayText, type Turn } from "./turn-say.ts";
+import { finishCall, noteConsent, say, sayText, type Turn } from "./turn-say.ts";
 
 /** Calls that were approved: claimed once, the stored call run. All at once, told in the order of the decisions. */
 export async function* runDecided(turn: Turn): AsyncGenerator<TurnEvent> {
@@ -50,13 +50,17 @@ export async function* runDecided(turn: Turn): AsyncGenerator<TurnEvent> {
 }
 
 async function claim(
-  { desks, plan }: Turn,
+  turn: Turn,
   call: HeldCall,
   todo: Review,
 ): Promise<{ end: Promise<CallEnd>; arguments: string } | null> {
+  const { desks, plan } = turn;
   const { world } = desks;
   switch (todo.kind) {
     case "ask_again":
+      return null;
+    case "consent":
+      noteConsent(turn, todo.request);
       return null;
     case "fail": {
       const { arguments: text } = await requestItem(world, call);

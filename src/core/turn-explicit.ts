@@ -65,5 +65,6 @@ function todoOf(held: HeldCall): Todo | null {
 const DENIED = -32000;
 
 function isEnded(item: Item): item is ToolCall {
-  return item.kind === "mcp_call" && (item.status === "completed" || item.status === "failed");
+  if (item.kind !== "mcp_call" || item.awaits !== undefined) return false;
+  return item.status === "completed" || item.status === "failed";
 }

@@ -4,7 +4,7 @@ import { canonicalJson, type Json } from "./json.ts";
 import type { TurnEvent } from "./request.ts";
 import type { Server } from "./servers.ts";
 import { type Listing, offered } from "./tools.ts";
-import type { Turn } from "./turn-say.ts";
+import { noteConsent, type Turn } from "./turn-say.ts";
 
 /** Asks all servers at once; they are shown in the order of the tools. */
 export function startListings({ desks, plan }: Turn): { server: Server; listing: Promise<Listing> }[] {
@@ -17,6 +17,10 @@ export function startListings({ desks, plan }: Turn): { server: Server; listing:
 
 /** One `mcp_list_tools` item: what the caller may use, or why there is nothing. */
 export async function* showListing(turn: Turn, server: Server, listing: Listing): AsyncGenerator<TurnEvent> {
+  if (!listing.ok && listing.failure.kind === "consent") {
+    noteConsent(turn, listing.failure.request);
+    return;
+  }
   const tools = listing.ok ? offered(server, listing) : [];
   const error = listing.ok ? null : failureText(listing.failure);
   if (error === null && isKnown(turn, server.label, tools)) return;

@@ -26,6 +26,8 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
     plan.functions.map(({ name }) => name),
   );
   const tools = yield* listTools(turn, names);
+  // Nothing is left out behind a model's back: it speaks when every server is there, or has failed.
+  if (turn.consents.length > 0) return;
   const { context } = plan;
   const before = [...(plan.chain?.items ?? []), ...plan.input, ...turn.output];
   const history = await historyOf(desks.world, context, before, names);
@@ -36,10 +38,11 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
     const said = yield* oneRound(turn, { upstream, model, names, offer, history });
     turn.incomplete = said.incomplete;
     yield* runJudged(turn, await judgeAll(turn, said.calls));
-    const isHeld = turn.output.some((item) => item.kind === "mcp_approval_request");
+    const waits =
+      turn.consents.length > 0 || turn.output.some((item) => item.kind === "mcp_approval_request");
     // What came after the limit was ignored: the model goes on without those tools.
     const goesOn = said.calls.length > 0 || said.mistaken.length > 0 || said.ignored > 0;
-    if (isHeld || said.functionCalls > 0 || !goesOn || said.incomplete !== null || context.signal.aborted)
+    if (waits || said.functionCalls > 0 || !goesOn || said.incomplete !== null || context.signal.aborted)
       return;
     history.push(
       ...(await historyOf(desks.world, context, turn.output.slice(from), names)),

@@ -16,6 +16,8 @@ export type Turn = {
   outputChars: number;
   /** Why it ends early, if it does. */
   incomplete: string | null;
+  /** The consents that are missing, in the order in which that was found. */
+  consents: { id: string; label: string; link: string }[];
 };
 
 /** No response makes more calls than this, whatever it asks for. */
@@ -28,6 +30,11 @@ export function maxCalls({ plan }: Turn): number {
 /** The outputs of one response together, in UTF-16 code units. */
 const MAX_OUTPUT_CHARS = 32 * 1024 * 1024;
 
+/** Remembers that this response has to ask for a consent. One that stands for several tools is asked for once. */
+export function noteConsent(turn: Turn, request: Turn["consents"][number]): void {
+  if (!turn.consents.some(({ id }) => id === request.id)) turn.consents.push(request);
+}
+
 export async function* finishCall(turn: Turn, index: number, end: CallEnd): AsyncGenerator<TurnEvent> {
   const begun = turn.output[index];
   if (begun?.kind !== "mcp_call") throw new Error(`output ${index} is not a call`);
@@ -38,6 +45,7 @@ export async function* finishCall(turn: Turn, index: number, end: CallEnd): Asyn
     { id, label, name, arguments: text, approvalRequestId },
     isFull ? failed(TOO_MUCH) : end,
   );
+  if (end.consent) noteConsent(turn, end.consent);
   turn.output[index] = item;
   yield { kind: "call_progress", index, itemId: id, state: end.error ? "failed" : "completed" };
   yield { kind: "item_done", index, item };

@@ -1,4 +1,5 @@
 import { requestItem } from "./approval.ts";
+import { sayConsents } from "./consent-notice.ts";
 import type { Desks } from "./approved.ts";
 import { type BrokerError, isRefusal } from "./errors.ts";
 import type { Item } from "./items.ts";
@@ -20,18 +21,30 @@ import { say, type Turn } from "./turn-say.ts";
  */
 export async function* runTurn(desks: Desks, plan: Plan): AsyncGenerator<TurnEvent> {
   const { usage } = plan.response;
-  const turn: Turn = { desks, plan, output: [], usage, calls: 0, outputChars: 0, incomplete: null };
+  const turn: Turn = {
+    desks,
+    plan,
+    output: [],
+    usage,
+    calls: 0,
+    outputChars: 0,
+    incomplete: null,
+    consents: [],
+  };
   yield { kind: "started", response: plan.response };
   let fault: Fault | null = null;
   try {
     yield* work(turn);
+    yield* sayConsents(turn);
   } catch (cause) {
     fault = report(turn, cause);
   }
   turn.output = turn.output.map(asLeft);
   const { response } = plan;
   const cancelled = plan.context.signal.aborted;
-  const status = cancelled ? "cancelled" : fault ? "failed" : turn.incomplete ? "incomplete" : "completed";
+  const waits = turn.consents.length > 0 && plan.context.project.settings.consentStatus === "incomplete";
+  const isWhole = turn.incomplete === null && !waits;
+  const status = cancelled ? "cancelled" : fault ? "failed" : isWhole ? "completed" : "incomplete";
   const ended = {
     ...response,
     status,
@@ -56,6 +69,7 @@ async function* work(turn: Turn): AsyncGenerator<TurnEvent> {
     for (const held of plan.undecided) yield* say(turn, await requestItem(turn.desks.world, held));
     return;
   }
+  if (turn.consents.length > 0) return;
   if (turn.output.some((item) => item.kind === "mcp_approval_request")) return;
   if (plan.settled.model !== null) {
     yield* runModel(turn, plan.settled.model);
@@ -63,7 +77,7 @@ async function* work(turn: Turn): AsyncGenerator<TurnEvent> {
   }
   if (plan.explicit.length > 0) {
     yield* runExplicit(turn);
-    if (turn.output.length === 0) yield* tellDecided(turn);
+    if (turn.output.length === 0 && turn.consents.length === 0) yield* tellDecided(turn);
     return;
   }
   if (plan.decided.length > 0) {

@@ -1,3 +1,4 @@
+import { noticeText } from "../../core/consent-notice.ts";
 import type { CallError, Item, Part } from "../../core/items.ts";
 import type { JsonObject } from "../../core/json.ts";
 
@@ -42,6 +43,22 @@ export function writeItem(item: Item): JsonObject {
         arguments: item.arguments,
         output: item.output,
         error: item.error && writeCallError(item.error),
+      };
+    case "oauth_consent_request":
+      return {
+        type: "oauth_consent_request",
+        id: item.id,
+        created_by: {},
+        consent_link: item.link,
+        server_label: item.label,
+      };
+    case "consent_notice":
+      return {
+        type: "message",
+        id: item.id,
+        role: "assistant",
+        status: "completed",
+        content: [{ type: "output_text", text: noticeText(item), annotations: [], logprobs: [] }],
       };
     case "other":
       return { ...item.body, id: item.id };

@@ -1,0 +1,324 @@
+import type { AuthorizationDesk, Way } from "./authorization.ts";
+import { createCallback } from "./consent-callback.ts";
+import { consentIn, consentLink } from "./consent-asking.ts";
+import { actorOf, endConsent, isOver, overView, refuse, standingRecord } from "./consent-ends.ts";
+import { proofOf } from "./consent-proof.ts";
+import type { ConsentFacts, ConsentPages, ConsentView, Visitor, WithBrowser } from "./consent-views.ts";
+import { type Consent, type Flow } from "./consents.ts";
+import type { ConnectionRecord } from "./connection.ts";
+import { auditEntry } from "./context.ts";
+import { isRefusal } from "./errors.ts";
+import type { World } from "./ports.ts";
+import type { ConsentProof } from "./project.ts";
+import type { SignInDesk } from "./sign-in.ts";
+import { consentAad } from "./storage.ts";
+
+type Outside = { world: World; authorization: AuthorizationDesk; signIn: SignInDesk };
+
+/** A consent, and what there is to it now: somebody may still go on with it. */
+type Standing = { consent: Consent; record: ConnectionRecord; proof: ConsentProof };
+
+/** What happens behind `/consent/{ticket}` (DESIGN 6), line by line. */
+export function createConsentPages(outside: Outside): ConsentPages {
+  const { world, authorization, signIn } = outside;
+  const callback = createCallback(outside);
+
+  /** The consent behind a ticket, with the reasons why it cannot go on. */
+  async function standing(ticket: string, visitor: Visitor): Promise<Standing | { view: ConsentView }> {
+    const id = await consentIn(world, ticket);
+    const consent = id && (await world.store.consents.find(id));
+    if (!consent) return { view: { kind: "unknown" } };
+    const browserHash = visitor.browser === null ? null : await world.crypto.sha256(visitor.browser);
+    if (isOver(consent, world.clock.now())) return { view: await overView(world, consent, browserHash) };
+    const project = await world.store.projects.get(consent.project);
+    if (!project) return { view: { kind: "unknown" } };
+    const record = await standingRecord(world, consent);
+    if ("outcome" in record) {
+      const { outcome } = record;
+      return {
+        view: await endConsent(world, consent, {
+          status: "failed",
+          outcome,
+          browserHash,
+          requestId: visitor.requestId,
+        }),
+      };
+    }
+    const proof = proofOf(world, project, consent, consent.user);
+    if (!proof.ok) return { view: { kind: "unusable", message: proof.message } };
+    return { consent, record, proof: proof.proof };
+  }
+
+  async function ask(
+    { consent, record, proof }: Standing,
+    hash: string,
+    requestId: string,
+  ): Promise<ConsentView> {
+    const way = await authorization.known(record);
+    if (!way) return { kind: "unusable", message: "its authorization server is not known any more" };
+    if (consent.shownAt === null) {
+      const entry = entryOf(consent, requestId, "consent_shown");
+      await world.store.consents.shown(consent.id, world.clock.now(), [entry]);
+    }
+    return {
+      kind: "ask",
+      facts: factsOf({ consent, record, proof }, way),
+      csrf: await csrfOf(consent, hash),
+    };
+  }
+
+  function entryOf(consent: Consent, requestId: string, event: "consent_shown" | "consent_allowed") {
+    const facts = { connection: consent.connection, agent: consent.agent, detail: { consent: consent.id } };
+    return auditEntry(world, actorOf(consent, requestId), event, facts);
+  }
+
+  /** Whoever is not proven yet: the one proof that is set, and no other. */
+  async function prove(
+    { consent, proof, record }: Standing,
+    hash: string,
+    visitor: Visitor,
+  ): Promise<ConsentView> {
+    switch (proof) {
+      case "possession": {
+        // Only here does a GET bind (DESIGN 6).
+        const proven = await world.store.consents.prove(
+          { id: consent.id, browserHash: hash, by: proof, rebind: "never", now: world.clock.now() },
+          [],
+        );
+        if (!proven) return refuse(world, consent, { why: "other_browser", requestId: visitor.requestId });
+        return ask({ consent: proven, record, proof }, hash, visitor.requestId);
+      }
+      case "sign-in": {
+        const project = await world.store.projects.get(consent.project);
+        const host = URL.parse(project?.settings.signIn?.issuer ?? "")?.host ?? "";
+        return { kind: "sign_in", host, csrf: await csrfOf(consent, hash) };
+      }
+      case "runtime":
+        return { kind: "go", url: await confirmUrlFor(consent, hash) };
+    }
+  }
+
+  /** The runtime's page, with a code that says which consent and which browser; it says nothing to anybody else. */
+  async function confirmUrlFor(consent: Consent, browserHash: string): Promise<string> {
+    const code = world.crypto.randomText(TOKEN_BYTES);
+    const now = world.clock.now();
+    await world.store.handles.put(
+      {
+        hash: await world.crypto.sha256(code),
+        kind: "consent_code",
+        project: consent.project,
+        subject: consent.id,
+        browserHash,
+        sealed: null,
+        createdAt: now,
+        expiresAt: now + CODE_MS,
+      },
+      [],
+    );
+    const url = new URL(consent.confirmUrl ?? "");
+    url.searchParams.set("consent_code", code);
+    return url.href;
+  }
+
+  const csrfOf = (consent: Consent, hash: string) =>
+    world.signer.sign("consent-form", `${consent.id} ${hash}`);
+
+  /** A form of ours, sent by the browser that is proven; anything else is refused, and nothing is bound by it. */
+  async function submitted(
+    ticket: string,
+    visitor: Visitor,
+    csrf: string,
+  ): Promise<(Standing & { hash: string; isProven: boolean }) | { view: ConsentView }> {
+    const found = await standing(ticket, visitor);
+    if ("view" in found) return found;
+    const { consent, proof } = found;
+    const { requestId } = visitor;
+    if (visitor.browser === null)
+      return { view: await refuse(world, consent, { why: "no_cookie", requestId }) };
+    const hash = await world.crypto.sha256(visitor.browser);
+    const isOurs = await world.signer.isOurs("consent-form", `${consent.id} ${hash}`, csrf);
+    if (!isOurs) return { view: await refuse(world, consent, { why: "csrf", requestId }) };
+    return { ...found, hash, isProven: isProven(consent, hash, proof) };
+  }
+
+  async function allow(ticket: string, visitor: Visitor, csrf: string): Promise<ConsentView> {
+    const found = await submitted(ticket, visitor, csrf);
+    if ("view" in found) return found.view;
+    const { consent, record, hash } = found;
+    const { requestId } = visitor;
+    if (!found.isProven) return refuse(world, consent, { why: "other_browser", requestId });
+    const ready = await authorization.ready(actorOf(consent, requestId), record, null);
+    if (!ready.ok) return { kind: "unusable", message: ready.failure.message };
+    return (await start(found, ready.way, requestId)) ?? overView(world, consent, hash);
+  }
+
+  /** Only Allow makes state and verifier, right before the browser leaves (P6). Null: it is over meanwhile. */
+  async function start(
+    { consent, hash }: Standing & { hash: string },
+    way: Way,
+    requestId: string,
+  ): Promise<ConsentView | null> {
+    const now = world.clock.now();
+    const state = world.crypto.randomText(TOKEN_BYTES);
+    const verifier = world.crypto.randomText(VERIFIER_BYTES);
+    const attempt = world.newId("w");
+    const flow: Flow = {
+      verifier,
+      server: way.server,
+      clientGeneration: way.clientGeneration,
+      redirectUri: `${world.publicUrl}/oauth/callback/${way.redirectId}`,
+      resource: way.resource,
+      scopes: consent.scopes,
+    };
+    let url: string;
+    try {
+      url = await world.oauth.authorizationUrl({
+        server: flow.server,
+        client: way.client,
+        redirectUri: flow.redirectUri,
+        state,
+        verifier,
+        scopes: flow.scopes,
+        resource: flow.resource,
+        params: way.authorizeParams,
+        quirks: way.quirks,
+      });
+    } catch (error) {
+      if (!isRefusal(error, "target_refused")) throw error;
+      return { kind: "unusable", message: `its authorization server may not be used: ${error.details.why}` };
+    }
+    const sealedFlow = await world.sealer.seal(
+      JSON.stringify(flow),
+      consentAad(consent.project, consent.id, attempt),
+    );
+    const authorized = await world.store.consents.authorize(
+      {
+        id: consent.id,
+        browserHash: hash,
+        redirectId: way.redirectId,
+        stateHash: await world.crypto.sha256(state),
+        stateExpiresAt: now + STATE_MS,
+        attempt,
+        sealedFlow,
+        now,
+      },
+      [entryOf(consent, requestId, "consent_allowed")],
+    );
+    return authorized && { kind: "go", url };
+  }
+
+  async function decline(ticket: string, visitor: Visitor, csrf: string): Promise<ConsentView> {
+    const found = await submitted(ticket, visitor, csrf);
+    if ("view" in found) return found.view;
+    const { consent, hash: browserHash } = found;
+    const { requestId } = visitor;
+    if (!found.isProven) return refuse(world, consent, { why: "other_browser", requestId });
+    return endConsent(world, consent, { status: "declined", outcome: "declined", browserHash, requestId });
+  }
+
+  /** Whatever comes of it, a browser without our cookie gets one: what it does next must be recognized. */
+  async function withBrowser(
+    visitor: Visitor,
+    work: (known: Visitor & { browser: string }) => Promise<ConsentView>,
+  ): Promise<WithBrowser<ConsentView>> {
+    const fresh = visitor.browser === null ? world.crypto.randomText(TOKEN_BYTES) : null;
+    const browser = visitor.browser ?? fresh ?? "";
+    return { view: await work({ ...visitor, browser }), setBrowser: fresh };
+  }
+
+  const keeping = async (view: Promise<ConsentView>): Promise<WithBrowser<ConsentView>> => ({
+    view: await view,
+    setBrowser: null,
+  });
+
+  return {
+    show: (ticket, visitor) =>
+      withBrowser(visitor, async (known) => {
+        const found = await standing(ticket, known);
+        if ("view" in found) return found.view;
+        const hash = await world.crypto.sha256(known.browser);
+        if (isProven(found.consent, hash, found.proof)) return ask(found, hash, known.requestId);
+        return prove(found, hash, known);
+      }),
+    signIn: (ticket, visitor, csrf) =>
+      keeping(
+        (async () => {
+          const found = await submitted(ticket, visitor, csrf);
+          if ("view" in found) return found.view;
+          const { consent, proof, hash } = found;
+          if (proof !== "sign-in") {
+            return refuse(world, consent, { why: "other_proof", requestId: visitor.requestId });
+          }
+          const begun = await signIn.begin(
+            { kind: "consent", id: consent.id, project: consent.project },
+            hash,
+          );
+          return begun.ok ? { kind: "go", url: begun.url } : { kind: "unusable", message: begun.message };
+        })(),
+      ),
+    allow: (ticket, visitor, csrf) => keeping(allow(ticket, visitor, csrf)),
+    decline: (ticket, visitor, csrf) => keeping(decline(ticket, visitor, csrf)),
+    resume: async (token, visitor) => {
+      const now = world.clock.now();
+      const handle =
+        visitor.browser === null
+          ? null
+          : await world.store.handles.take({
+              kind: "continue",
+              hash: await world.crypto.sha256(token),
+              browserHash: await world.crypto.sha256(visitor.browser),
+              now,
+            });
+      const consent = handle && (await world.store.consents.find(handle.subject as Consent["id"])); // a handle's subject is what its kind says
+      if (!handle?.browserHash || !consent) return { kind: "refused" };
+      const proven = await world.store.consents.prove(
+        { id: consent.id, browserHash: handle.browserHash, by: "runtime", rebind: "while open", now },
+        [],
+      );
+      if (!proven) return refuse(world, consent, { why: "not_open", requestId: visitor.requestId });
+      return { kind: "go", url: await consentLink(world, consent.id) };
+    },
+    callback,
+    clientDocument: async (redirectId) => {
+      const clientId = world.clientDocumentUrl(redirectId);
+      if (clientId === null || !(await world.store.redirects.owner(redirectId, world.clock.now())))
+        return null;
+      return {
+        clientId,
+        clientName: "Consentry",
+        clientUri: world.publicUrl,
+        redirectUris: [`${world.publicUrl}/oauth/callback/${redirectId}`],
+      };
+    },
+  };
+}
+
+const TOKEN_BYTES = 32;
+/** RFC 7636, 4.1: 43 to 128 characters. */
+const VERIFIER_BYTES = 48;
+/** P6: at most ten minutes. */
+const STATE_MS = 10 * 60_000;
+const CODE_MS = 5 * 60_000;
+
+/** Whether this browser was proven, and by the proof that counts now: a setting that changed asks anew. */
+function isProven(consent: Consent, hash: string, proof: ConsentProof): boolean {
+  return consent.browserHash === hash && consent.provenBy === proof;
+}
+
+function factsOf({ consent, record, proof }: Standing, way: Way): ConsentFacts {
+  const { project, connection, scopes, newScopes, why, agent, callerName, user, expiresAt } = consent;
+  return {
+    project,
+    connection,
+    serverHost: new URL(record.connection.target).host,
+    authorizationHost: new URL(way.server.authorizationEndpoint).host,
+    scopes,
+    newScopes,
+    why,
+    agent,
+    callerName,
+    user,
+    proof,
+    expiresAt,
+  };
+}

@@ -1,0 +1,48 @@
+import { wordsOf } from "./discovery.ts";
+import type { Question } from "./consent-asking.ts";
+import type { Grant } from "./grants.ts";
+import type { Challenge, World } from "./ports.ts";
+
+/** What to do about a 403. `none`: it is not about scopes. `give_up`: asking again would change nothing. */
+export type StepUp =
+  | { kind: "none" }
+  | { kind: "give_up"; message: string }
+  | { kind: "ask"; why: string; question: Question };
+
+/**
+ * A server wants more than was granted (RFC 6750, 3.1 `insufficient_scope`): the person is asked for the union of what they
+ * granted and what is wanted (C29), a bounded number of times (C31).
+ */
+export async function stepUp(
+  { store, clock }: Pick<World, "store" | "clock">,
+  grant: Grant,
+  challenge: Challenge | null,
+): Promise<StepUp> {
+  if (challenge?.error !== "insufficient_scope") return { kind: "none" };
+  const wanted = wordsOf(challenge.scope) ?? [];
+  const newScopes = wanted.filter((scope) => !grant.scopes.includes(scope));
+  const named = wanted.join(" ");
+  if (newScopes.length === 0) {
+    return {
+      kind: "give_up",
+      message: `the server wants the scopes "${named}", and the user granted them already`,
+    };
+  }
+  const lately = await store.consents.since(grant, clock.now() - WINDOW_MS);
+  const asked = lately.filter(
+    ({ status, scopes }) => status === "connected" && newScopes.every((scope) => scopes?.includes(scope)),
+  );
+  if (asked.length >= MAX_TIMES) {
+    const message = `the user was asked for the scopes "${named}" ${asked.length} times, and the authorization server did not grant them`;
+    return { kind: "give_up", message };
+  }
+  const scopes = [...new Set([...grant.scopes, ...wanted])];
+  return {
+    kind: "ask",
+    why: "insufficient_scope",
+    question: { why: "insufficient_scope", scopes, newScopes },
+  };
+}
+
+const MAX_TIMES = 2;
+const WINDOW_MS = 60 * 60_000;
