@@ -2,12 +2,11 @@ import {
   type Approvers,
   type Connection,
   CONNECTION_NAME,
-  type ConnectionAuth,
   DEFAULT_TIMEOUT_MS,
   MAX_TIMEOUT_MS,
   MIN_TIMEOUT_MS,
 } from "./connection.ts";
-import { type AuthDraft, proofOf, readAuth, type SecretsBox } from "./connection-auth-rules.ts";
+import { type AuthDraft, authTypeOf, proofOf, readAuth, type SecretsBox } from "./connection-auth-rules.ts";
 import { BrokerError, type Fault, invalid } from "./errors.ts";
 import type { Found, Question } from "./oauth-app-rules.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";

@@ -1,0 +1,125 @@
+import type { Connection, ConnectionAuth, HeaderValues } from "./connection.ts";
+import { placeOfOAuth, readOAuth } from "./connection-oauth-rules.ts";
+import type { Fault } from "./errors.ts";
+import { headerFaults } from "./header-rules.ts";
+import type { Found, OAuthDraft, Question } from "./oauth-app-rules.ts";
+import type { ClientBox } from "./oauth-client-rules.ts";
+import type { CheckTarget } from "./url-rules.ts";
+
+/** What a draft says of credentials. */
+export type AuthDraft = {
+  /** The header names and values of `credentials.keys`. Null: `credentials` without any. */
+  keys?: HeaderValues | null | undefined;
+  /** Read with `OAuth2` only. */
+  oauth?: OAuthDraft | undefined;
+};
+
+/** What becomes of the secrets: there are none, they stay as they are, or they are new. */
+export type SecretsBox = ClientBox | { kind: "headers"; headers: HeaderValues };
+
+export type ReadAuth = {
+  auth: ConnectionAuth;
+  secrets: SecretsBox;
+  question: Question | null;
+  faults: Fault[];
+};
+
+type AuthContext = {
+  /** Of the connection that is changed. Null: nothing is kept. */
+  existing: ConnectionAuth | null;
+  before: Connection | null;
+  mode: "replace" | "change";
+  target: string | null;
+  checkTarget: CheckTarget;
+  found: Found | null;
+  at: string;
+};
+
+/** The rules of a connection's credentials, by its auth kind. */
+export function readAuth(authType: string | null, draft: AuthDraft, context: AuthContext): ReadAuth {
+  const param = `${context.at}.credentials`;
+  const isEmpty = !draft.keys || Object.keys(draft.keys).length === 0;
+  if (authType === "CustomKeys")
+    return withClientFaults(readKeys(draft.keys, context), draft, authType, param);
+  const stray =
+    isEmpty || authType === null ? [] : [{ param, message: `must hold no keys with authType ${authType}` }];
+  if (authType === "OAuth2") {
+    const read = readOAuthAuth(draft.oauth ?? {}, context);
+    return { ...read, faults: [...stray, ...read.faults] };
+  }
+  const none: ReadAuth = { auth: { kind: "none" }, secrets: { kind: "none" }, question: null, faults: stray };
+  return authType === "None" ? withClientFaults(none, draft, authType, param) : { ...none, faults: [] };
+}
+
+/** A client of an app has no place in a connection of another kind, where its secret would be dropped unheard. */
+function withClientFaults(read: ReadAuth, { oauth }: AuthDraft, authType: string, param: string): ReadAuth {
+  const fields = (["clientId", "clientSecret", "privateKey"] as const).filter(
+    (field) => oauth?.[field] != null,
+  );
+  const message = `must be absent with authType ${authType}`;
+  return {
+    ...read,
+    faults: [...read.faults, ...fields.map((field) => ({ param: `${param}.${field}`, message }))],
+  };
+}
+
+function readOAuthAuth(draft: OAuthDraft, context: AuthContext): ReadAuth {
+  const { before, mode, target, checkTarget, found, at } = context;
+  const { box, ...read } = readOAuth(draft, {
+    before: before?.auth.kind === "oauth" ? before.auth : null,
+    mode,
+    target,
+    checkTarget,
+    found,
+    nameOf: (field) => (IN_CREDENTIALS.has(field) ? `${at}.credentials.${field}` : `${at}.${field}`),
+  });
+  return { ...read, secrets: box };
+}
+
+const IN_CREDENTIALS = new Set<keyof OAuthDraft>(["clientId", "clientSecret", "privateKey"]);
+
+function readKeys(keys: HeaderValues | null | undefined, { existing, at }: AuthContext): ReadAuth {
+  const param = `${at}.credentials.keys`;
+  // Null counts as not given: it is what a reader got, and sends back.
+  if (!keys && existing?.kind === "key") {
+    return { auth: existing, secrets: { kind: "keep" }, question: null, faults: [] };
+  }
+  const auth: ConnectionAuth = { kind: "key", headerNames: Object.keys(keys ?? {}) };
+  if (!keys || auth.headerNames.length === 0) {
+    const message = 'is required with authType CustomKeys: {"Header-Name": "value"}';
+    return { auth, secrets: { kind: "none" }, question: null, faults: [{ param, message }] };
+  }
+  return {
+    auth,
+    secrets: { kind: "headers", headers: keys },
+    question: null,
+    faults: headerFaults(keys, param),
+  };
+}
+
+/** What a connection proves itself by, without secrets: two are equal where calls and grants of one are good for the other. */
+export function proofOf(auth: ConnectionAuth): string {
+  switch (auth.kind) {
+    case "none":
+      return "none";
+    case "key":
+      return `key ${auth.headerNames
+        .map((name) => name.toLowerCase())
+        .toSorted()
+        .join()}`;
+    case "oauth":
+      return `oauth ${placeOfOAuth(auth)}`;
+  }
+}
+
+/** The ARM `authType` of an auth kind. */
+export function authTypeOf(auth: ConnectionAuth): "None" | "CustomKeys" | "OAuth2" {
+  switch (auth.kind) {
+    case "none":
+      return "None";
+    case "key":
+      return "CustomKeys";
+    case "oauth":
+      return "OAuth2";
+  }
+}

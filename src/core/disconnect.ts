@@ -1,0 +1,198 @@
+import { asTheyEnd } from "./as-they-end.ts";
+import type { AuthorizationDesk, Way } from "./authorization.ts";
+import type { ConnectionRecord } from "./connection.ts";
+import { type Actor, auditEntry } from "./context.ts";
+import { isRefusal } from "./errors.ts";
+import { type Grant, grantAad, type GrantKey } from "./grants.ts";
+import type { ConnectionId, UserId } from "./ids.ts";
+import { textMembers } from "./json.ts";
+import type { World } from "./ports.ts";
+
+/**
+ * What the authorization server made of it. `impossible`: it has no revocation endpoint, or the client is not to be had any
+ * more. `failed`: it refused, or did not answer; the latter is tried again by the sweep.
+ */
+export type Told = "revoked" | "impossible" | "failed";
+
+/** A grant that is revoked here, and how its authorization server is told. */
+export type Telling = () => Promise<Told>;
+
+/** Takes grants back: here first, which holds from the next call on, then at their authorization servers (RFC 7009). */
+export type Disconnect = {
+  /** One grant; waits until the server was told, ten seconds at most. Null: there was none to take back. */
+  revoke: (actor: Actor, key: GrantKey) => Promise<Told | null>;
+  /**
+   * All of a connection or a user. What it takes to tell the servers is read now, so that the connection may be changed or
+   * deleted before `tell`. `record`: the connection as it was when the grants were made.
+   */
+  takeAll: (
+    actor: Actor,
+    of: { connectionId: ConnectionId } | { user: UserId },
+    facts: { why: string; record: ConnectionRecord | null },
+  ) => Promise<Telling[]>;
+  /** Waits for five seconds; what is not done by then goes on by itself. Never throws. */
+  tell: (tellings: Telling[]) => Promise<void>;
+  /** Tries again what is left of earlier processes and servers that were away. Never throws. */
+  sweep: () => Promise<void>;
+  /** Resolves when nothing goes on by itself any more. */
+  idle: () => Promise<void>;
+};
+
+export function createDisconnect(world: World, authorization: AuthorizationDesk): Disconnect {
+  const { store, clock } = world;
+  const underWay = new Set<Promise<void>>();
+
+  async function end(grant: Grant, reason: string, told: Told): Promise<Told> {
+    await store.grants.emptied(keyOf(grant), grant.version, reason);
+    return told;
+  }
+
+  async function tellOne(grant: Grant, way: Way | null, isDeleted: boolean): Promise<Told> {
+    if (!way) return end(grant, isDeleted ? "connection_deleted" : "impossible", "impossible");
+    const { server, client } = way;
+    const token = await tokenOf(world, grant);
+    if (server.revocationEndpoint === null || !token) return end(grant, "impossible", "impossible");
+    const outcome = await world.oauth.revoke({ server, client, ...token }, AbortSignal.timeout(REQUEST_MS));
+    if (outcome.ok) return end(grant, "revoked", "revoked");
+    world.log("warn", "revocation_failed", { grant: grant.id, failure: outcome.failure.kind });
+    return outcome.failure.kind === "transient" ? "failed" : end(grant, "refused", "failed");
+  }
+
+  async function tellingOf(grant: Grant, record: ConnectionRecord | null): Promise<Telling> {
+    const way = record && (await authorization.forGrant(record, grant));
+    return () => tellOne(grant, way, record === null);
+  }
+
+  async function recordsOf(project: string): Promise<Map<ConnectionId, ConnectionRecord>> {
+    const records = new Map<ConnectionId, ConnectionRecord>();
+    let after: string | null = null;
+    for (;;) {
+      const page: Awaited<ReturnType<typeof store.connections.list>> = await store.connections.list(
+        project,
+        {},
+        { after, limit: PAGE },
+      );
+      for (const record of page.rows) records.set(record.connection.id, record);
+      after = page.rows.at(-1)?.connection.name ?? null;
+      if (!page.more || after === null) return records;
+    }
+  }
+
+  function entryFor(actor: Actor, grant: Grant, facts: { connection: string | null; why: string }) {
+    const { connection, why } = facts;
+    return auditEntry(world, actor, "grant_revoked", {
+      user: grant.user,
+      connection,
+      detail: { grant: grant.id, why },
+    });
+  }
+
+  /** A fault of one must not keep the others from being told. */
+  function heard(telling: Telling): Telling {
+    return () =>
+      telling().catch((err: unknown) => {
+        world.log("error", "revocation_failed", { err });
+        return "failed";
+      });
+  }
+
+  async function run(tellings: Telling[]): Promise<void> {
+    const ends = asTheyEnd(tellings.map(heard), AT_ONCE);
+    while (!(await ends.next()).done);
+  }
+
+  async function sweepPage(grants: Grant[]): Promise<void> {
+    const known = new Map<string, Map<ConnectionId, ConnectionRecord>>();
+    for (const { project } of grants) {
+      if (!known.has(project)) known.set(project, await recordsOf(project));
+    }
+    const again = grants.map((grant) => async (): Promise<Told> => {
+      const record = known.get(grant.project)?.get(grant.connectionId) ?? null;
+      const told = await (await tellingOf(grant, record))();
+      const isOld = clock.now() - (grant.refreshedAt ?? grant.createdAt) > GIVE_UP_MS;
+      return told === "failed" && isOld ? end(grant, "gave_up", told) : told;
+    });
+    await run(again);
+  }
+
+  return {
+    revoke: async (actor, key) => {
+      const grant = await store.grants.get(key);
+      if (!grant || grant.status === "revoked") return null;
+      const record = (await recordsOf(key.project)).get(key.connectionId) ?? null;
+      const entry = entryFor(actor, grant, {
+        connection: record?.connection.name ?? null,
+        why: "disconnected",
+      });
+      const revoked = await store.grants.revoke(key, [entry]);
+      return revoked && heard(await tellingOf(revoked, record))();
+    },
+    takeAll: async (actor, of, { why, record }) => {
+      const { name: project } = actor.project;
+      const records = record ? null : await recordsOf(project);
+      const recordOf = (grant: Grant) => record ?? records?.get(grant.connectionId) ?? null;
+      const revoked = await store.grants.revokeAll(project, of, (grant) =>
+        entryFor(actor, grant, { connection: recordOf(grant)?.connection.name ?? null, why }),
+      );
+      return Promise.all(revoked.map((grant) => tellingOf(grant, recordOf(grant))));
+    },
+    tell: async (tellings) => {
+      const told = new AbortController();
+      const all = run(tellings).finally(() => {
+        underWay.delete(all);
+        told.abort();
+      });
+      underWay.add(all);
+      await Promise.race([all, clock.sleep(TELL_MS, told.signal)]);
+    },
+    sweep: async () => {
+      try {
+        let after: string | null = null;
+        for (let seen = 0; seen < MAX_SWEPT; seen += PAGE) {
+          const { rows, more }: { rows: Grant[]; more: boolean } = await store.grants.unrevoked({
+            after,
+            limit: PAGE,
+          });
+          await sweepPage(rows);
+          after = rows.at(-1)?.id ?? null;
+          if (!more || after === null) return;
+        }
+      } catch (err) {
+        world.log("warn", "sweep_failed", { what: "grants", err });
+      }
+    },
+    idle: async () => {
+      while (underWay.size > 0) await Promise.all(underWay);
+    },
+  };
+}
+
+const REQUEST_MS = 10_000;
+const TELL_MS = 5_000;
+/** How many servers are told at the same time. */
+const AT_ONCE = 4;
+const PAGE = 100;
+const MAX_SWEPT = 5_000;
+/** An authorization server that has been away for so long will not be asked again; its tokens die by themselves. */
+const GIVE_UP_MS = 24 * 60 * 60_000;
+
+/** The refresh token if there is one: with it goes what was made of it (RFC 7009, 2.1). Null: the box does not open. */
+async function tokenOf(
+  { sealer }: World,
+  grant: Grant,
+): Promise<{ token: string; hint: "access_token" | "refresh_token" } | null> {
+  try {
+    const { accessToken, refreshToken } = textMembers(
+      JSON.parse(await sealer.open(grant.sealed, grantAad(grant))),
+    );
+    if (refreshToken !== undefined) return { token: refreshToken, hint: "refresh_token" };
+    return accessToken === undefined ? null : { token: accessToken, hint: "access_token" };
+  } catch (error) {
+    if (!isRefusal(error, "unavailable")) throw error;
+    return null;
+  }
+}
+
+function keyOf({ project, connectionId, user }: Grant): GrantKey {
+  return { project, connectionId, user };
+}
