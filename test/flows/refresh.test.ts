@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Context } from "../../src/core/context.ts";
-import { type Grant, grantAad, type GrantKey } from "../../src/core/grants.ts";
+import { CONSENT_LEAP, type Grant, grantAad, type GrantKey } from "../../src/core/grants.ts";
 import type { RawTokens } from "../../src/core/oauth.ts";
 import type { Clock } from "../../src/core/ports.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
@@ -22,6 +22,7 @@ import { createNodeEgress } from "../../src/upstream/egress.node.ts";
 import type { Egress } from "../../src/upstream/egress.ts";
 import { createOAuth } from "../../src/upstream/oauth.ts";
 import { REDIRECT_URI, startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
+import { giveGrant } from "../helpers/grants.ts";
 
 const RESOURCE = "https://mcp.example.com/mcp";
 const MINUTE = 60_000;
@@ -65,6 +66,8 @@ beforeEach(async () => {
   binding = {
     server: {
       issuer,
+      issuerAssumed: false,
+      described: true,
       authorizationEndpoint: `${issuer}/auth`,
       tokenEndpoint: `${issuer}/token`,
       refreshEndpoint: `${issuer}/token`,
@@ -150,7 +153,7 @@ async function grantByConsent(change: Partial<Grant> = {}): Promise<void> {
   const raw = rawOf(answer);
   if (raw.refreshToken === null) throw new Error(`no refresh token: ${JSON.stringify(answer)}`);
   const before = await first(stores).grants.get(KEY);
-  const version = (before?.version ?? 0) + 1;
+  const version = before ? before.version + CONSENT_LEAP : 1;
   const place = { ...KEY, issuer: server.issuer, version };
   const secrets = JSON.stringify({ accessToken: raw.accessToken, refreshToken: raw.refreshToken });
   const grant: Grant = {
@@ -172,11 +175,11 @@ async function grantByConsent(change: Partial<Grant> = {}): Promise<void> {
     lease: null,
     ...change,
   };
-  await first(stores).grants.put(grant, before?.version ?? 0, []);
+  await giveGrant(first(stores), grant);
 }
 
 test("a token that is good is used as it is", async () => {
-  expect(await token()).toMatchObject({ ok: true, version: 1 });
+  expect(await token()).toMatchObject({ ok: true, grant: { version: 1 } });
   expect(refreshes()).toBe(0);
 });
 
@@ -186,10 +189,10 @@ test("A19: 200 callers on two replicas at expiry make one request, and all succe
   const outcomes = await Promise.all(Array.from({ length: 200 }, (_, at) => token(at)));
   expect(refreshes()).toBe(1);
   expect(new Set(outcomes.map((outcome) => JSON.stringify(outcome))).size).toBe(1);
-  expect(outcomes[0]).toMatchObject({ ok: true, version: 2 });
+  expect(outcomes[0]).toMatchObject({ ok: true, grant: { version: 2 } });
   // The family lives: the next refresh works, too.
   expire();
-  expect(await token()).toMatchObject({ ok: true, version: 3 });
+  expect(await token()).toMatchObject({ ok: true, grant: { version: 3 } });
 });
 
 test("before its end the token is refreshed by one, and the others go on with the old one without waiting", async () => {
@@ -197,8 +200,8 @@ test("before its end the token is refreshed by one, and the others go on with th
   ahead += 59.5 * MINUTE;
   const refreshing = token(0);
   await expect.poll(refreshes).toBe(1);
-  expect(await token(1)).toMatchObject({ ok: true, version: 1 });
-  expect(await refreshing).toMatchObject({ ok: true, version: 2 });
+  expect(await token(1)).toMatchObject({ ok: true, grant: { version: 1 } });
+  expect(await refreshing).toMatchObject({ ok: true, grant: { version: 2 } });
 });
 
 test("A20: an answer lost after the rotation is tried once more, and then the person is asked; no loop", async () => {
@@ -221,13 +224,13 @@ test("an authorization server in trouble is not the person's affair: later, and 
   expect(await stored()).toMatchObject({ status: "active", lease: null });
   server.mishaps.length = 0;
   ahead += 10_000;
-  expect(await token()).toMatchObject({ ok: true, version: 2 });
+  expect(await token()).toMatchObject({ ok: true, grant: { version: 2 } });
 });
 
 test("while the old token still serves, trouble is not even noticed", async () => {
   server.mishaps.push("error", "error");
   ahead += 59.5 * MINUTE;
-  expect(await token()).toMatchObject({ ok: true, version: 1 });
+  expect(await token()).toMatchObject({ ok: true, grant: { version: 1 } });
   expect(refreshes()).toBe(2);
 });
 
@@ -236,9 +239,9 @@ test.each(["malformed_id_token", "no_token_type"] as const)(
   async (mishap) => {
     server.mishaps.push(mishap);
     expire();
-    expect(await token()).toMatchObject({ ok: true, version: 2 });
+    expect(await token()).toMatchObject({ ok: true, grant: { version: 2 } });
     expire();
-    expect(await token()).toMatchObject({ ok: true, version: 3 });
+    expect(await token()).toMatchObject({ ok: true, grant: { version: 3 } });
   },
 );
 
@@ -251,7 +254,7 @@ test("somebody else's newer tokens are kept, not overwritten", async () => {
   server.knobs.tokenLatencyMs = 0;
   await grantByConsent();
   const mine = await stored();
-  expect(await refreshing).toMatchObject({ ok: true, version: mine.version });
+  expect(await refreshing).toMatchObject({ ok: true, grant: { version: mine.version } });
   expect(await stored()).toMatchObject({ version: mine.version, status: "active" });
 });
 
@@ -282,8 +285,8 @@ test.each([
 
 test("a refused token is refreshed once; a newer one that is there already is used instead", async () => {
   const rejected = (version: number) => first(desks).rejected(context(), KEY, binding, version);
-  expect(await rejected(1)).toMatchObject({ ok: true, version: 2 });
-  expect(await rejected(1)).toMatchObject({ ok: true, version: 2 });
+  expect(await rejected(1)).toMatchObject({ ok: true, grant: { version: 2 } });
+  expect(await rejected(1)).toMatchObject({ ok: true, grant: { version: 2 } });
   expect(refreshes()).toBe(1);
 });
 
@@ -305,6 +308,6 @@ test("a refresher that died holds nobody up for longer than its lease", async ()
     leaseUntil: now + 1_000,
     now,
   });
-  expect(await token(1)).toMatchObject({ ok: true, version: 2 });
+  expect(await token(1)).toMatchObject({ ok: true, grant: { version: 2 } });
   expect(refreshes()).toBe(1);
 });

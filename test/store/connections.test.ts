@@ -65,7 +65,7 @@ onEveryEngine("connections", (replicas) => {
     const project = await newProject(a);
     const [old, fresh] = [aConnection(project), aConnection(project)];
     await a.connections.insert(old, []);
-    await a.connections.delete(project, "github", []);
+    await a.connections.delete(project, "github", 5_000, []);
     await a.connections.insert(fresh, []);
     expect(await a.connections.replace(old, 1, [entry(project, "connection_changed")])).toBe(false);
     expect(await a.connections.get(project, "github")).toEqual(fresh);
@@ -83,7 +83,7 @@ onEveryEngine("connections", (replicas) => {
     for (const key of [pins, olderPins]) await a.toolPins.record(key, [{ tool: "t", hash: "h" }], 1);
     const deleted = await Promise.all(
       [a, b, a].map((store) =>
-        store.connections.delete(project, "github", [entry(project, "connection_deleted")]),
+        store.connections.delete(project, "github", 5_000, [entry(project, "connection_deleted")]),
       ),
     );
     expect(deleted.filter(Boolean)).toHaveLength(1);

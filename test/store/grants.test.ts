@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { Grant, GrantKey } from "../../src/core/grants.ts";
 import type { Store } from "../../src/core/storage.ts";
+import { giveGrant } from "../helpers/grants.ts";
 import { onEveryEngine } from "./engines.ts";
 import {
   EVERYTHING,
@@ -10,8 +11,10 @@ import {
   entry,
   eventsOf,
   id,
+  isThere,
   newProject,
   newTokens,
+  race,
 } from "./things.ts";
 
 const keyOf = ({ project, connectionId, user }: Grant): GrantKey => ({ project, connectionId, user });
@@ -19,15 +22,8 @@ const keyOf = ({ project, connectionId, user }: Grant): GrantKey => ({ project, 
 /** A grant of a new project, at version 1. */
 async function newGrant(store: Store, more: Partial<Grant> = {}): Promise<Grant> {
   const grant = aGrant(await newProject(store), more);
-  await store.grants.put(grant, 0, []);
-  return grant;
+  return giveGrant(store, grant);
 }
-
-/** What `work` gave to each of twenty racers on two replicas. */
-const race = <T>({ a, b }: { a: Store; b: Store }, work: (store: Store, n: number) => Promise<T>) =>
-  Promise.all(Array.from({ length: 20 }, (_, n) => work(n % 2 ? a : b, n)));
-
-const isThere = <T>(value: T | null) => value !== null;
 
 onEveryEngine("grants: as they are kept", (replicas) => {
   test("a grant comes back as it was, by its key and by its id, in its project only", async () => {
@@ -40,12 +36,10 @@ onEveryEngine("grants: as they are kept", (replicas) => {
       refreshedAt: 1_760_000_000_001,
       lastUsedAt: 1_760_000_000_002,
       lastUsedBy: "key:runtime",
-      leaseUntil: 1_760_000_000_003,
-      lease: "w_1",
     });
     const bare = aGrant(project, { resource: null, expiresAt: null, hasRefreshToken: false, scopes: [] });
     for (const grant of [full, bare]) {
-      expect(await a.grants.put(grant, 0, [entry(project, "grant_made")])).toEqual(grant);
+      expect(await giveGrant(a, grant)).toEqual(grant);
       expect(await b.grants.get(keyOf(grant))).toEqual(grant);
       expect(await b.grants.find(project, grant.id)).toEqual(grant);
       const other = await newProject(a);
@@ -54,53 +48,6 @@ onEveryEngine("grants: as they are kept", (replicas) => {
     }
     expect(await b.grants.get({ ...keyOf(full), user: "app:bob" })).toBeNull();
     expect(await b.grants.get({ ...keyOf(full), connectionId: id("conn") })).toBeNull();
-    expect(await eventsOf(a, project)).toEqual(["grant_made", "grant_made"]);
-  });
-
-  test("of twenty first consents one is stored, with its audit", async () => {
-    const { a, b } = replicas();
-    const grant = aGrant(await newProject(a));
-    const put = await race({ a, b }, (store, n) =>
-      store.grants.put({ ...grant, id: id("grant"), sealed: bigBox(301_000 + n) }, 0, [
-        entry(grant.project, "grant_made"),
-      ]),
-    );
-    const won = put.filter(isThere);
-    expect(won).toHaveLength(1);
-    expect(await b.grants.get(keyOf(grant))).toEqual(won[0]);
-    expect((await a.grants.list(grant.project, {}, EVERYTHING)).rows).toEqual(won);
-    expect(await eventsOf(a, grant.project)).toEqual(["grant_made"]);
-  });
-
-  test("a new consent takes the place of the grant before, at the version that was read", async () => {
-    const { a, b } = replicas();
-    const grant = await newGrant(a, { sealed: bigBox(1_300_000) });
-    await a.grants.lease({ key: keyOf(grant), version: 1, lease: "w_1", leaseUntil: 9, now: 1 });
-    await a.grants.fail(keyOf(grant), 1, "invalid_grant", []);
-    const next = aGrant(grant.project, {
-      ...keyOf(grant),
-      version: 2,
-      issuer: "https://other.example",
-      clientGeneration: "g2",
-      sealed: bigBox(310_000),
-    });
-    const audit = () => [entry(grant.project, "grant_made")];
-    expect(await b.grants.put(next, 0, audit())).toBeNull();
-    expect(await b.grants.put(next, 2, audit())).toBeNull();
-    expect(await b.grants.put(aGrant(grant.project), 1, audit())).toBeNull();
-    expect(await b.grants.put(next, 1, audit())).toEqual(next);
-    expect(await a.grants.get(keyOf(grant))).toEqual(next);
-    expect(await a.grants.find(grant.project, next.id)).toEqual(next);
-    expect((await a.grants.list(grant.project, {}, EVERYTHING)).rows).toEqual([next]);
-    expect(await eventsOf(a, grant.project)).toEqual(["grant_made"]);
-  });
-
-  test("a version is what follows the one before, whatever the given grant says", async () => {
-    const { a } = replicas();
-    const grant = aGrant(await newProject(a), { version: 40 });
-    expect((await a.grants.put(grant, 0, []))?.version).toBe(1);
-    expect((await a.grants.put(grant, 1, []))?.version).toBe(2);
-    expect((await a.grants.get(keyOf(grant)))?.version).toBe(2);
   });
 
   test("a box of any size is whole, and the one before is gone", async () => {
@@ -156,7 +103,7 @@ onEveryEngine("grants: as they are kept", (replicas) => {
       Array.from({ length: 11 }, (_, n) => ({ connectionId, user: `app:u${n}` as const })),
     );
     const mine = keys.map((key) => aGrant(project, key));
-    for (const grant of [...mine, ...keys.map((key) => aGrant(other, key))]) await a.grants.put(grant, 0, []);
+    for (const grant of [...mine, ...keys.map((key) => aGrant(other, key))]) await giveGrant(a, grant);
     const all = async (filter: Parameters<Store["grants"]["list"]>[1], limit: number) => {
       const ids: string[] = [];
       for (let after: string | null = null; ;) {
@@ -201,8 +148,8 @@ onEveryEngine("grants: as they are kept", (replicas) => {
     const { connection, sealed } = aConnection(project);
     const grant = aGrant(project, { connectionId: connection.id });
     await a.connections.insert({ connection, sealed }, []);
-    await a.grants.put(grant, 0, []);
-    await a.connections.delete(project, connection.name, []);
+    await giveGrant(a, grant);
+    await a.connections.delete(project, connection.name, 5_000, []);
     expect(await a.grants.get(keyOf(grant))).toEqual(grant);
   });
 });
@@ -352,46 +299,40 @@ onEveryEngine("grants: how they change", (replicas) => {
     }
   });
 
-  test("revoking gives the row as it was, to one of twenty", async () => {
+  test("revoking keeps the box and its version, and gives the row to one of twenty", async () => {
     const { a, b } = replicas();
-    const grant = await newGrant(a, { sealed: bigBox(1_200_000) });
+    const grant = await newGrant(a, { sealed: bigBox(1_200_000), reason: "odd" });
     await a.grants.used(keyOf(grant), { at: 3, by: "key:runtime" });
-    await a.grants.fail(keyOf(grant), 1, "invalid_grant", []);
-    const before = await a.grants.get(keyOf(grant));
+    await a.grants.lease(take(grant, "w_1", { now: 1_000, leaseUntil: 5_000 }));
     const revoked = await race({ a, b }, (store) =>
       store.grants.revoke(keyOf(grant), [entry(grant.project, "grant_revoked")]),
     );
-    expect(revoked.filter(isThere)).toEqual([before]);
-    expect(before?.sealed).toEqual(bigBox(1_200_000));
+    const now = { ...grant, status: "revoked", reason: null, lastUsedAt: 3, lastUsedBy: "key:runtime" };
+    expect(revoked.filter(isThere)).toEqual([now]);
+    expect(await b.grants.get(keyOf(grant))).toEqual(now);
     expect(await eventsOf(a, grant.project)).toEqual(["grant_revoked"]);
     expect(await a.grants.revoke(keyOf(aGrant(grant.project)), [])).toBeNull();
+    expect(await a.grants.revoke({ ...keyOf(grant), project: await newProject(a) }, [])).toBeNull();
   });
 
-  test("what was revoked holds no tokens, is at the next version, and nothing writes to it but a consent", async () => {
+  test("what needs consent is revoked as well; what is revoked is neither leased, refreshed nor failed", async () => {
     const { a, b } = replicas();
     const grant = await newGrant(a, { sealed: bigBox(500_000) });
-    await a.grants.lease(take(grant, "w_1", { now: 1_000, leaseUntil: 5_000 }));
-    await b.grants.revoke(keyOf(grant), []);
-    const revoked = {
-      ...grant,
-      status: "revoked",
-      version: 2,
-      sealed: new Uint8Array(),
-      hasRefreshToken: false,
-    };
+    await a.grants.fail(keyOf(grant), 1, "invalid_grant", []);
+    const revoked = await b.grants.revoke(keyOf(grant), []);
+    expect(revoked).toEqual({ ...grant, status: "revoked" });
+    const audit = () => [entry(grant.project, "grant_failed")];
+    expect(await a.grants.refreshed(keyOf(grant), 1, newTokens(), audit())).toBeNull();
+    expect(await a.grants.fail(keyOf(grant), 1, "invalid_grant", audit())).toBeNull();
+    expect(await a.grants.lease(take(grant, "w_1", { now: 1_000, leaseUntil: 5_000 }))).toBeNull();
     expect(await a.grants.get(keyOf(grant))).toEqual(revoked);
-    for (const version of [1, 2]) {
-      expect(await a.grants.refreshed(keyOf(grant), version, newTokens(), [])).toBeNull();
-      expect(await a.grants.fail(keyOf(grant), version, "invalid_grant", [])).toBeNull();
-    }
-    expect(await a.grants.put({ ...grant, version: 2 }, 1, [])).toBeNull();
-    expect(await a.grants.get(keyOf(grant))).toEqual(revoked);
-    const again = { ...grant, version: 3 };
-    expect(await a.grants.put(again, 2, [])).toEqual(again);
+    expect(await eventsOf(a, grant.project)).toEqual([]);
+    const again = aGrant(grant.project, { ...keyOf(grant), version: 1_001 });
+    expect(await giveGrant(a, again)).toEqual(again);
     expect(await b.grants.get(keyOf(grant))).toEqual(again);
   });
 
-  test("of a refresh and a revocation the grant is revoked in the end, and the tokens of the last are given", async () => {
+  test("of a refresh and a revocation the grant is revoked in the end, with the tokens of the last", async () => {
     const { a, b } = replicas();
     for (let round = 0; round < 10; round++) {
       const grant = await newGrant(a, { sealed: bigBox(320_000) });
@@ -399,9 +340,103 @@ onEveryEngine("grants: how they change", (replicas) => {
         a.grants.refreshed(keyOf(grant), 1, newTokens({ sealed: bigBox(330_000) }), []),
         b.grants.revoke(keyOf(grant), []),
       ]);
-      expect(revoked).toEqual(refreshed ?? grant);
-      expect((await a.grants.get(keyOf(grant)))?.status).toBe("revoked");
+      expect(revoked).toEqual({ ...(refreshed ?? grant), status: "revoked" });
+      expect(await a.grants.get(keyOf(grant))).toEqual(revoked);
     }
+  });
+
+  test("what the authorization server was told of is emptied at its version, and moves on", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a, { sealed: bigBox(500_000) });
+    const idsLeft = async () => {
+      const { rows } = await b.grants.unrevoked(EVERYTHING);
+      return rows.filter((each) => each.project === grant.project);
+    };
+    await a.grants.emptied(keyOf(grant), 1, "not revoked");
+    expect(await a.grants.get(keyOf(grant))).toEqual(grant);
+    const revoked = await a.grants.revoke(keyOf(grant), []);
+    expect(await idsLeft()).toEqual([revoked]);
+    await a.grants.emptied(keyOf(grant), 2, "another version");
+    await a.grants.emptied({ ...keyOf(grant), user: "app:bob" }, 1, "another user");
+    expect(await idsLeft()).toEqual([revoked]);
+    await a.grants.emptied(keyOf(grant), 1, "told");
+    const emptied = {
+      ...grant,
+      status: "revoked",
+      reason: "told",
+      version: 2,
+      sealed: new Uint8Array(),
+      hasRefreshToken: false,
+    };
+    expect(await b.grants.get(keyOf(grant))).toEqual(emptied);
+    expect(await idsLeft()).toEqual([]);
+    await a.grants.emptied(keyOf(grant), 1, "again");
+    expect(await b.grants.get(keyOf(grant))).toEqual(emptied);
+  });
+
+  test("a consent that came in between keeps its tokens: they are not those that were told of", async () => {
+    const { a, b } = replicas();
+    const grant = await newGrant(a);
+    await a.grants.revoke(keyOf(grant), []);
+    const next = await giveGrant(b, { ...grant, version: 1_001, sealed: bigBox(400_000) });
+    await a.grants.emptied(keyOf(grant), 1, "told");
+    expect(await b.grants.get(keyOf(grant))).toEqual(next);
+    expect((await b.grants.unrevoked(EVERYTHING)).rows.map((each) => each.id)).not.toContain(grant.id);
+  });
+
+  test("revoked ones that are still to be told of come in order of id, of all projects, page by page", async () => {
+    const { a, b } = replicas();
+    const made = await Promise.all(Array.from({ length: 7 }, () => newGrant(a)));
+    for (const grant of made.slice(0, 5)) await a.grants.revoke(keyOf(grant), []);
+    const seen: string[] = [];
+    for (let after: string | null = null; ;) {
+      const page: Awaited<ReturnType<Store["grants"]["unrevoked"]>> = await b.grants.unrevoked({
+        after,
+        limit: 2,
+      });
+      expect(page.rows.length).toBeLessThanOrEqual(2);
+      seen.push(...page.rows.map((grant) => grant.id));
+      after = page.rows.at(-1)?.id ?? null;
+      if (!page.more) break;
+    }
+    expect(seen).toEqual(seen.toSorted());
+    const ids = made.map((grant) => grant.id as string);
+    expect(seen.filter((each) => ids.includes(each))).toEqual(ids.slice(0, 5).toSorted());
+  });
+
+  test("all of a connection's or of a user's are revoked, each once, each with its own audit", async () => {
+    const { a, b } = replicas();
+    const [project, other] = [await newProject(a), await newProject(a)];
+    const connectionId = id("conn");
+    const users = Array.from({ length: 45 }, (_, n) => `app:u${n}` as const);
+    const ofConnection = users.map((user) => aGrant(project, { connectionId, user }));
+    const strangers = [
+      aGrant(project, { user: "app:u1" }),
+      aGrant(other, { connectionId, user: "app:u1" }),
+      aGrant(other, { connectionId, user: "app:u2" }),
+    ];
+    for (const grant of [...ofConnection, ...strangers]) await giveGrant(a, grant);
+    await a.grants.revoke({ project, connectionId, user: "app:u0" }, []);
+    const entryOf = (by: string) => (grant: Grant) =>
+      entry(project, "grant_revoked", { user: grant.user, principal: by });
+    const revoked = await Promise.all([
+      a.grants.revokeAll(project, { connectionId }, entryOf("a")),
+      b.grants.revokeAll(project, { connectionId }, entryOf("b")),
+    ]);
+    const usersOf = (grants: Grant[]) => grants.map((grant) => grant.user).toSorted();
+    expect(usersOf(revoked.flat())).toEqual(users.slice(1).toSorted());
+    expect(new Set(revoked.flat().map((grant) => grant.status))).toEqual(new Set(["revoked"]));
+    for (const [n, by] of ["a", "b"].entries()) {
+      const { rows } = await a.audit.list(project, { principal: by }, EVERYTHING);
+      expect(rows.map((row) => row.user as string).toSorted()).toEqual(usersOf(revoked[n] ?? []));
+    }
+    for (const grant of strangers) expect(await b.grants.get(keyOf(grant))).toEqual(grant);
+    const ofUser = await a.grants.revokeAll(other, { user: "app:u2" }, () => entry(other, "grant_revoked"));
+    expect(usersOf(ofUser)).toEqual(["app:u2"]);
+    expect(await b.grants.revokeAll(other, { user: "app:u2" }, () => entry(other, "grant_revoked"))).toEqual(
+      [],
+    );
+    expect(await eventsOf(a, other)).toEqual(["grant_revoked"]);
   });
 
   test("a change whose audit cannot be written does not happen", async () => {
@@ -410,7 +445,6 @@ onEveryEngine("grants: how they change", (replicas) => {
     const known = entry(grant.project, "grant_made");
     await a.audit.append([known]);
     const changes = [
-      () => a.grants.put({ ...grant, sealed: new Uint8Array([1]) }, 1, [known]),
       () => a.grants.refreshed(keyOf(grant), 1, newTokens(), [known]),
       () => a.grants.fail(keyOf(grant), 1, "invalid_grant", [known]),
       () => a.grants.revoke(keyOf(grant), [known]),

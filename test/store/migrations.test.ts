@@ -135,7 +135,7 @@ test("a SQLite migration that makes a table anew keeps what refers to it", async
   await ours.close();
   // As drizzle-kit writes it when a column changes.
   const anew = [
-    "create table new_projects (name text primary key not null, settings text not null, version integer not null, created_at integer not null, write_id text not null)",
+    "create table new_projects (name text primary key not null, settings text not null, sealed blob, version integer not null, created_at integer not null, write_id text not null)",
     "insert into new_projects select * from projects",
     "drop table projects",
     "alter table new_projects rename to projects",

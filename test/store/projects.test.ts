@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
+import { giveGrant } from "../helpers/grants.ts";
 import { onEveryEngine } from "./engines.ts";
 import {
   EVERYTHING,
@@ -21,7 +22,11 @@ import {
 onEveryEngine("projects", (replicas) => {
   test("a project comes back as it was", async () => {
     const { a, b } = replicas();
-    const settings = { ...DEFAULT_SETTINGS, adhocServers: ["*.example"], users: { fromBody: false } };
+    const settings = {
+      ...DEFAULT_SETTINGS,
+      adhocServers: ["*.example"],
+      users: { fromBody: false, assertedAs: null },
+    };
     const project = { name: "Team-1", settings, version: 1, createdAt: 1_760_000_000_123 };
     expect(await a.projects.insert(project, [entry("Team-1", "project_created")])).toBe(true);
     expect(await b.projects.get("Team-1")).toEqual(project);
@@ -47,7 +52,7 @@ onEveryEngine("projects", (replicas) => {
     const changes = await Promise.all(
       [10, 20, 30, 40].map((expireAfterMs, n) =>
         (n % 2 ? a : b).projects.updateSettings(
-          { name, version: 1, settings: { ...DEFAULT_SETTINGS, approvals: { expireAfterMs } } },
+          { name, version: 1, settings: { ...DEFAULT_SETTINGS, approvals: { expireAfterMs } }, sealed: null },
           [entry(name, "settings_changed")],
         ),
       ),
@@ -57,6 +62,20 @@ onEveryEngine("projects", (replicas) => {
     expect(changed[0]?.version).toBe(2);
     expect(await b.projects.get(name)).toEqual(changed[0]);
     expect(await eventsOf(a, name)).toEqual(["settings_changed"]);
+  });
+
+  test("the secrets of settings are read apart from the row, with the version that they are sealed for", async () => {
+    const { a, b } = replicas();
+    const name = await newProject(a);
+    expect(await b.projects.secrets(name)).toEqual({ version: 1, sealed: null });
+    expect(await b.projects.secrets("nobody")).toBeNull();
+    const change = { name, settings: DEFAULT_SETTINGS, sealed: new Uint8Array([1, 2]) };
+    const changed = await a.projects.updateSettings({ ...change, version: 1 }, []);
+    expect(changed).toEqual({ name, settings: DEFAULT_SETTINGS, version: 2, createdAt: 1 });
+    expect(await a.projects.updateSettings({ ...change, version: 1, sealed: null }, [])).toBeNull();
+    expect(await b.projects.secrets(name)).toEqual({ version: 2, sealed: new Uint8Array([1, 2]) });
+    await a.projects.updateSettings({ ...change, version: 2, sealed: null }, []);
+    expect(await b.projects.secrets(name)).toEqual({ version: 3, sealed: null });
   });
 
   test("the list is in order of name, by bytes, and its pages neither repeat nor miss", async () => {
@@ -109,7 +128,7 @@ onEveryEngine("projects", (replicas) => {
         const items = itemRows(0, 2);
         await a.responses.append(response, items, []);
         await a.heldCalls.insert([call], []);
-        await a.grants.put(grant, 0, []);
+        await giveGrant(a, grant);
         const left = async () => [
           await b.projects.get(project),
           await b.keys.get(project, key.id),

@@ -19,7 +19,7 @@ async function compete() {
   for (const name of names) {
     const project = { name, settings: DEFAULT_SETTINGS, version: 1, createdAt: 1 };
     if (await store.projects.insert(project, [audit(name, "project_created")])) made?.push(name);
-    const change = { name, version: 1, settings: DEFAULT_SETTINGS };
+    const change = { name, version: 1, settings: DEFAULT_SETTINGS, sealed: null };
     if (await store.projects.updateSettings(change, [audit(name, "settings_changed")])) changed?.push(name);
   }
   await store.close();

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, expect, test } from "vitest";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
+import { giveGrant } from "../helpers/grants.ts";
 import { migrations } from "./engines.ts";
 import {
   EVERYTHING,
@@ -98,16 +99,20 @@ test("a fault of a statement tells no parameter", async () => {
   await store.close();
 });
 
-test("nothing of a grant's box is left behind: not when it is replaced, not when it is revoked", async () => {
+test("nothing of a grant's box is left behind: not when it is replaced, not when it is emptied", async () => {
   const store = open("grants.db");
   const file = new Database(join(folder, "grants.db"), { readonly: true });
   const parts = () => file.prepare("select distinct part from box_chunks").pluck().all();
   const grant = aGrant(await newProject(store), { sealed: bigBox(400_000) });
-  await store.grants.put(grant, 0, []);
+  await giveGrant(store, grant);
   expect(parts()).toEqual([1]);
   await store.grants.refreshed(grant, 1, newTokens({ sealed: bigBox(500_000) }), []);
   expect(parts()).toEqual([2]);
+  await giveGrant(store, { ...grant, version: 1_002 });
+  expect(parts()).toEqual([1_002]);
   await store.grants.revoke(grant, []);
+  expect(parts()).toEqual([1_002]);
+  await store.grants.emptied(grant, 1_002, "revoked");
   expect(parts()).toEqual([]);
   file.close();
   await store.close();

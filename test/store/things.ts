@@ -1,9 +1,17 @@
 import { randomBytes } from "node:crypto";
 import type { AuditEntry, AuditEvent } from "../../src/core/audit.ts";
-import type { Connection, ConnectionRecord } from "../../src/core/connection.ts";
+import {
+  type Connection,
+  type ConnectionRecord,
+  type Connector,
+  type ConnectorRecord,
+  NO_OVERRIDES,
+} from "../../src/core/connection.ts";
+import type { Consent, Consents, Handle, Registration } from "../../src/core/consents.ts";
 import type { Grant, NewTokens } from "../../src/core/grants.ts";
 import type { Viewer } from "../../src/core/identity.ts";
 import type { Id, IdPrefix } from "../../src/core/ids.ts";
+import type { AuthServer } from "../../src/core/oauth.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
 import type { Response, StoredResponse } from "../../src/core/request.ts";
 import type { HeldCall, ItemRow, Key, Store } from "../../src/core/storage.ts";
@@ -60,6 +68,8 @@ export function aKey(project: string | null, more: Partial<Key> = {}): Key {
     rights: ["act_for_users"],
     createdAt: 1_000,
     expiresAt: null,
+    confirmUrl: null,
+    doneUrl: null,
     ...more,
   };
 }
@@ -80,6 +90,7 @@ export function aConnection(project: string, more: Partial<Connection> = {}): Co
       timeoutMs: 60_000,
       metadata: { b: "2", a: "1" },
       isDefault: false,
+      redirectId: null,
       version: 1,
       generation: 1,
       createdAt: 1_760_000_000_000,
@@ -179,7 +190,140 @@ export function aHeldCall(project: string, more: Partial<HeldCall> = {}): HeldCa
   };
 }
 
-/** A grant as it is before its first `put`, which gives it version 1. */
+/** Open, of a browser that nobody has proven yet. */
+export function aConsent(project: string, more: Partial<Consent> = {}): Consent {
+  return {
+    id: id("oauthreq"),
+    project,
+    connectionId: id("conn"),
+    connection: "github",
+    generation: 1,
+    user: "app:ann",
+    principal: "key:runtime",
+    callerName: "runtime",
+    agent: "helper",
+    requestId: id("req"),
+    confirmUrl: null,
+    doneUrl: "https://app.example/done",
+    why: "none",
+    scopes: ["repo", "read:user"],
+    newScopes: ["repo"],
+    status: "open",
+    outcome: null,
+    createdAt: 1_000,
+    expiresAt: 100_000,
+    shownAt: null,
+    endedAt: null,
+    browserHash: null,
+    provenBy: null,
+    redirectId: null,
+    stateHash: null,
+    stateExpiresAt: null,
+    attempt: null,
+    sealedFlow: null,
+    ...more,
+  };
+}
+
+type Start = Parameters<Consents["authorize"]>[0];
+
+/** What Allow does to a consent, by its own browser. */
+export function authorizing(consent: Consent, more: Partial<Start> = {}): Start {
+  return {
+    id: consent.id,
+    browserHash: consent.browserHash ?? "browser",
+    redirectId: "r".repeat(32),
+    stateHash: randomBytes(32).toString("hex"),
+    stateExpiresAt: 50_000,
+    attempt: id("w"),
+    sealedFlow: new Uint8Array([5, 5]),
+    now: 2_000,
+    ...more,
+  };
+}
+
+export const anAuthServer: AuthServer = {
+  issuer: "https://as.example/Tenant",
+  issuerAssumed: false,
+  described: true,
+  authorizationEndpoint: "https://as.example/authorize",
+  tokenEndpoint: "https://as.example/token",
+  refreshEndpoint: "https://as.example/token",
+  revocationEndpoint: null,
+  registrationEndpoint: null,
+  sendsIss: true,
+  pkceMethods: ["S256"],
+  clientAuthMethods: null,
+  takesMetadataDocument: false,
+  scopesSupported: ["repo"],
+};
+
+export function aRegistration(project: string, more: Partial<Registration> = {}): Registration {
+  return {
+    id: id("reg"),
+    project,
+    connectionId: id("conn"),
+    issuer: anAuthServer.issuer,
+    kind: "dynamic",
+    server: anAuthServer,
+    resource: "https://mcp.example/mcp",
+    scopesSupported: ["b", "a"],
+    clientId: "client-1",
+    clientAuth: "basic",
+    sealed: new Uint8Array([4, 4]),
+    expiresAt: 9_000,
+    createdAt: 1_000,
+    discoveredAt: 1_000,
+    ...more,
+  };
+}
+
+export function aConnector(more: Partial<Connector> = {}): ConnectorRecord {
+  return {
+    sealed: new Uint8Array([6]),
+    connector: {
+      name: `c${randomBytes(8).toString("hex")}`,
+      app: {
+        clientId: "client-1",
+        clientAuth: "post",
+        server: anAuthServer,
+        provider: null,
+        authorizeParams: { b: "2", a: "1" },
+        tokenParams: {},
+      },
+      scopes: ["repo"],
+      overrides: NO_OVERRIDES,
+      targets: ["*.example.com"],
+      redirectId: randomBytes(16).toString("hex"),
+      version: 1,
+      generation: 1,
+      createdAt: 1_000,
+      updatedAt: 1_000,
+      ...more,
+    },
+  };
+}
+
+export function aHandle(project: string, more: Partial<Handle> = {}): Handle {
+  return {
+    hash: randomBytes(32).toString("hex"),
+    kind: "me_session",
+    project,
+    subject: "app:ann",
+    browserHash: "browser",
+    sealed: null,
+    createdAt: 1_000,
+    expiresAt: 9_000,
+    ...more,
+  };
+}
+
+/** What `work` gave to each of twenty racers on two replicas. */
+export const race = <T>({ a, b }: { a: Store; b: Store }, work: (store: Store, n: number) => Promise<T>) =>
+  Promise.all(Array.from({ length: 20 }, (_, n) => work(n % 2 ? a : b, n)));
+
+export const isThere = <T>(value: T | null): value is T => value !== null;
+
 export function aGrant(project: string, more: Partial<Grant> = {}): Grant {
   return {
     id: id("grant"),
