@@ -10,6 +10,8 @@ export type Config = {
   publicUrl: string | null;
   /** Whether both host and public URL are loopback: the laptop, with its defaults. */
   local: boolean;
+  /** `development`: a certificate of our own making, on loopback only. `files`: paths of PEM files. */
+  tls: { kind: "off" } | { kind: "development" } | { kind: "files"; cert: string; key: string };
   database: { kind: "sqlite"; path: string } | { kind: "postgres"; url: string };
   /** The bootstrap key. Null: made at the first start, which happens on loopback only. */
   adminKey: string | null;
@@ -126,7 +128,8 @@ export const settings = z.object({
   ).prefault(""),
   CONSENTRY_AUDIT: oneOf("batched", "sync").prefault("batched"),
   CONSENTRY_TLS: z
-    .literal("off", '(anything but "off") is not supported by this version; put a TLS proxy in front')
+    .string()
+    .refine((text) => tlsOf(text) !== null, 'must be "off", "development" or two files, cert.pem,key.pem')
     .prefault("off"),
   CONSENTRY_DEV_IDENTITY: unsupported("is not supported by this version").optional(),
   CONSENTRY_LOG_LEVEL: oneOf("debug", "info", "warn", "error").prefault("info"),
@@ -165,8 +168,10 @@ export function parseConfig(env: Record<string, string | undefined>): Config {
 }
 
 /** The public URL, given or not. `port`: the one that the listener got. */
-export function publicUrlOf({ publicUrl, host }: Config, port: number): string {
-  return publicUrl ?? `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+export function publicUrlOf({ publicUrl, host, tls }: Config, port: number): string {
+  if (publicUrl !== null) return publicUrl;
+  const scheme = tls.kind === "off" ? "http" : "https";
+  return new URL(`${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`).origin;
 }
 
 /** The URLs that egress rules do not govern (DESIGN 12), to be printed at start: without passwords and queries. */
@@ -185,6 +190,7 @@ function configOf(values: Settings): Config {
     port: values.CONSENTRY_PORT,
     publicUrl,
     local,
+    tls: tlsOf(values.CONSENTRY_TLS) ?? { kind: "off" },
     database: databaseOf(values),
     adminKey: values.CONSENTRY_ADMIN_KEY ?? null,
     keyring: keyringOf(values),
@@ -212,6 +218,13 @@ function configOf(values: Settings): Config {
 function databaseOf({ CONSENTRY_DATABASE_URL: url }: Settings): Config["database"] {
   const path = pathOf(url);
   return path === null ? { kind: "postgres", url } : { kind: "sqlite", path };
+}
+
+/** Null: it is none of the three. */
+function tlsOf(text: string): Config["tls"] | null {
+  if (text === "off" || text === "development") return { kind: text };
+  const [cert, key, ...more] = text.split(",").map((path) => path.trim());
+  return cert && key && more.length === 0 ? { kind: "files", cert, key } : null;
 }
 
 function keyringOf(values: Settings): Config["keyring"] {
@@ -249,8 +262,15 @@ function contradictions(values: Settings, given: Given): ConfigFault[] {
         `must name the projects that may use the proof "possession" ${why}`,
       );
     }
-  } else if (databaseOf(values).kind === "postgres") {
-    wants("CONSENTRY_KEYRING", "is required with a postgres database: there is no file to put one beside");
+    if (values.CONSENTRY_TLS === "development") {
+      const message = `must not be "development" ${why}: give cert.pem,key.pem, or put a TLS proxy in front`;
+      faults.push({ name: "CONSENTRY_TLS", message });
+    }
+  } else {
+    if (databaseOf(values).kind === "postgres")
+      wants("CONSENTRY_KEYRING", "is required with a postgres database: there is no file to put one beside");
+    if (values.CONSENTRY_TLS !== "off" && values.CONSENTRY_PUBLIC_URL?.startsWith("http:"))
+      faults.push({ name: "CONSENTRY_PUBLIC_URL", message: "must be https with CONSENTRY_TLS" });
   }
   for (const name of ["CONSENTRY_MODEL_API_KEY", "CONSENTRY_MODEL_API"]) {
     if (given[name] !== undefined) wants("CONSENTRY_MODEL_BASE_URL", `is required with ${name}`);

@@ -59,15 +59,20 @@ export async function ensureBootstrap(world: World, config: Config): Promise<str
 const STRONG_KEY_CHARS = 43;
 
 /** A terminal shows the key once; without one it goes to a file that only its owner reads, never to a log. */
-async function handOver(secret: string, { database }: Config): Promise<void> {
+async function handOver(secret: string, config: Config): Promise<void> {
   if (process.stdout.isTTY) {
     console.log(`\nYour key, shown this once (it may do everything here):\n\n  ${secret}\n`);
     return;
   }
-  const path = join(database.kind === "sqlite" ? dirname(database.path) : ".", "admin-key");
+  const path = join(dataFolder(config), "admin-key");
   await writeFile(path, `${secret}\n`, { mode: 0o600 });
   await chmod(path, 0o600);
   console.log(`The key of this broker is in ${path}`);
+}
+
+/** Where files of the broker's own are kept: beside the database, if it is one. */
+export function dataFolder({ database }: Config): string {
+  return database.kind === "sqlite" ? dirname(database.path) : ".";
 }
 
 export async function ensureProject({ store, clock }: World): Promise<void> {

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
+import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -19,9 +20,10 @@ import { readAgentDefinition } from "./http/wire/request.ts";
 import { createNodeCrypto } from "./secrets/crypto.node.ts";
 import { createNewId } from "./secrets/ids.ts";
 import { isPlaceholder, KeyringError } from "./secrets/keyring.ts";
-import { ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
+import { dataFolder, ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
+import { loadTls, type TlsFiles } from "./tls.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
 import { openSqlite } from "./store/better-sqlite3.ts";
 import { openPostgres } from "./store/postgres.ts";
@@ -101,6 +103,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     now: clock.now,
   });
+  const tls = await loadTls(config, { folder: dataFolder(config), now: clock.now(), log });
   const store = await openStore(config, log);
   const keyring = await loadKeyring(config, store).catch(async (error: unknown) => {
     await store.close();
@@ -111,7 +114,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
 
   let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
     new Response("starting", { status: 503 });
-  const server = createAdaptorServer({ fetch: (request, bindings) => answer(request, bindings) });
+  const server = createServer(tls, (request, bindings) => answer(request, bindings));
   const port = await listen(server, config).catch(async (error: unknown) => {
     await store.close();
     throw error;
@@ -214,6 +217,12 @@ async function openStore({ database }: Config, log: Log): Promise<Store> {
 }
 
 type Server = ReturnType<typeof createAdaptorServer>;
+
+function createServer(tls: TlsFiles | null, fetch: (request: Request, env: unknown) => unknown): Server {
+  return createAdaptorServer(
+    tls ? { fetch, createServer: createHttpsServer, serverOptions: tls } : { fetch },
+  );
+}
 
 function listen(server: Server, { host, port }: Config): Promise<number> {
   return new Promise((resolve, reject) => {

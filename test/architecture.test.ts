@@ -37,13 +37,20 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
   },
   secrets: {
     packages: { "@azure": "any", jose: "any" },
-    node: ["secrets/crypto.node.ts", "secrets/keyring.node.ts"],
+    node: ["secrets/crypto.node.ts", "secrets/keyring.node.ts", "secrets/files.node.ts"],
   },
   authserver: { packages: { "oidc-provider": "any" }, node: "none" },
   "config.ts": { packages: { zod: "any" }, node: "none" },
 };
-// first-start.ts is a part of the door node.ts, in a file of its own.
-const doors = ["node.ts", "first-start.ts", "worker.ts"];
+// first-start.ts and the tls files are parts of the door node.ts, in files of their own.
+const doors = [
+  "node.ts",
+  "first-start.ts",
+  "tls.ts",
+  "tls-development.ts",
+  "tls-certificate.ts",
+  "worker.ts",
+];
 
 type Import = { file: string; room: string; specifier: string };
 

@@ -30,6 +30,7 @@ describe("without any setting", () => {
       port: 8787,
       publicUrl: null,
       local: true,
+      tls: { kind: "off" },
       database: { kind: "sqlite", path: "./data/consentry.db" },
       adminKey: null,
       keyring: { kind: "file", path: "./data/consentry.db.keyring", create: true },
@@ -145,6 +146,44 @@ test("the public URL follows from host and the port that the listener got", () =
   expect(publicUrlOf(parseConfig(served), 8787)).toBe("https://broker.example.com");
 });
 
+describe("TLS", () => {
+  const tls = (value: string) => parseConfig({ CONSENTRY_TLS: value });
+
+  test("is off, of our own making, or two files", () => {
+    expect(tls("development").tls).toEqual({ kind: "development" });
+    expect(tls("a/cert.pem, b/key.pem").tls).toEqual({ kind: "files", cert: "a/cert.pem", key: "b/key.pem" });
+  });
+
+  test("makes the public URL https where it follows from host and port", () => {
+    expect(publicUrlOf(tls("development"), 8787)).toBe("https://127.0.0.1:8787");
+    expect(publicUrlOf(tls("cert.pem,key.pem"), 443)).toBe("https://127.0.0.1");
+    expect(tls("development").egressAllow).toBe("loopback");
+  });
+
+  test("contradicts a public URL that is http", () => {
+    expect(faultsOf({ CONSENTRY_TLS: "development", CONSENTRY_PUBLIC_URL: "http://localhost:9000" })).toEqual(
+      ["CONSENTRY_PUBLIC_URL must be https with CONSENTRY_TLS"],
+    );
+    const https = { CONSENTRY_TLS: "development", CONSENTRY_PUBLIC_URL: "https://localhost:9000" };
+    expect(parseConfig(https)).toMatchObject({ local: true, publicUrl: "https://localhost:9000" });
+  });
+
+  test("of our own making is for loopback only", () => {
+    expect(faultsOf({ ...served, CONSENTRY_TLS: "development" })).toEqual([
+      'CONSENTRY_TLS must not be "development" off loopback: give cert.pem,key.pem, or put a TLS proxy in front',
+    ]);
+    expect(faultsOf({ ...served, CONSENTRY_HOST: "::1", CONSENTRY_TLS: "development" })).toHaveLength(1);
+    expect(parseConfig({ ...served, CONSENTRY_TLS: "cert.pem,key.pem" }).tls.kind).toBe("files");
+  });
+
+  test("does not stand in for a public URL off loopback", () => {
+    const { CONSENTRY_PUBLIC_URL: _, ...rest } = served;
+    expect(faultsOf({ ...rest, CONSENTRY_TLS: "cert.pem,key.pem" })).toEqual([
+      "CONSENTRY_PUBLIC_URL is required when listening off loopback",
+    ]);
+  });
+});
+
 describe("databases and keyrings", () => {
   test("SQLite is a path, in every spelling", () => {
     const path = (url: string) => parseConfig({ CONSENTRY_DATABASE_URL: url }).database;
@@ -221,6 +260,10 @@ describe("faults", () => {
     ["CONSENTRY_CONSENT_PROOF", "trust"],
     ["CONSENTRY_ALLOW_POSSESSION", "ok,../no"],
     ["CONSENTRY_AUDIT", "off"],
+    ["CONSENTRY_TLS", "on"],
+    ["CONSENTRY_TLS", "cert.pem"],
+    ["CONSENTRY_TLS", "cert.pem,"],
+    ["CONSENTRY_TLS", "cert.pem,key.pem,ca.pem"],
     ["CONSENTRY_LOG_LEVEL", "INFO"],
     ["CONSENTRY_ALLOWED_HOSTS", "https://x.example"],
     ["CONSENTRY_ALLOWED_HOSTS", "x.example/path"],
@@ -247,14 +290,13 @@ describe("faults", () => {
 
   test("what this version cannot do yet is refused as such", () => {
     const later = {
-      CONSENTRY_TLS: "development",
       CONSENTRY_DEV_IDENTITY: "ann=secret:admin",
       CONSENTRY_KEYRING: "https://vault.vault.azure.net/secrets/keyring",
       CONSENTRY_MODEL_BASE_URL: "https://api.openai.com/v1",
       CONSENTRY_MODEL_API: "responses",
     };
     const faults = faultsOf(later);
-    expect(faults).toHaveLength(4);
+    expect(faults).toHaveLength(3);
     for (const fault of faults) expect(fault).toContain("is not supported by this version");
   });
 
