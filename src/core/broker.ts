@@ -50,7 +50,7 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
   const signIn = createSignInDesk(world);
   const people: People = {
     consent: createConsentPages({ world, authorization, signIn }),
-    me: createMePages(world, { disconnect, signIn }),
+    me: createMePages(world, { signIn, disconnect: disconnect.revoke }),
     signIn,
   };
 
