@@ -98,7 +98,7 @@ function oauthError(code: string, body: JsonObject | null, { host, secrets, quir
 }
 
 /** A server's own words: bounded, of the characters that RFC 6749 allows, and without what it was sent. */
-function told(text: string, secrets: string[], limit: number): string {
+export function told(text: string, secrets: string[], limit: number): string {
   const forms = secrets.flatMap((secret) => [secret, encodeURIComponent(secret)]);
   const hidden = forms
     .filter((form) => form !== "")
