@@ -1,4 +1,5 @@
 import { isJsonObject, type Json, type JsonObject } from "../core/json.ts";
+import type { RpcReply } from "./mcp-message.ts";
 
 /** A request that a server makes of its client: while it answers one (2025), or before it will (2026-07-28). */
 export type ServerRequest = { method: string; params: JsonObject };
@@ -33,6 +34,24 @@ export async function answerTo(
 export function isDeclared({ capabilities }: Answering, method: string): boolean {
   const needed = CAPABILITY_OF.get(method);
   return needed !== undefined && isJsonObject(capabilities[needed]);
+}
+
+/** The reply to a request of the older revisions. Never rejects: it is made beside a call. */
+export async function replyTo(
+  { id, method, params }: ServerRequest & { id: string | number },
+  { answering, signal }: { answering: Answering; signal: AbortSignal },
+): Promise<RpcReply> {
+  if (method === "ping") return { jsonrpc: "2.0", id, result: {} };
+  const refused = (code: number, message: string): RpcReply => ({
+    jsonrpc: "2.0",
+    id,
+    error: { code, message },
+  });
+  if (!isDeclared(answering, method)) {
+    return refused(METHOD_NOT_FOUND, "This client answers no requests of servers that it did not declare.");
+  }
+  const result = await answerTo(answering, { request: { method, params }, signal });
+  return result ? { jsonrpc: "2.0", id, result } : refused(DECLINED, "The client declined.");
 }
 
 /** What a server asks for in an `input_required` result. `state` goes back as it came. */
@@ -84,3 +103,6 @@ const CAPABILITY_OF = new Map([
   ["roots/list", "roots"],
 ]);
 const IN_ROUNDS = new Set(["tools/call", "prompts/get", "resources/read"]);
+const METHOD_NOT_FOUND = -32601;
+// As in the example of sampling, the one that the specification has.
+const DECLINED = -1;

@@ -1,15 +1,21 @@
 import type { JsonObject } from "../core/json.ts";
 import type { UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
-import { answerTo, isDeclared, type Answering } from "./mcp-answering.ts";
+import { replyTo, type Answering } from "./mcp-answering.ts";
 import type { Deadline } from "./mcp-deadline.ts";
 import { exchange, tell, type Ask, type Exchanged, type Outside } from "./mcp-exchange.ts";
 import { visible, type Failed } from "./mcp-failures.ts";
 import { lineHeaders, phrase, type ClientInfo, type Line, type Question } from "./mcp-line.ts";
 import type { Lines } from "./mcp-lines.ts";
 import { COURTESY_MS, MAX_SERVER_REQUESTS } from "./mcp-limits.ts";
-import type { RpcReply } from "./mcp-message.ts";
+import type { Listeners } from "./mcp-listen.ts";
 
-export type Asking = { outside: Outside; lines: Lines; clientInfo: ClientInfo; nextId: () => number };
+export type Asking = {
+  outside: Outside;
+  lines: Lines;
+  listeners: Listeners;
+  clientInfo: ClientInfo;
+  nextId: () => number;
+};
 
 /** What a server answered, on which line, how long it was; or why it did not. `sent` as in `CallOutcome`. */
 export type Asked =
@@ -41,7 +47,10 @@ export async function ask(asking: Asking, to: To): Promise<Asked> {
     const outcome = await askOn(asking, { ...to, line }).finally(held.release);
     const asked = read(outcome, { access, line });
     const lost = lostIn(outcome, line);
-    if (lost) asking.lines.drop(access, line, lost.what);
+    if (lost) {
+      asking.lines.drop(access, line, lost.what);
+      if (line.era === "legacy") asking.listeners.stop(line);
+    }
     if (!lost?.again || before) return asked;
     before = { line, asked, lost };
   }
@@ -60,7 +69,7 @@ function read(outcome: Exchanged | Failed, { access, line }: { access: UpstreamA
  * said aloud there, while in 2026-07-28 closing the stream says it ("Cancellation").
  */
 async function askOn(
-  { outside, clientInfo, nextId }: Asking,
+  { outside, listeners, clientInfo, nextId }: Asking,
   { access, line, question, deadline, maxBytes, answering }: To & { line: Line },
 ): Promise<Exchanged | Failed> {
   const legacy = line.era === "legacy";
@@ -77,6 +86,7 @@ async function askOn(
       if (!over.signal.aborted) sayAside(reply);
     });
   };
+  if (line.era === "legacy") await listeners.ensure({ access, line, answering }, deadline);
   const id = nextId();
   const asked = phrase(line, { ...question, id }, { info: clientInfo, capabilities: answering.capabilities });
   const outcome = await exchange(outside, {
@@ -119,28 +129,7 @@ function lostIn(outcome: Exchanged | Failed, line: Line): Lost | null {
   return failure.status === 400 || failure.status === 410 ? { what: "session", again: false } : null;
 }
 
-/** Never rejects: it runs beside the call. */
-async function replyTo(
-  { id, method, params }: Parameters<Ask["onRequest"]>[0],
-  { answering, signal }: { answering: Answering; signal: AbortSignal },
-): Promise<RpcReply> {
-  if (method === "ping") return { jsonrpc: "2.0", id, result: {} };
-  const refused = (code: number, message: string): RpcReply => ({
-    jsonrpc: "2.0",
-    id,
-    error: { code, message },
-  });
-  if (!isDeclared(answering, method)) {
-    return refused(METHOD_NOT_FOUND, "This client answers no requests of servers that it did not declare.");
-  }
-  const result = await answerTo(answering, { request: { method, params }, signal });
-  return result ? { jsonrpc: "2.0", id, result } : refused(DECLINED, "The client declined.");
-}
-
 // How servers of one era turn away requests of the other.
 const FOREIGN = [400, 404, 405, 406, 415];
-const METHOD_NOT_FOUND = -32601;
-// As in the example of sampling, the one that the specification has.
-const DECLINED = -1;
 const UNSUPPORTED_VERSION = -32022;
 const BAD_REQUEST = -32000;

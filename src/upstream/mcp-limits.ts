@@ -46,5 +46,7 @@ export const SESSION_IDLE_MS = 10 * 60 * 1000;
 export const CONNECT_MS = 60_000;
 /** What is said to a server without waiting for it: an ended session, a cancelled or declined request. */
 export const COURTESY_MS = 2_000;
+/** How long a request waits for the head of the stream on which its server may ask something. */
+export const LISTEN_HEAD_MS = 2_000;
 /** How long a stream may stay open after its answer, so that the connection can be used again. */
 export const LINGER_MS = 250;

@@ -21,6 +21,7 @@ import { mirrorHeaders, scanMirrored, type MirrorScan } from "./mcp-headers.ts";
 import { visible } from "./mcp-failures.ts";
 import { lineHeaders, type ClientInfo, type Question } from "./mcp-line.ts";
 import { createLines, nameOf } from "./mcp-lines.ts";
+import { createListeners } from "./mcp-listen.ts";
 import { MAX_ANSWER_BYTES } from "./mcp-limits.ts";
 import { listAll } from "./mcp-list.ts";
 import { askInRounds } from "./mcp-rounds.ts";
@@ -63,13 +64,17 @@ export function createMcpUpstream(options: {
   const { egress, clock, log, clientInfo, answering = NO_ANSWERS } = options;
   const asides = createAsides(clock);
   const outside = { egress, clock, asides };
+  const listeners = createListeners(outside);
   const lines = createLines({
     clock,
     log,
     connect: (to) => connect(outside, { ...to, clientInfo }),
-    end: (access, line) => endSession(outside, { access, headers: lineHeaders(line) }),
+    end: (access, line) => {
+      listeners.stop(line);
+      endSession(outside, { access, headers: lineHeaders(line) });
+    },
   });
-  const asking: Asking = { outside, lines, clientInfo, nextId: createCounter() };
+  const asking: Asking = { outside, lines, listeners, clientInfo, nextId: createCounter() };
   const mirroredBy = createMirror();
   const active = new Map<Deadline, Promise<unknown>>();
   let closed = false;
@@ -155,6 +160,7 @@ export function createMcpUpstream(options: {
       for (const deadline of active.keys()) deadline.cancel(STOPPING);
       await Promise.allSettled(active.values());
       lines.close();
+      listeners.close();
       await asides.settled();
     },
   };

@@ -1,14 +1,18 @@
 import { setTimeout as wait } from "node:timers/promises";
-import type { CallLimits, Clock, Upstream, UpstreamAccess } from "../../src/core/ports.ts";
+import type { CallLimits, Clock, UpstreamAccess } from "../../src/core/ports.ts";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
 import { createNodeEgress } from "../../src/upstream/egress.node.ts";
-import { createMcpUpstream } from "../../src/upstream/mcp.ts";
+import { type Answering, NO_ANSWERS } from "../../src/upstream/mcp-answering.ts";
+import { createMcpUpstream, type McpUpstream } from "../../src/upstream/mcp.ts";
 
 export type LogLine = { level: string; event: string; fields: Record<string, unknown> };
-export type TestUpstream = Upstream & { logged: LogLine[] };
+export type TestUpstream = McpUpstream & { logged: LogLine[] };
 
 /** The real thing over the real egress, with loopback allowed. `close` closes both. */
-export function createTestUpstream({ clock = realClock }: { clock?: Clock } = {}): TestUpstream {
+export function createTestUpstream({
+  clock = realClock,
+  answering = NO_ANSWERS,
+}: { clock?: Clock; answering?: Answering } = {}): TestUpstream {
   const logged: LogLine[] = [];
   const egress = createNodeEgress({ allow: parseEgressAllow("loopback"), own: [] });
   const upstream = createMcpUpstream({
@@ -16,6 +20,7 @@ export function createTestUpstream({ clock = realClock }: { clock?: Clock } = {}
     clock,
     log: (level, event, fields = {}) => logged.push({ level, event, fields }),
     clientInfo: { name: "consentry-test", version: "0.0.1" },
+    answering,
   });
   return {
     ...upstream,
