@@ -7,6 +7,8 @@ import { readJson } from "./body.ts";
 import { admit, createUserDesk, identify, type ProjectClaim } from "./caller.ts";
 import { type HostCheck, isAtHome } from "./hosts.ts";
 import { createLimits, type RateLimits } from "./limits.ts";
+import { createPages } from "./pages.ts";
+import { isPagePath, problemPage } from "./pages-problems.ts";
 import { answerProblem, surfaceOf } from "./problem-answer.ts";
 import { httpProblems, type Problem, problemOf } from "./problems.ts";
 import type { Call, Route } from "./route.ts";
@@ -37,6 +39,7 @@ export function createApp(options: AppOptions): Hono<Env> {
   const { world, routes } = options;
   const limits = createLimits(options.rateLimits);
   const userOf = createUserDesk(world);
+  const pages = createPages(world);
   const app = new Hono<Env>({ getPath: collapsedPath });
 
   app.use(async (c, next) => {
@@ -102,7 +105,8 @@ export function createApp(options: AppOptions): Hono<Env> {
       requestId,
       json: once(() => readJson(raw)),
     };
-    if (route.access === "public") return route.handle(call);
+    if (route.access === "public")
+      return route.isPage ? visit(c, () => route.handle(call)) : route.handle(call);
 
     const claim = projectClaim(route, params, raw.headers);
     const identified = await identify(world, raw.headers, claim);
@@ -133,6 +137,24 @@ export function createApp(options: AppOptions): Hono<Env> {
     return wait === null ? problem : httpProblems.tooMany(wait);
   }
 
+  /** People are nobody's callers: all are counted, and who asks for what is not there or not theirs is a stranger. */
+  async function visit(c: HonoContext<Env>, handle: () => Promise<Response> | Response): Promise<Response> {
+    const address = options.addressOf(c) ?? "unknown";
+    const wait = await limits.visitor(address);
+    if (wait !== null) return refuse(c, httpProblems.tooMany(wait));
+    const response = await handle();
+    const late = GUESSES.has(response.status) ? await limits.stranger(address) : null;
+    return late === null ? response : refuse(c, httpProblems.tooMany(late));
+  }
+
+  function refuse(c: HonoContext<Env>, problem: Problem): Response {
+    const { path, method } = c.req;
+    if (!isPagePath(path)) return answerProblem(problem, { surface: surfaceOf(path), method });
+    const response = pages.show(problemPage(problem));
+    for (const [name, value] of Object.entries(problem.headers ?? {})) response.headers.set(name, value);
+    return response;
+  }
+
   function notFound(c: HonoContext<Env>): Response {
     const methods = methodsOf(routes, c.req.path);
     return refuse(c, methods.length === 0 ? httpProblems.noRoute : httpProblems.wrongMethod(methods));
@@ -144,9 +166,8 @@ export function createApp(options: AppOptions): Hono<Env> {
 /** Asked by load balancers and probes, which use addresses of their own. */
 const HOSTLESS = new Set(["/healthz", "/readyz"]);
 
-function refuse(c: HonoContext<Env>, problem: Problem): Response {
-  return answerProblem(problem, { surface: surfaceOf(c.req.path), method: c.req.method });
-}
+/** What a page answers to those who have no business there. */
+const GUESSES = new Set([400, 403, 404]);
 
 /** Endpoints written with a trailing slash arrive as `/api/projects/p//openai/v1` (foundry-wire H12). */
 function collapsedPath(request: Request): string {

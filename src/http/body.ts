@@ -12,7 +12,7 @@ export const MAX_BODY_DEPTH = 100;
  * Throws `too_large` past 4 MiB, `invalid` for what is not UTF-8, not JSON, or nests deeper than 100.
  */
 export async function readJson(request: Request): Promise<unknown> {
-  const text = await readText(request);
+  const text = await readText(request, JSON_LIMIT);
   if (text.trim() === "") return undefined;
   if (nestsDeeperThan(text, MAX_BODY_DEPTH)) {
     throw invalid({ param: "", message: `The body nests deeper than ${MAX_BODY_DEPTH} levels.` });
@@ -24,10 +24,18 @@ export async function readJson(request: Request): Promise<unknown> {
   }
 }
 
-async function readText(request: Request): Promise<string> {
+export type BodyLimit = { limit: number; unit: "KiB" | "MiB" };
+
+const JSON_LIMIT: BodyLimit = { limit: MAX_BODY_BYTES / 1024 / 1024, unit: "MiB" };
+const BYTES = { KiB: 1024, MiB: 1024 * 1024 };
+
+/** Reads a body of UTF-8. Throws `too_large` past the limit, `invalid` for what is not UTF-8. */
+export async function readText(request: Request, { limit, unit }: BodyLimit): Promise<string> {
+  const most = limit * BYTES[unit];
+  const tooLarge = () => new BrokerError("too_large", { what: "body", limit, unit });
   const declared = request.headers.get("content-length");
   if (declared !== null) {
-    if (Number(declared) > MAX_BODY_BYTES) throw tooLarge();
+    if (Number(declared) > most) throw tooLarge();
     // The server holds the sender to the length, so the body needs no counting; this path costs a tenth of a stream.
     return decode([new Uint8Array(await request.arrayBuffer())]);
   }
@@ -36,7 +44,7 @@ async function readText(request: Request): Promise<string> {
   let bytes = 0;
   for await (const chunk of request.body) {
     bytes += chunk.byteLength;
-    if (bytes > MAX_BODY_BYTES) throw tooLarge();
+    if (bytes > most) throw tooLarge();
     chunks.push(chunk);
   }
   return decode(chunks);
@@ -49,8 +57,4 @@ function decode(chunks: Uint8Array[]): string {
   } catch {
     throw invalid({ param: "", message: "The body is not valid UTF-8." });
   }
-}
-
-function tooLarge(): BrokerError {
-  return new BrokerError("too_large", { what: "body", limit: MAX_BODY_BYTES / 1024 / 1024, unit: "MiB" });
 }

@@ -25,7 +25,9 @@ const LOOPBACK = new Set(["localhost", "127.0.0.1", "::1"]);
 
 /**
  * Whether the request's authority is ours, by the Host header and by an absolute request target alike, and whether a
- * page that sent it (Origin) is ours. There is no CORS: no other site's page has business here.
+ * page that sent it (Origin) is ours. There is no CORS: no other site's page has business here. Pages without a referrer, as
+ * ours are, send `Origin: null` with their forms (Fetch, 3.2): then the browser says in `Sec-Fetch-Site`, which no page can
+ * write, whether it was one of this origin.
  */
 export function isAtHome(request: Request, isOurs: HostCheck): boolean {
   const url = request.url;
@@ -35,10 +37,11 @@ export function isAtHome(request: Request, isOurs: HostCheck): boolean {
   const host = request.headers.get("host");
   if (host !== null && !isOurs(host.toLowerCase())) return false;
   const origin = request.headers.get("origin");
+  if (origin === "null") return request.headers.get("sec-fetch-site") === "same-origin";
   return origin === null || isOurs(authorityOf(origin));
 }
 
-/** `https://a.example:8443` → `a.example:8443`. An opaque origin (`null`) has none. */
+/** `https://a.example:8443` → `a.example:8443`. Anything else has none. */
 function authorityOf(origin: string): string {
   return /^https?:\/\/([^/?#@]+)$/i.exec(origin)?.[1]?.toLowerCase() ?? "";
 }

@@ -4,7 +4,7 @@ import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 export type RateLimits = {
   /** Requests of one principal. */
   perCaller: number;
-  /** Requests of one address that name no caller we know. */
+  /** Requests of one address that name no caller we know; requests for pages are counted by themselves. */
   perAddress: number;
 };
 
@@ -18,12 +18,19 @@ export type Limits = {
    * noise must not lock the others out.
    */
   stranger: Limiter;
+  /** Requests for the pages that people see, which name no caller at all. */
+  visitor: Limiter;
 };
 
 /** Counters of this process; each replica allows as much. */
 export function createLimits(limits: RateLimits): Limits {
   const stranger = limiter(limits.perAddress);
-  return { caller: limiter(limits.perCaller), stranger: (address) => stranger(networkOf(address)) };
+  const visitor = limiter(limits.perAddress);
+  return {
+    caller: limiter(limits.perCaller),
+    stranger: (address) => stranger(networkOf(address)),
+    visitor: (address) => visitor(networkOf(address)),
+  };
 }
 
 function limiter(perMinute: number): Limiter {

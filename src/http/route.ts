@@ -40,6 +40,8 @@ type Described = {
   answers: Answers;
   query?: Shape<unknown>;
   body?: Shape<unknown>;
+  /** A page that people see: its visitors are counted by address, and those who guess twice. */
+  isPage?: true;
 };
 
 type Handler<C> = (call: C) => Promise<Response> | Response;

@@ -9,10 +9,14 @@ import { settingsRoutes } from "./admin/settings.ts";
 import { toolRoutes } from "./admin/tools.ts";
 import { userRoutes } from "./admin/users.ts";
 import { agentRoutes } from "./foundry/agents.ts";
+import { consentRoutes } from "./consent.ts";
 import { healthRoutes } from "./health.ts";
+import { meRoutes } from "./me.ts";
 import { openapiRoute } from "./openapi.ts";
+import { styleRoutes } from "./pages-style.ts";
 import { responseRoutes } from "./responses.ts";
 import type { Route } from "./route.ts";
+import { signInRoutes } from "./signin.ts";
 
 /** What handlers need beside their request. */
 export type Deps = {
@@ -39,6 +43,10 @@ export function createRoutes(deps: Deps): Route[] {
     ...userRoutes(deps),
     ...settingsRoutes(deps),
     ...auditRoutes(deps),
+    ...consentRoutes(deps),
+    ...signInRoutes(deps),
+    ...meRoutes(deps),
+    ...styleRoutes(),
   ];
   return [...routes, openapiRoute(routes, deps)];
 }

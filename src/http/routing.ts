@@ -26,12 +26,19 @@ export function groupRoutes(routes: readonly Route[]): Map<string, Route[]> {
   return groups;
 }
 
-/** The route of a group that the path means, and its parameters. Null: the path has a verb that nobody knows. */
+/** The route of a group that the path means, and its parameters. Null: the path has a verb that nobody knows, or a wrong word. */
 export function chooseRoute(
   group: readonly Route[],
   params: Record<string, string>,
 ): { route: Route; params: Record<string, string> } | null {
   for (const route of group) {
+    // After a fixed word (`/consents:confirm`) Hono takes a verb for a parameter, and anything for its value.
+    const fixed = FIXED_VERB.exec(route.path)?.[1];
+    if (fixed !== undefined) {
+      const { [fixed]: value, ...rest } = params;
+      if (value === undefined || value === `:${fixed}`) return { route, params: rest };
+      continue;
+    }
     const verb = verbOf(route.path);
     // From the template: Hono gives parameters in an order of its own.
     const last = LAST.exec(route.path)?.[1];
@@ -43,6 +50,7 @@ export function chooseRoute(
   return null;
 }
 
+const FIXED_VERB = /\w:(\w+)$/;
 const LAST = /\{(\w+)\}(?::\w+)?$/;
 
 /** The methods that a path takes; for answering 405. Only for paths that matched nothing, so it may be slow. */

@@ -1,0 +1,48 @@
+import * as z from "zod";
+import type { ClientDocument } from "../../core/consent-views.ts";
+import { writeMoment } from "./common.ts";
+
+/** The runtime's word on who sits at a browser (DESIGN 6, proof `runtime`). */
+export const confirmBody = z.object({
+  code: z.string().min(1).max(200),
+  user: z.string().min(1).max(256),
+});
+
+export const confirmAnswer = z.object({ continue_url: z.string() });
+
+export const meLinkBody = z.object({ user: z.string().min(1).max(256) });
+
+export const meLinkAnswer = z.object({ url: z.string(), expiresAt: z.string() });
+
+export function writeMeLink(link: { url: string; expiresAt: number }): z.infer<typeof meLinkAnswer> {
+  return { url: link.url, expiresAt: writeMoment(link.expiresAt) };
+}
+
+/** draft-ietf-oauth-client-id-metadata-document; the names are RFC 7591's and OpenID Connect Registration's. */
+export const clientDocumentBody = z.object({
+  client_id: z.string(),
+  client_name: z.string(),
+  client_uri: z.string(),
+  redirect_uris: z.array(z.string()),
+  grant_types: z.array(z.string()),
+  response_types: z.array(z.string()),
+  token_endpoint_auth_method: z.literal("none"),
+  application_type: z.enum(["web", "native"]),
+});
+
+/** `native` on loopback: servers hold web clients to public hosts (OpenID Connect Registration, 2). */
+export function writeClientDocument(
+  { clientId, clientName, clientUri, redirectUris }: ClientDocument,
+  kind: "web" | "native",
+): z.infer<typeof clientDocumentBody> {
+  return {
+    client_id: clientId,
+    client_name: clientName,
+    client_uri: clientUri,
+    redirect_uris: redirectUris,
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+    token_endpoint_auth_method: "none",
+    application_type: kind,
+  };
+}
