@@ -1,9 +1,4 @@
-import {
-  type Connector,
-  type OAuthApp,
-  type OAuthAuth,
-  type OAuthSource,
-} from "./connection.ts";
+import { type Connector, type OAuthApp, type OAuthAuth, type OAuthSource } from "./connection.ts";
 import type { Fault } from "./errors.ts";
 import {
   appFaults,

@@ -4,6 +4,7 @@ import type { Right, Role } from "../identity.ts";
 import { hasPrefix } from "../ids.ts";
 import type { World } from "../ports.ts";
 import type { Key } from "../storage.ts";
+import { returnUrlFaults } from "../url-rules.ts";
 
 export type KeyDraft = {
   name: string;
@@ -11,6 +12,9 @@ export type KeyDraft = {
   rights: Right[];
   /** Milliseconds since the epoch. Null: it lives until it is deleted. */
   expiresAt: number | null;
+  /** The proof `runtime`: where people are sent to be recognized, and where they end up. Null: nowhere. */
+  confirmUrl: string | null;
+  doneUrl: string | null;
 };
 
 /** A key and the one sight of its secret; the store has the hash only. */
@@ -22,7 +26,7 @@ export type NewKey = { key: Key; secret: string };
  */
 export async function createKey(world: World, context: Context, draft: KeyDraft): Promise<NewKey> {
   const now = world.clock.now();
-  const faults = faultsOf(draft, now);
+  const faults = [...faultsOf(draft, now), ...urlFaultsOf(draft, world)];
   if (faults.length > 0) throw invalid(...faults);
   const { name } = draft;
   // Unique for this creation: a later key of the same name must not inherit what this one owns.
@@ -35,6 +39,8 @@ export async function createKey(world: World, context: Context, draft: KeyDraft)
     rights: unique(draft.rights),
     createdAt: now,
     expiresAt: draft.expiresAt,
+    confirmUrl: draft.confirmUrl,
+    doneUrl: draft.doneUrl,
   });
   const entry = auditEntry(world, context, "key_created", { detail: detailOf(made.key) });
   if (!(await world.store.keys.insert(made.key, [entry]))) {
@@ -72,6 +78,8 @@ export async function rotateKey(
     rights: old.rights,
     createdAt: now,
     expiresAt: old.expiresAt === null ? null : now + (old.expiresAt - old.createdAt),
+    confirmUrl: old.confirmUrl,
+    doneUrl: old.doneUrl,
   });
   const oldExpiresAt = Math.min(old.expiresAt ?? Infinity, now + graceMs);
   const entry = auditEntry(world, context, "key_rotated", {
@@ -136,8 +144,17 @@ function faultsOf({ name, roles, rights, expiresAt }: KeyDraft, now: number): Fa
   return faults;
 }
 
-function detailOf(key: Key): Record<string, string> {
-  return { key: key.id, name: key.name, roles: key.roles.join(","), rights: key.rights.join(",") };
+/** A13: browsers are sent to exactly these, so they must be what they seem. */
+function urlFaultsOf(draft: KeyDraft, { local }: World): Fault[] {
+  return (["confirmUrl", "doneUrl"] as const).flatMap((param) => {
+    const given = draft[param];
+    return given === null ? [] : returnUrlFaults(given, { local, param });
+  });
+}
+
+function detailOf(key: Key): Record<string, string | null> {
+  const { id, name, roles, rights, confirmUrl, doneUrl } = key;
+  return { key: id, name, roles: roles.join(","), rights: rights.join(","), confirmUrl, doneUrl };
 }
 
 function unique<T>(values: T[]): T[] {

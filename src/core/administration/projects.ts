@@ -1,10 +1,10 @@
 import { auditEntry, type Context } from "../context.ts";
 import { BrokerError, invalid } from "../errors.ts";
 import type { World } from "../ports.ts";
-import { type Project, PROJECT_NAME, type Settings } from "../project.ts";
+import { DEFAULT_SETTINGS, type Project, PROJECT_NAME } from "../project.ts";
 import type { Listed, Page } from "../storage.ts";
-import { DEFAULT_SETTINGS } from "../project.ts";
-import { changeSettings, type SettingsChange } from "./settings.ts";
+import type { CheckTarget } from "../url-rules.ts";
+import { changeSettings, mayPossess, type SettingsChange, writeSettings } from "./settings.ts";
 
 /** Who does it, for the audit. */
 export type Actor = Pick<Context, "caller" | "user" | "requestId">;
@@ -14,19 +14,24 @@ export async function createProject(
   world: World,
   actor: Actor,
   draft: { name: string; settings: SettingsChange },
+  checkTarget: CheckTarget,
 ): Promise<Project> {
   const { name } = draft;
   if (!PROJECT_NAME.test(name)) {
     const message = "must have 1 to 64 letters, digits, '_' or '-', and begin with a letter or digit";
     throw invalid({ param: "name", message });
   }
-  const settings: Settings = changeSettings(DEFAULT_SETTINGS, draft.settings, "settings");
+  const rules = { checkTarget, mayPossess: mayPossess(world, name), at: "settings" };
+  const settings = changeSettings(DEFAULT_SETTINGS, draft.settings, rules);
   const project: Project = { name, settings, version: 1, createdAt: world.clock.now() };
   const entry = auditEntry(world, { ...actor, project }, "project_created");
   if (!(await world.store.projects.insert(project, [entry]))) {
     throw new BrokerError("name_taken", { what: "project", name });
   }
-  return project;
+  // A secret is sealed for a row that is there.
+  if (draft.settings.signIn?.clientSecret == null) return project;
+  await writeSettings(world, { ...actor, project }, draft.settings, { mode: "change", checkTarget });
+  return (await world.store.projects.get(name)) ?? project;
 }
 
 export async function listProjects(world: World, page: Page): Promise<Listed<Project>> {

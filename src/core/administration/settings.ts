@@ -2,54 +2,111 @@ import { auditEntry, type Context } from "../context.ts";
 import { BrokerError, type Fault, invalid } from "../errors.ts";
 import type { ApprovalRule } from "../policy.ts";
 import type { World } from "../ports.ts";
-import { DEFAULT_SETTINGS, type Settings } from "../project.ts";
+import { DEFAULT_SETTINGS, type Project, type Settings } from "../project.ts";
+import { type CheckTarget, isHost } from "../url-rules.ts";
 import { tryUntilWon } from "./attempts.ts";
+import { openSecrets, sealSecrets, type ProjectSecrets, signInSecretAfter } from "./project-secrets.ts";
+import { assertedOf, type SignInChange, signInFaults, signInOf } from "./sign-in-rules.ts";
 
 /** Some settings. Undefined: not given. */
 export type SettingsChange = {
-  users?: { fromBody?: boolean | undefined } | undefined;
+  users?:
+    | { fromBody?: boolean | undefined; assertedAs?: { issuer: string; claim: string } | null | undefined }
+    | undefined;
   defaultRequireApproval?: ApprovalRule | null | undefined;
   approvals?: { expireAfterMs?: number | undefined } | undefined;
   adhocServers?: Settings["adhocServers"] | undefined;
+  consentProof?: Settings["consentProof"] | undefined;
+  signIn?: SignInChange | null | undefined;
+  consentPresentation?: Settings["consentPresentation"] | undefined;
+  consentStatus?: Settings["consentStatus"] | undefined;
 };
 
-/** The settings with a change applied. Throws `invalid` with every fault, under `at`. */
-export function changeSettings(before: Settings, change: SettingsChange, at = ""): Settings {
+/** What settings are judged by beside themselves. `at`: where they stand in the caller's body. */
+export type SettingsRules = {
+  checkTarget: CheckTarget;
+  /** Whether the project may let the first browser that opens a link be the person (DESIGN 6, possession). */
+  mayPossess: boolean;
+  at?: string;
+};
+
+/** The settings with a change applied; secrets are no part of them. Throws `invalid` with every fault, under `at`. */
+export function changeSettings(before: Settings, change: SettingsChange, rules: SettingsRules): Settings {
+  const asserted = orBefore(change.users?.assertedAs, before.users.assertedAs);
+  const signIn = change.signIn === undefined ? before.signIn : change.signIn && signInOf(change.signIn);
+  const faults = [
+    ...signInFaults({ signIn, asserted, secret: change.signIn?.clientSecret ?? null }, rules.checkTarget),
+  ];
   const settings: Settings = {
-    users: { fromBody: change.users?.fromBody ?? before.users.fromBody },
+    users: {
+      fromBody: change.users?.fromBody ?? before.users.fromBody,
+      assertedAs: asserted && assertedOf(asserted),
+    },
     defaultRequireApproval: orBefore(change.defaultRequireApproval, before.defaultRequireApproval),
     approvals: { expireAfterMs: change.approvals?.expireAfterMs ?? before.approvals.expireAfterMs },
     adhocServers: orBefore(change.adhocServers, before.adhocServers),
+    consentProof: orBefore(change.consentProof, before.consentProof),
+    signIn,
+    consentPresentation: change.consentPresentation ?? before.consentPresentation,
+    consentStatus: change.consentStatus ?? before.consentStatus,
   };
-  const faults = faultsOf(settings).map(({ param, message }) => ({
-    param: at === "" ? param : `${at}.${param}`,
-    message,
-  }));
-  if (faults.length > 0) throw invalid(...faults);
-  return settings;
+  faults.push(...faultsOf(settings), ...proofFaults(change, rules));
+  const { at = "" } = rules;
+  if (faults.length === 0) return settings;
+  throw invalid(
+    ...faults.map(({ param, message }) => ({ param: at === "" ? param : `${at}.${param}`, message })),
+  );
 }
 
 /**
- * Writes the settings: `replace` starts from the defaults, `change` from what is there. Throws `invalid`, `not_found`,
- * `changed_meanwhile`.
+ * Writes the settings: `replace` starts from the defaults, `change` from what is there. Secrets beside them are sealed for
+ * the version after the write. Throws `invalid`, `not_found`, `changed_meanwhile`.
  */
 export async function writeSettings(
   world: World,
-  context: Context,
+  context: Omit<Context, "signal">,
   change: SettingsChange,
-  mode: "replace" | "change",
+  { mode, checkTarget }: { mode: "replace" | "change"; checkTarget: CheckTarget },
 ): Promise<Settings> {
   const { name } = context.project;
+  const rules = { checkTarget, mayPossess: mayPossess(world, name) };
   const written = await tryUntilWon({ what: "project", name }, async () => {
     const project = await world.store.projects.get(name);
     if (!project) throw new BrokerError("not_found", { what: "project", name });
-    const settings = changeSettings(mode === "replace" ? DEFAULT_SETTINGS : project.settings, change);
+    const base = mode === "replace" ? DEFAULT_SETTINGS : project.settings;
+    const settings = changeSettings(base, change, rules);
+    const { version, secrets: held } = await openSecrets(world, name);
+    if (version !== project.version) return null;
+    const secrets: ProjectSecrets = {
+      signIn: signInSecretAfter({
+        before: project.settings.signIn,
+        held: held.signIn,
+        given: change.signIn,
+        mode,
+      }),
+    };
+    const sealed = await sealSecrets(world, secrets, { name, version: project.version + 1 });
     const entry = auditEntry(world, context, "settings_changed", {
-      detail: { fields: changedFields(project.settings, settings).join(",") },
+      detail: {
+        fields: changedFields(project.settings, settings).join(","),
+        secretsChanged: secrets.signIn !== held.signIn,
+      },
     });
-    return world.store.projects.updateSettings({ name, version: project.version, settings }, [entry]);
+    return world.store.projects.updateSettings({ name, version: project.version, settings, sealed }, [entry]);
   });
   return written.settings;
+}
+
+/** The client secret of the project's sign-in. Null: it is a public client. Throws `unavailable`. */
+export async function readSignInSecret(
+  world: World,
+  { name }: Pick<Project, "name">,
+): Promise<string | null> {
+  return (await openSecrets(world, name)).secrets.signIn;
+}
+
+export function mayPossess({ local, consent }: Pick<World, "local" | "consent">, project: string): boolean {
+  return local || consent.allowPossession.includes(project);
 }
 
 function orBefore<T>(given: T | undefined, before: T): T {
@@ -57,8 +114,24 @@ function orBefore<T>(given: T | undefined, before: T): T {
 }
 
 function changedFields(before: Settings, after: Settings): string[] {
-  const names = ["users", "defaultRequireApproval", "approvals", "adhocServers"] as const;
+  const names = [
+    "users",
+    "defaultRequireApproval",
+    "approvals",
+    "adhocServers",
+    "consentProof",
+    "signIn",
+    "consentPresentation",
+    "consentStatus",
+  ] as const;
   return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
+}
+
+function proofFaults({ consentProof }: SettingsChange, { mayPossess: isAllowed }: SettingsRules): Fault[] {
+  if (consentProof !== "possession" || isAllowed) return [];
+  const message =
+    "possession proves little beyond this machine: the operator must name the project in CONSENTRY_ALLOW_POSSESSION";
+  return [{ param: "consentProof", message }];
 }
 
 function faultsOf({ approvals, adhocServers }: Settings): Fault[] {
@@ -75,13 +148,6 @@ function faultsOf({ approvals, adhocServers }: Settings): Fault[] {
   const wrong = adhocServers.flatMap((host, at) => (isHost(host) ? [] : [at]));
   const message = "must be a host as it stands in a URL: example.com or example.com:8443";
   return [...faults, ...wrong.map((at) => ({ param: `adhocServers[${at}]`, message }))];
-}
-
-/** Compared with a URL's `host` and `hostname`, so it must be written as they are. */
-function isHost(host: string): boolean {
-  if (!URL.canParse(`https://${host}/`)) return false;
-  const url = new URL(`https://${host}/`);
-  return (url.host === host || url.hostname === host) && host !== "";
 }
 
 const MIN_EXPIRY_MS = 60_000;

@@ -1,4 +1,5 @@
 import { auditEntry, type Context } from "../context.ts";
+import type { Disconnect } from "../disconnect.ts";
 import { BrokerError, invalid } from "../errors.ts";
 import { assertedUser } from "../identity.ts";
 import type { UserId } from "../ids.ts";
@@ -17,14 +18,21 @@ export async function getUser(world: World, context: Context, name: string): Pro
 }
 
 /**
- * The kill switch: from the next request on nothing is done for this user, and the user's waiting calls are cancelled.
- * Works for users who were never seen, too.
+ * The kill switch: from the next request on nothing is done for this user, the user's waiting calls are cancelled, and the
+ * user's grants are taken back. Works for users who were never seen, too.
  */
-export async function blockUser(world: World, context: Context, name: string): Promise<User> {
+export async function blockUser(
+  { world, disconnect }: { world: World; disconnect: Disconnect },
+  context: Context,
+  name: string,
+): Promise<User> {
   const id = userIdIn(name);
   const project = context.project.name;
   const entry = auditEntry(world, context, "user_blocked", { user: id });
   await world.store.users.block({ project, id, at: world.clock.now() }, [entry]);
+  await disconnect.tell(
+    await disconnect.takeAll(context, { user: id }, { why: "user_blocked", record: null }),
+  );
   return getUser(world, context, id);
 }
 
