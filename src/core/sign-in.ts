@@ -191,7 +191,10 @@ type Made = { verifier: string; nonce: string; issuer: string; clientId: string 
 function readMade(plain: string): Made {
   const body: Json = JSON.parse(plain);
   if (!isJsonObject(body)) throw new Error("a box holds no sign-in");
-  const text = (name: keyof Made) => String(body[name]);
+  const text = (name: keyof Made) => {
+    const value = body[name];
+    return typeof value === "string" ? value : "";
+  };
   return {
     verifier: text("verifier"),
     nonce: text("nonce"),

@@ -47,7 +47,7 @@ export function createPages(about: Pick<World, "publicUrl" | "local">): Pages {
   return {
     show: ({ status, title, body, formsLeave = false }, cookies = []) =>
       answer(
-        String(layout(title, body)),
+        textOf(layout(title, body)),
         status,
         {
           "content-type": "text/html; charset=utf-8",
@@ -87,6 +87,11 @@ function layout(title: string, body: Markup): Markup {
         </main>
       </body>
     </html> `;
+}
+
+function textOf(markup: Markup): string {
+  if (markup instanceof Promise) throw new Error("a page has parts that are not there yet");
+  return markup.toString();
 }
 
 /** A paragraph for each text. */
