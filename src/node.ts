@@ -10,7 +10,6 @@ import { pino } from "pino";
 import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
 import { createBroker } from "./core/broker.ts";
 import { isRefusal } from "./core/errors.ts";
-import type { SignIn } from "./core/oauth.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
 import type { Store } from "./core/storage.ts";
 import { createApp } from "./http/app.ts";
@@ -24,6 +23,7 @@ import { dataFolder, ensureBootstrap, ensureProject, loadKeyring } from "./first
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
+import { startSweeps } from "./sweeps.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
 import { openSqlite } from "./store/better-sqlite3.ts";
 import { openPostgres } from "./store/postgres.ts";
@@ -34,6 +34,7 @@ import { EgressError } from "./upstream/egress.ts";
 import { createMcpUpstream } from "./upstream/mcp.ts";
 import { createChatModel } from "./upstream/model.ts";
 import { createOAuth } from "./upstream/oauth.ts";
+import { createSignIn } from "./upstream/signin.ts";
 
 const root = join(import.meta.dirname, "..");
 
@@ -136,7 +137,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     audit,
     upstream,
     oauth: createOAuth({ egress, clientInfo, urlFault }),
-    signIn: noSignIn,
+    signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keyring),
     publicUrl,
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
@@ -158,6 +159,10 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     rateLimits: config.rateLimits,
   });
   answer = (request, bindings) => app.fetch(request, bindings as object);
+  const sweeps = startSweeps(world, {
+    handles: () => store.handles.sweep(clock.now()),
+    revocations: () => broker.disconnect.sweep(),
+  });
   log("info", "started", {
     url: publicUrl,
     egressAllow: config.egressAllow,
@@ -167,7 +172,8 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const stop = async () => {
     log("info", "stopping", { graceMs: config.shutdownMs });
     await closeServer(server, config.shutdownMs);
-    await Promise.race([broker.idle(), delay(STOP_MARGIN_MS, undefined, { ref: false })]);
+    const atRest = Promise.all([sweeps.stop(), broker.idle(), broker.disconnect.idle()]);
+    await Promise.race([atRest, delay(STOP_MARGIN_MS, undefined, { ref: false })]);
     await upstream.close();
     await audit.close();
     await egress.close();
@@ -247,9 +253,6 @@ async function closeServer(server: Server, graceMs: number): Promise<void> {
 }
 
 const IDLE_SWEEP_MS = 50;
-
-const notYet = () => Promise.reject(new Error("sign-in is not there yet"));
-const noSignIn: SignIn = { authorizationUrl: notYet, claims: notYet };
 
 /** The client identifier metadata document (DESIGN 6): authorization servers read it over https only. */
 function clientDocumentUrl(publicUrl: string, redirectId: string): string | null {

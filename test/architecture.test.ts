@@ -42,10 +42,11 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
   authserver: { packages: { "oidc-provider": "any" }, node: "none" },
   "config.ts": { packages: { zod: "any" }, node: "none" },
 };
-// first-start.ts and the tls files are parts of the door node.ts, in files of their own.
+// first-start.ts, sweeps.ts and the tls files are parts of the door node.ts, in files of their own.
 const doors = [
   "node.ts",
   "first-start.ts",
+  "sweeps.ts",
   "tls.ts",
   "tls-development.ts",
   "tls-certificate.ts",

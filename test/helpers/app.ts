@@ -24,6 +24,7 @@ import { createNodeEgress } from "../../src/upstream/egress.node.ts";
 import { EgressError } from "../../src/upstream/egress.ts";
 import { createMcpUpstream } from "../../src/upstream/mcp.ts";
 import { createOAuth } from "../../src/upstream/oauth.ts";
+import { createSignIn } from "../../src/upstream/signin.ts";
 
 export type Answer = { status: number; headers: Headers; body: unknown; text: string };
 export type Sending = { key?: string | null; body?: unknown; headers?: Record<string, string> };
@@ -97,7 +98,7 @@ export async function createTestApp(
     audit: createAuditQueue(store.audit, { mode: "sync", clock, log }),
     upstream: options.upstream ?? createMcpUpstream({ egress, clock, log, clientInfo }),
     oauth: createOAuth({ egress, clientInfo, urlFault }),
-    signIn: { authorizationUrl: notYet, claims: notYet },
+    signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keyring),
     publicUrl,
     clientDocumentUrl: (redirectId) => `${publicUrl}/oauth/client/${redirectId}`,
@@ -186,8 +187,6 @@ export async function createTestApp(
     },
   };
 }
-
-const notYet = () => Promise.reject(new Error("sign-in is not there yet"));
 
 function parsed(text: string): unknown {
   try {

@@ -1,0 +1,72 @@
+import { expect, test } from "vitest";
+import type { Log } from "../src/core/ports.ts";
+import { startSweeps } from "../src/sweeps.ts";
+
+/** A clock whose waits end when the test says so. */
+function scriptedClock() {
+  const waits: { ms: number; end: () => void }[] = [];
+  let asked: () => void = () => {};
+  return {
+    now: () => 0,
+    sleep: (ms: number, signal?: AbortSignal) =>
+      new Promise<void>((resolve) => {
+        waits.push({ ms, end: resolve });
+        signal?.addEventListener("abort", () => resolve(), { once: true });
+        asked();
+      }),
+    /** Resolves with the length of the next wait. */
+    waiting: async () => {
+      if (waits.length === 0) await new Promise<void>((resolve) => (asked = resolve));
+      const wait = waits.shift();
+      if (!wait) throw new Error("nobody waits");
+      return wait;
+    },
+  };
+}
+
+test("every job has its turn at once and every ten minutes, whatever comes of the others", async () => {
+  const clock = scriptedClock();
+  const logs: [string, unknown][] = [];
+  const log: Log = (_, event, fields) => logs.push([event, fields?.["job"]]);
+  const turns: string[] = [];
+  const sweeps = startSweeps(
+    { clock, log },
+    {
+      broken: async () => {
+        turns.push("broken");
+        throw new Error("out of order");
+      },
+      sound: async () => void turns.push("sound"),
+    },
+  );
+  const first = await clock.waiting();
+  expect(first.ms).toBe(600_000);
+  expect(turns).toEqual(["broken", "sound"]);
+  first.end();
+  await clock.waiting();
+  expect(turns).toEqual(["broken", "sound", "broken", "sound"]);
+  expect(logs).toEqual([
+    ["sweep_failed", "broken"],
+    ["sweep_failed", "broken"],
+  ]);
+  await sweeps.stop();
+  expect(turns).toHaveLength(4);
+});
+
+test("a stop waits for the round under way and begins no other", async () => {
+  const turns: string[] = [];
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  const sweeps = startSweeps(
+    { clock: scriptedClock(), log: () => {} },
+    {
+      slow: async () => {
+        await released;
+        turns.push("slow");
+      },
+    },
+  );
+  const stopped = sweeps.stop();
+  release();
+  await stopped;
+  expect(turns).toEqual(["slow"]);
+});
