@@ -6,7 +6,13 @@ onEveryEngine("keys", (replicas) => {
   test("a key is found by its hash, with the route's project and whether the user is blocked there", async () => {
     const { a, b } = replicas();
     const project = await newProject(a);
-    const key = aKey(project, { expiresAt: 1_760_000_000_000, roles: ["admin", "approver"], rights: [] });
+    const key = aKey(project, {
+      expiresAt: 1_760_000_000_000,
+      roles: ["admin", "approver"],
+      rights: [],
+      confirmUrl: "https://app.example/confirm",
+      doneUrl: "https://app.example/done",
+    });
     await a.keys.insert(key, []);
     await a.users.block({ project, id: "app:bad", at: 1 }, []);
     await a.users.note({ project, id: "app:good", status: "active", createdAt: 1 });
