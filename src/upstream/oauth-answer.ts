@@ -18,11 +18,17 @@ export function readAnswer({ status, text }: Answer, asked: Asked): JsonObject |
     throw transient(`${host} answered with status ${status}.`, "not_sent");
   if (status >= 500 || status === 408) throw transient(`${host} answered with status ${status}.`, "unknown");
   const body = objectOf(text);
-  const error = status >= 400 || quirk.errorsIn200 ? body?.["error"] : undefined;
-  if (typeof error === "string" && error !== "") throw oauthError(error, body, asked);
+  const error = status >= 400 || quirk.errorsIn200 ? errorIn(body, quirk) : undefined;
+  if (error !== undefined) throw oauthError(error, body, asked);
   if (status >= 300 && status < 400) throw broken(`${host} answered with a redirect, which is not followed.`);
   if (status >= 400) throw broken(`${host} answered with status ${status} and no OAuth error.`);
   return body;
+}
+
+function errorIn(body: JsonObject | null, { errorMembers }: Quirk): string | undefined {
+  return errorMembers
+    .map((name) => body?.[name])
+    .find((error): error is string => typeof error === "string" && error !== "");
 }
 
 /** As `readAnswer`; a body that is no JSON object is an answer that was lost on its way. */
@@ -38,7 +44,9 @@ export function plainTokenAnswer(body: JsonObject, quirk: Quirk): JsonObject {
   const own = isJsonObject(nested) && typeof nested["access_token"] === "string" ? nested : body;
   const plain = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== null));
   const { token_type: type, scope } = plain;
-  if (typeof type === "string" && quirk.bearerTypes.includes(type)) plain["token_type"] = "bearer";
+  const isBearer =
+    typeof type === "string" ? quirk.bearerTypes.includes(type) : quirk.silentType === "bearer";
+  if (isBearer) plain["token_type"] = "bearer";
   if (typeof scope === "string") plain["scope"] = scope.split(quirk.scopeSeparator).join(" ");
   return plain;
 }
@@ -84,12 +92,14 @@ function expiryOf(life: Json | undefined, at: number): number | null {
 }
 
 function oauthError(code: string, body: JsonObject | null, { host, secrets, quirk }: Asked): OAuthFault {
-  const known = quirk && Object.hasOwn(quirk.errors, code) ? quirk.errors[code] : undefined;
-  const error = told(known ?? code, secrets, MAX_ERROR_CODE);
+  const description = body?.["error_description"];
+  const keys = typeof description === "string" ? [`${code}: ${description}`, code] : [code];
+  const known = keys.find((key) => quirk && Object.hasOwn(quirk.errors, key));
+  const meant = known === undefined ? code : (quirk?.errors[known] ?? code);
+  const error = told(meant, secrets, MAX_ERROR_CODE);
   if (error === "temporarily_unavailable")
     return transient(`${host} is temporarily unavailable.`, "not_sent");
   if (error === "server_error") return transient(`${host} reports a fault of its own.`, "unknown");
-  const description = body?.["error_description"];
   return new OAuthFault({
     kind: "refused",
     error,

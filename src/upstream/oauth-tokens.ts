@@ -10,7 +10,7 @@ import { type Asked, plainTokenAnswer, rawTokensOf, readAnswer, readJsonAnswer }
 import { configurationOf } from "./oauth-client-auth.ts";
 import { broken } from "./oauth-failures.ts";
 import { type Answer, ask, type Outgoing } from "./oauth-http.ts";
-import { quirkOf } from "./oauth-quirks.ts";
+import { NO_QUIRK, type Quirk, quirkFor } from "./oauth-quirks.ts";
 
 export type Grant = {
   type: "authorization_code" | "refresh_token";
@@ -33,13 +33,14 @@ export async function requestTokens(
   { type, endpoint, parameters, secrets }: Grant,
 ): Promise<RawTokens> {
   const { server, client, resource, params, commit } = request;
-  const quirk = quirkOf(request.quirks);
+  const quirk = quirkFor(request.quirks, endpoint);
   const asked = { host: hostOf(endpoint), secrets: [...secrets, ...secretsOf(client)], quirk };
   const askedAt = request.now();
   const config = await configurationOf(server, client, endpoint);
   let kept: RawTokens | null = null;
   const granted = await throughLibrary(config, {
     out,
+    quirk,
     read: async (answer) => {
       const body = plainTokenAnswer(readJsonAnswer(answer, asked), quirk);
       const raw = rawTokensOf(body, askedAt);
@@ -70,6 +71,7 @@ export async function revokeToken(
   const config = await configurationOf(server, client);
   await throughLibrary(config, {
     out,
+    quirk: NO_QUIRK,
     read: async (answer) => {
       readAnswer(answer, asked);
       return new Response(null, { status: 200 });
@@ -85,7 +87,17 @@ export async function revokeToken(
  */
 async function throughLibrary<T>(
   config: Configuration,
-  { out, read, work }: { out: Outgoing; read: (answer: Answer) => Promise<Response>; work: () => Promise<T> },
+  {
+    out,
+    quirk,
+    read,
+    work,
+  }: {
+    out: Outgoing;
+    quirk: Quirk;
+    read: (answer: Answer) => Promise<Response>;
+    work: () => Promise<T>;
+  },
 ): Promise<T> {
   const faults: unknown[] = [];
   let requests = 0;
@@ -93,7 +105,7 @@ async function throughLibrary<T>(
     try {
       // A second request would present a spent token.
       if (++requests > 1) throw new Error("the library asks a token endpoint twice");
-      return await read(await ask(out, url, { method, headers, body: textOf(body) }));
+      return await read(await ask(out, url, { method, ...written({ headers, body }, quirk) }));
     } catch (error) {
       faults.push(error);
       throw error;
@@ -106,9 +118,18 @@ async function throughLibrary<T>(
   }
 }
 
-function textOf(body: CustomFetchOptions["body"]): string {
-  if (typeof body === "string" || body instanceof URLSearchParams) return body.toString();
-  throw new Error("the library sends a body that is not a form");
+/** The library's form as the provider wants it. */
+function written(
+  { headers, body }: Pick<CustomFetchOptions, "headers" | "body">,
+  { tokenBody, tokenHeaders }: Quirk,
+): { headers: Record<string, string>; body: string } {
+  if (!(typeof body === "string" || body instanceof URLSearchParams))
+    throw new Error("the library sends a body that is not a form");
+  if (tokenBody === "form") return { headers: { ...headers, ...tokenHeaders }, body: body.toString() };
+  return {
+    headers: { ...headers, ...tokenHeaders, "content-type": "application/json" },
+    body: JSON.stringify(Object.fromEntries(new URLSearchParams(body))),
+  };
 }
 
 function secretsOf({ clientSecret }: OAuthClient): string[] {

@@ -7,6 +7,7 @@ import type { UrlFault } from "./discovery.ts";
 import type { Egress } from "./egress.ts";
 import { configurationOf } from "./oauth-client-auth.ts";
 import { outcomeOf } from "./oauth-failures.ts";
+import { quirkFor } from "./oauth-quirks.ts";
 import { registerClient } from "./oauth-register.ts";
 import { requestTokens, revokeToken } from "./oauth-tokens.ts";
 
@@ -63,15 +64,16 @@ export function createOAuth({
 }
 
 /** Throws `target_refused`: rules may have changed since the endpoint was saved, and a browser is about to go there. */
-async function authorizationUrl(
-  { server, client, redirectUri, state, verifier, scopes, resource, params }: AuthorizationRequest,
-  urlFault: UrlFault,
-): Promise<string> {
+async function authorizationUrl(request: AuthorizationRequest, urlFault: UrlFault): Promise<string> {
+  const { server, client, redirectUri, state, verifier, scopes, resource, params, quirks } = request;
+  const { authorizeParams, scopeParam, askedScopeSeparator } = quirkFor(quirks, server.tokenEndpoint);
   const why = urlFault(server.authorizationEndpoint);
   if (why !== null) throw new BrokerError("target_refused", { url: server.authorizationEndpoint, why });
   // No proof of the client is asked for here, so that a key that cannot be read stops nobody before the exchange.
   const config = await configurationOf(server, { ...client, auth: "none" });
+  const { scope } = scopeOf(scopes, askedScopeSeparator);
   const url = buildAuthorizationUrl(config, {
+    ...authorizeParams,
     ...params,
     response_type: "code",
     client_id: client.clientId,
@@ -79,7 +81,7 @@ async function authorizationUrl(
     state,
     code_challenge: await calculatePKCECodeChallenge(verifier),
     code_challenge_method: "S256",
-    ...scopeOf(scopes),
+    ...(scope !== undefined && { [scopeParam]: scope }),
     ...(resource !== null && { resource }),
   });
   return url.href;
@@ -88,6 +90,6 @@ async function authorizationUrl(
 type AuthorizationRequest = Parameters<OAuth["authorizationUrl"]>[0];
 
 /** RFC 6749, 3.3: an empty scope is not one. */
-function scopeOf(scopes: string[] | null): { scope?: string } {
-  return scopes === null || scopes.length === 0 ? {} : { scope: scopes.join(" ") };
+function scopeOf(scopes: string[] | null, separator = " "): { scope?: string } {
+  return scopes === null || scopes.length === 0 ? {} : { scope: scopes.join(separator) };
 }

@@ -1,12 +1,12 @@
 import {
   allowInsecureRequests,
-  ClientSecretBasic,
   ClientSecretPost,
   Configuration,
   None,
   type ServerMetadata,
 } from "openid-client";
 import type { SignInClient } from "../core/oauth.ts";
+import { basicAuth } from "./oauth-client-auth.ts";
 
 /** The library's view of an OpenID provider and of a project's client at it. */
 export function configureSignIn(
@@ -24,5 +24,5 @@ export function configureSignIn(
 function proofOf({ token_endpoint_auth_methods_supported: methods }: ServerMetadata, secret: string | null) {
   if (secret === null) return None();
   const post = methods?.includes("client_secret_post") === true && !methods.includes("client_secret_basic");
-  return post ? ClientSecretPost(secret) : ClientSecretBasic(secret);
+  return post ? ClientSecretPost(secret) : basicAuth(secret);
 }
