@@ -14,7 +14,7 @@ export function overPage(view: Over): Page {
     case "connected":
       return {
         status: 200,
-        title: `${connection} is connected`,
+        title: `Connected to ${connection}`,
         body: html` <p>
             ${name} can be used with your account
             now${serverHost === null ? "" : html`, at ${hostOf(serverHost)}`}.
