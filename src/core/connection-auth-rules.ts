@@ -98,7 +98,7 @@ function readKeys(keys: HeaderValues | null | undefined, { existing, at }: AuthC
 }
 
 /** What a connection proves itself by, without secrets: two are equal where calls and grants of one are good for the other. */
-export function proofOf(auth: ConnectionAuth): string {
+export function placeOfAuth(auth: ConnectionAuth): string {
   switch (auth.kind) {
     case "none":
       return "none";

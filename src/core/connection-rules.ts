@@ -6,7 +6,13 @@ import {
   MAX_TIMEOUT_MS,
   MIN_TIMEOUT_MS,
 } from "./connection.ts";
-import { type AuthDraft, authTypeOf, proofOf, readAuth, type SecretsBox } from "./connection-auth-rules.ts";
+import {
+  type AuthDraft,
+  authTypeOf,
+  placeOfAuth,
+  readAuth,
+  type SecretsBox,
+} from "./connection-auth-rules.ts";
 import { BrokerError, type Fault, invalid } from "./errors.ts";
 import type { Found, Question } from "./oauth-app-rules.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";
@@ -99,7 +105,7 @@ export function readConnection(
 
 /** Whether held calls, pins and grants made for `before` mean something else now: another place, or other proof. */
 export function isElsewhere(before: ConnectionContent, after: ConnectionContent): boolean {
-  return before.target !== after.target || proofOf(before.auth) !== proofOf(after.auth);
+  return before.target !== after.target || placeOfAuth(before.auth) !== placeOfAuth(after.auth);
 }
 
 const LATER_KINDS = new Set([

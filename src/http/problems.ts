@@ -125,6 +125,13 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
     code: "approval_needs_role",
   }),
 
+  // One sentence, whatever the reason: it is read by those who are not meant.
+  consent_refused: () => ({
+    status: 403,
+    message: "This consent cannot be confirmed.",
+    code: "consent_refused",
+  }),
+
   target_refused: ({ url, why }) => ({
     status: 400,
     message: `${url} may not be called: ${why}`,

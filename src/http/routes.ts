@@ -3,6 +3,8 @@ import type { World } from "../core/ports.ts";
 import { approvalRoutes } from "./admin/approvals.ts";
 import { auditRoutes } from "./admin/audit.ts";
 import { connectionRoutes } from "./admin/connections.ts";
+import { connectorRoutes } from "./admin/connectors.ts";
+import { grantRoutes } from "./admin/grants.ts";
 import { keyRoutes } from "./admin/keys.ts";
 import { projectRoutes } from "./admin/projects.ts";
 import { settingsRoutes } from "./admin/settings.ts";
@@ -37,6 +39,8 @@ export function createRoutes(deps: Deps): Route[] {
     ...agentRoutes(deps),
     ...connectionRoutes(deps),
     ...toolRoutes(deps),
+    ...grantRoutes(deps),
+    ...connectorRoutes(deps),
     ...approvalRoutes(deps),
     ...projectRoutes(deps),
     ...keyRoutes(deps),

@@ -13,7 +13,9 @@ const key: ConnectionDraft = {
 function readNew(draft: ConnectionDraft, name = "github") {
   return readConnection(draft, {
     name,
-    existing: null,
+    before: null,
+    mode: "replace",
+    found: null,
     settings: DEFAULT_SETTINGS,
     checkTarget: (url) => (url.includes("10.0.0.1") ? "10.0.0.1 is private. Add it to SETTING." : null),
     at: "properties",
@@ -26,6 +28,7 @@ function stored(draft: ConnectionDraft): Connection {
     project: "p",
     name: "github",
     id: "conn_1",
+    redirectId: null,
     version: 3,
     generation: 1,
     createdAt: 1,
@@ -37,7 +40,9 @@ function change(existing: Connection, draft: ConnectionDraft) {
   const checkTarget = () => "refused now";
   return readConnection(draft, {
     name: existing.name,
-    existing,
+    before: existing,
+    mode: "change",
+    found: null,
     settings: DEFAULT_SETTINGS,
     checkTarget,
     at: "properties",
@@ -56,7 +61,7 @@ function faultsOf(run: () => unknown): string[] {
 
 describe("a new connection", () => {
   test("keeps target and values as they were given, and gets the defaults", () => {
-    const { content, headers } = readNew(key);
+    const { content, secrets } = readNew(key);
     expect(content).toEqual({
       target: "https://mcp.example.com/mcp?tenant=1",
       auth: { kind: "key", headerNames: ["Authorization"] },
@@ -68,12 +73,13 @@ describe("a new connection", () => {
       metadata: {},
       isDefault: false,
     });
-    expect(headers).toEqual({ Authorization: "Bearer abc" });
+    expect(secrets).toEqual({ kind: "headers", headers: { Authorization: "Bearer abc" } });
   });
 
   test("takes the project's approval rule unless it says its own, null included", () => {
     const settings = { ...DEFAULT_SETTINGS, defaultRequireApproval: "always" as const };
-    const context = { name: "github", existing: null, settings, checkTarget: () => null, at: "properties" };
+    const fresh = { before: null, mode: "replace", found: null } as const;
+    const context = { name: "github", ...fresh, settings, checkTarget: () => null, at: "properties" };
     expect(readConnection(key, context).content.requireApproval).toBe("always");
     expect(readConnection({ ...key, requireApproval: null }, context).content.requireApproval).toBeNull();
     expect(readConnection({ ...key, requireApproval: "never" }, context).content.requireApproval).toBe(
@@ -137,7 +143,7 @@ describe("a new connection", () => {
     );
   });
 
-  test.each(["OAuth2", "ProjectManagedIdentity", "UserEntraToken", "AgenticIdentityToken"])(
+  test.each(["ProjectManagedIdentity", "UserEntraToken", "AgenticIdentityToken"])(
     "of kind %s is for a later version, and says so",
     (authType) => {
       expect(() => readNew({ ...key, authType })).toThrow(
@@ -246,8 +252,8 @@ describe("credential headers", () => {
 describe("a change", () => {
   test("keeps what it does not say, secrets included, and does not judge the old target again", () => {
     const before = stored({ ...key, requireApproval: "never", isDefault: true });
-    const { content, headers } = change(before, { timeoutMs: 100 });
-    expect(headers).toBeNull();
+    const { content, secrets } = change(before, { timeoutMs: 100 });
+    expect(secrets).toEqual({ kind: "keep" });
     expect(content).toMatchObject({
       target: key.target,
       requireApproval: "never",
@@ -280,7 +286,7 @@ describe("a change", () => {
   });
 
   test("may send back the null that it read instead of secrets", () => {
-    expect(change(stored(key), { keys: null }).headers).toBeNull();
+    expect(change(stored(key), { keys: null }).secrets).toEqual({ kind: "keep" });
     expect(faultsOf(() => change(stored(key), { keys: {} }))).toEqual(["properties.credentials.keys"]);
   });
 

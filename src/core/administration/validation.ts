@@ -1,11 +1,12 @@
 import type { Desks } from "../approved.ts";
 import { auditEntry, type Context } from "../context.ts";
-import { diagnose, type Diagnosis } from "../diagnosis.ts";
+import { diagnose, type Diagnosis, type Seen } from "../diagnosis.ts";
 import { isAllowed, needsApproval } from "../policy.ts";
-import type { Connection } from "../connection.ts";
+import type { Connection, ConnectionRecord } from "../connection.ts";
 import type { McpTool } from "../request.ts";
 import { serverOf } from "../servers.ts";
-import { type KnownTool, openDoor } from "../tools.ts";
+import type { KnownTool } from "../tools.ts";
+import { type AuthorizationReport, reportAuthorization } from "./authorization-report.ts";
 import { getRecord } from "./connections.ts";
 
 /** A tool as the connection's own settings judge it; a request can ask for more approval, never for less. */
@@ -20,31 +21,30 @@ export type JudgedTool = {
   hash: string;
 };
 
-export type Validation = Diagnosis & { tools: JudgedTool[]; durationMs: number };
+export type Validation = Diagnosis & {
+  tools: JudgedTool[];
+  /** Null: the connection is none of OAuth, or its authorization cannot be found out. */
+  authorization: AuthorizationReport | null;
+  durationMs: number;
+};
 
 /**
  * Connects, lists the tools, and says what is wrong if something is. Goes through the same doors as every call: egress,
- * the sealed credential, pins, audit. Throws `not_found`.
+ * the sealed credential, pins, audit. Where each user has an own account and the caller's has none, it looks whether people
+ * can be asked, and asks nobody. Throws `not_found`.
  */
-export async function validateConnection(
-  { world, access, tools: desk }: Desks,
-  context: Context,
-  name: string,
-): Promise<Validation> {
+export async function validateConnection(desks: Desks, context: Context, name: string): Promise<Validation> {
+  const { world } = desks;
   const begun = world.clock.now();
   const record = await getRecord(world, context, name);
-  const { connection } = record;
-  const found = serverOf(toolFor(name), record);
-  const server = { ...found, timeoutMs: Math.min(found.timeoutMs, MAX_WAIT_MS) };
-  const door = await openDoor(access, context, server);
-  const listing = await desk.list(context, server, { fresh: true });
-  const known = listing.ok ? [...listing.tools.values()] : [];
-  const seen = listing.ok
-    ? { ok: true as const, tools: known.map((tool) => ({ ...tool, name: tool.definition.name })) }
-    : listing;
-  const headers = "failure" in door ? {} : door.headers;
-  const hasApprover = connection.approvers === "caller" || (await someKeyApproves(world, context));
-  const diagnosis = diagnose(connection, { headers, seen, hasApprover });
+  const { auth } = record.connection;
+  const outside = { world, authorization: desks.access.authorization };
+  const found = auth.kind === "oauth" ? await reportAuthorization(outside, context, record) : null;
+  const seen =
+    found && !found.isUsable
+      ? { diagnosis: found.diagnosis, known: [] }
+      : await lookAtServer(desks, context, record);
+  const { diagnosis, known } = seen;
   const durationMs = world.clock.now() - begun;
   await world.audit.record(
     auditEntry(world, context, "connection_validated", {
@@ -54,8 +54,41 @@ export async function validateConnection(
       detail: { cause: diagnosis.cause, tools: diagnosis.toolCount },
     }),
   );
-  return { ...diagnosis, tools: known.map((tool) => judged(connection, tool)), durationMs };
+  const tools = known.map((tool) => judged(record.connection, tool));
+  return { ...diagnosis, tools, authorization: found?.report ?? null, durationMs };
 }
+
+async function lookAtServer(
+  { world, access, tools: desk }: Desks,
+  context: Context,
+  record: ConnectionRecord,
+): Promise<{ diagnosis: Diagnosis; known: KnownTool[] }> {
+  const { connection } = record;
+  const found = serverOf(toolFor(connection.name), record);
+  const server = { ...found, timeoutMs: Math.min(found.timeoutMs, MAX_WAIT_MS) };
+  const listing = await desk.list(context, server, { fresh: true });
+  const failure = listing.ok ? null : listing.failure;
+  if (failure?.kind === "consent" || failure?.kind === "declined") {
+    return { diagnosis: { ...WITHOUT_GRANT, message: failure.message }, known: [] };
+  }
+  const known = listing.ok ? [...listing.tools.values()] : [];
+  const seen: Seen = failure
+    ? { ok: false, failure }
+    : { ok: true, tools: known.map((tool) => ({ ...tool, name: tool.definition.name })) };
+  // A key's form is looked at; a person's token is not.
+  const door = connection.auth.kind === "key" ? await access.open(context, server) : null;
+  const headers = door?.ok ? door.access.headers : {};
+  const hasApprover = connection.approvers === "caller" || (await someKeyApproves(world, context));
+  return { diagnosis: diagnose(connection, { headers, seen, hasApprover }), known };
+}
+
+const WITHOUT_GRANT: Omit<Diagnosis, "message"> = {
+  ok: false,
+  cause: "authorization",
+  hints: ["The server, or its authorization server, takes the user's grant no longer."],
+  notes: [],
+  toolCount: null,
+};
 
 /** Somebody waits for the answer: this is not the time for a tool's ten minutes. */
 const MAX_WAIT_MS = 30_000;

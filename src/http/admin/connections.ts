@@ -3,10 +3,12 @@ import {
   getConnection,
   listConnections,
   readCredentials,
+  redirectIdOf,
   writeConnection as saveConnection,
 } from "../../core/administration/connections.ts";
 import type { Connection } from "../../core/connection.ts";
 import type { ConnectionDraft } from "../../core/connection-rules.ts";
+import { redirectUrlOf } from "../../core/redirects.ts";
 import { answerList, pageOf } from "../paging.ts";
 import { type ProjectCall, projectRoute, type Route } from "../route.ts";
 import type { Deps } from "../routes.ts";
@@ -20,6 +22,7 @@ import {
   connectionQuery,
   connectionReplacement,
   isRemoteTool,
+  type ShownConnection,
   writeArmConnection,
   writeConnection,
 } from "../wire/connections.ts";
@@ -30,41 +33,43 @@ type Face = {
   path: string;
   tag: string;
   shapes: { one: Shape<unknown>; list: Shape<unknown> };
-  write: (connection: Connection, call: ProjectCall) => object;
+  write: (shown: ShownConnection, call: ProjectCall) => object;
 };
 
 const dataPlane: Face = {
   path: "/api/projects/{project}/connections",
   tag: "connections",
   shapes: { one: connectionBody, list: connectionList },
-  write: (connection) => writeConnection(connection),
+  write: (shown) => writeConnection(shown),
 };
 
 const management: Face = {
   path: `${armAccount({ subscription: "{subscription}", group: "{group}", account: "{account}" })}/projects/{project}/connections`,
   tag: "connections (ARM)",
   shapes: { one: armConnectionBody, list: armConnectionList },
-  write: (connection, { params }) => writeArmConnection(connection, accountIn(params)),
+  write: (shown, { params }) => writeArmConnection(shown, accountIn(params)),
 };
 
 export function connectionRoutes(deps: Deps): Route[] {
   return [...routesOf(dataPlane, deps), credentialsRoute(deps), ...routesOf(management, deps)];
 }
 
-function routesOf({ path, tag, shapes, write }: Face, { world, publicUrl, checkTarget }: Deps): Route[] {
+function routesOf({ path, tag, shapes, write }: Face, deps: Deps): Route[] {
+  const { world, broker, publicUrl, checkTarget } = deps;
+  const desks = { world, disconnect: broker.disconnect };
   const readers = ["admin", "runtime"] as const;
   const one = { 200: { description: "The connection, without its secrets", body: shapes.one } };
 
   async function save(call: ProjectCall, draft: ConnectionDraft, mode: "replace" | "change") {
     const name = call.params["name"] ?? "";
-    const connection = await saveConnection(world, call.context, {
+    const connection = await saveConnection(desks, call.context, {
       name,
       draft,
       mode,
       checkTarget,
       at: "properties",
     });
-    return Response.json(write(connection, call));
+    return Response.json(write(await shown(deps, connection), call));
   }
 
   return [
@@ -82,8 +87,14 @@ function routesOf({ path, tag, shapes, write }: Face, { world, publicUrl, checkT
           return Response.json({ value: [] });
         const filter = { target, defaultsOnly: defaultConnection ?? false };
         const listed = await listConnections(world, call.context, filter, pageOf(query));
-        const idOf = ({ name }: Connection) => name;
-        return answerList(call, { listed, write: (row) => write(row, call), idOf, publicUrl });
+        const rows = await Promise.all(listed.rows.map((connection) => shown(deps, connection)));
+        const idOf = ({ connection }: ShownConnection) => connection.name;
+        return answerList(call, {
+          listed: { ...listed, rows },
+          write: (row) => write(row, call),
+          idOf,
+          publicUrl,
+        });
       },
     }),
     projectRoute({
@@ -93,8 +104,10 @@ function routesOf({ path, tag, shapes, write }: Face, { world, publicUrl, checkT
       roles: readers,
       summary: "One connection",
       answers: one,
-      handle: async (call) =>
-        Response.json(write(await getConnection(world, call.context, call.params["name"] ?? ""), call)),
+      handle: async (call) => {
+        const connection = await getConnection(world, call.context, call.params["name"] ?? "");
+        return Response.json(write(await shown(deps, connection), call));
+      },
     }),
     projectRoute({
       method: "PUT",
@@ -121,17 +134,17 @@ function routesOf({ path, tag, shapes, write }: Face, { world, publicUrl, checkT
       path: `${path}/{name}`,
       tag,
       roles: ["admin"],
-      summary: "Delete a connection with its secrets",
+      summary: "Delete a connection with its secrets, and take its users' grants back",
       answers: { 204: { description: "It is gone" } },
       handle: async (call) => {
-        await deleteConnection(world, call.context, call.params["name"] ?? "");
+        await deleteConnection(desks, call.context, call.params["name"] ?? "");
         return new Response(null, { status: 204 });
       },
     }),
   ];
 }
 
-function credentialsRoute({ world }: Deps): Route {
+function credentialsRoute(deps: Deps): Route {
   return projectRoute({
     method: "POST",
     path: `${dataPlane.path}/{name}/getConnectionWithCredentials`,
@@ -141,10 +154,15 @@ function credentialsRoute({ world }: Deps): Route {
       "One connection; its secrets too, for a caller with the right read_credentials, audited each time",
     answers: { 200: { description: "The connection", body: connectionBody } },
     handle: async ({ context, params }) => {
-      const { connection, headers } = await readCredentials(world, context, params["name"] ?? "");
-      return Response.json(writeConnection(connection, headers));
+      const { connection, headers } = await readCredentials(deps.world, context, params["name"] ?? "");
+      return Response.json(writeConnection(await shown(deps, connection), headers));
     },
   });
+}
+
+async function shown({ world, publicUrl }: Deps, connection: Connection): Promise<ShownConnection> {
+  const redirectId = await redirectIdOf(world, connection);
+  return { connection, redirectUrl: redirectId && redirectUrlOf({ publicUrl }, redirectId) };
 }
 
 function accountIn(params: ProjectCall["params"]): string {

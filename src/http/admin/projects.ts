@@ -8,7 +8,7 @@ import { projectBody, projectDraft, writeProject } from "../wire/projects.ts";
 const tag = "projects";
 
 /** Projects are the operator's: made, listed and deleted with a key that belongs to none of them. */
-export function projectRoutes({ world, publicUrl }: Deps): Route[] {
+export function projectRoutes({ world, publicUrl, checkTarget }: Deps): Route[] {
   return [
     operatorRoute({
       method: "POST",
@@ -22,7 +22,8 @@ export function projectRoutes({ world, publicUrl }: Deps): Route[] {
         409: { description: "The name is taken" },
       },
       handle: async ({ caller, requestId }, { body }) => {
-        const project = await createProject(world, { caller, user: null, requestId }, body);
+        const actor = { caller, user: null, requestId };
+        const project = await createProject(world, actor, body, checkTarget);
         return Response.json(writeProject(project), { status: 201 });
       },
     }),

@@ -8,7 +8,7 @@ const roles = ["admin"] as const;
 const path = "/api/projects/{project}/settings";
 const answers = { 200: { description: "The settings as they are now", body: settingsBody } };
 
-export function settingsRoutes({ world }: Deps): Route[] {
+export function settingsRoutes({ world, checkTarget }: Deps): Route[] {
   return [
     projectRoute({
       method: "GET",
@@ -28,7 +28,9 @@ export function settingsRoutes({ world }: Deps): Route[] {
       body: settingsChange,
       answers,
       handle: async ({ context }, { body }) =>
-        Response.json(writeSettingsBody(await writeSettings(world, context, body, "replace"))),
+        Response.json(
+          writeSettingsBody(await writeSettings(world, context, body, { mode: "replace", checkTarget })),
+        ),
     }),
     projectRoute({
       method: "PATCH",
@@ -39,7 +41,9 @@ export function settingsRoutes({ world }: Deps): Route[] {
       body: settingsChange,
       answers,
       handle: async ({ context }, { body }) =>
-        Response.json(writeSettingsBody(await writeSettings(world, context, body, "change"))),
+        Response.json(
+          writeSettingsBody(await writeSettings(world, context, body, { mode: "change", checkTarget })),
+        ),
     }),
   ];
 }

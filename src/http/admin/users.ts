@@ -10,7 +10,7 @@ const roles = ["admin"] as const;
 const path = "/api/projects/{project}/users";
 
 /** The people whom calls are made for. In a path a bare name means `app:`. */
-export function userRoutes({ world, publicUrl }: Deps): Route[] {
+export function userRoutes({ world, broker, publicUrl }: Deps): Route[] {
   return [
     projectRoute({
       method: "GET",
@@ -41,10 +41,12 @@ export function userRoutes({ world, publicUrl }: Deps): Route[] {
       tag,
       roles,
       summary:
-        "Kill switch: block the user and cancel the user's waiting calls, effective with the next request",
+        "Kill switch: block the user, cancel the user's waiting calls and take the user's grants back, effective with the next request",
       answers: { 200: { description: "The user, blocked", body: userBody } },
-      handle: async ({ context, params }) =>
-        Response.json(writeUser(await blockUser(world, context, params["user"] ?? ""))),
+      handle: async ({ context, params }) => {
+        const desks = { world, disconnect: broker.disconnect };
+        return Response.json(writeUser(await blockUser(desks, context, params["user"] ?? "")));
+      },
     }),
     projectRoute({
       method: "POST",

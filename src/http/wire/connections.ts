@@ -1,8 +1,10 @@
 import * as z from "zod";
 import { type Connection, type HeaderValues, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS } from "../../core/connection.ts";
-import { authTypeOf, type ConnectionDraft } from "../../core/connection-rules.ts";
+import { authTypeOf } from "../../core/connection-auth-rules.ts";
+import type { ConnectionDraft } from "../../core/connection-rules.ts";
 import { flag, listOf, pageQuery, strings, writeMoment } from "./common.ts";
 import { nearMiss } from "./near-miss.ts";
+import { appFields, oauthFields, readOAuthDraft, secretFields, writeOAuth, writtenOAuth } from "./oauth.ts";
 import { approvalRule, toolFilter, writeApprovalRule, writeToolFilter } from "./policy.ts";
 import { jsonObject, type Shape } from "./shape.ts";
 
@@ -23,17 +25,19 @@ const arm = {
   // A string: the rules tell kinds of later versions from kinds that there are not.
   authType: z
     .string()
-    .meta({ enum: ["None", "CustomKeys"] })
+    .meta({ enum: ["None", "CustomKeys", "OAuth2"] })
     .optional(),
   category: z.string().optional(),
   target: z.string().optional(),
-  credentials: z.object({ keys: strings.nullish() }).nullish(),
+  credentials: z.object({ keys: strings.nullish(), ...secretFields }).nullish(),
   metadata: strings.nullish(),
   isDefault: z.boolean().nullish(),
 };
 
-const properties = z.looseObject({ ...arm, ...policy }).superRefine((given, context) => {
-  const ours = Object.keys(policy);
+const oauth = { ...appFields, ...oauthFields };
+
+const properties = z.looseObject({ ...arm, ...oauth, ...policy }).superRefine((given, context) => {
+  const ours = Object.keys({ ...oauth, ...policy });
   for (const name of Object.keys(given)) {
     const meant = Object.hasOwn(arm, name) ? null : nearMiss(name, ours);
     if (meant === null) continue;
@@ -53,6 +57,11 @@ function writeOf(shape: typeof properties): Shape<ConnectionDraft> {
     category: given.category,
     target: given.target,
     keys: keysOf(given.credentials),
+    oauth: readOAuthDraft({
+      ...given,
+      ...given.credentials,
+      clientId: given.credentials?.clientId ?? given.clientId,
+    }),
     metadata: given.metadata ?? undefined,
     isDefault: given.isDefault ?? undefined,
     requireApproval: given.requireApproval,
@@ -93,6 +102,7 @@ const propertiesBody = z.object({
   trustAnnotations: z.boolean(),
   timeoutMs: z.number(),
   group: z.literal("GenericProtocol"),
+  ...writtenOAuth.partial().shape,
 });
 
 /** The flat object of the data plane, with a credential type that is never null (foundry-wire H3), and `properties`. */
@@ -104,6 +114,8 @@ export const connectionBody = z.object({
   isDefault: z.boolean(),
   credentials: z.looseObject({ type: z.string() }),
   metadata: strings,
+  /** Where the authorization server sends people back to. Of OAuth connections alone. */
+  redirectUrl: z.string().nullable().optional(),
   properties: propertiesBody,
 });
 
@@ -136,10 +148,14 @@ function armId(account: string, { project, name }: Connection): string {
   return `${account}/projects/${project}/connections/${name}`;
 }
 
+/** A connection with what it is not the place to look up. `redirectUrl` null: it has none. */
+export type ShownConnection = { connection: Connection; redirectUrl: string | null };
+
 export function writeConnection(
-  connection: Connection,
+  shown: ShownConnection,
   secrets: HeaderValues | null = null,
 ): z.infer<typeof connectionBody> {
+  const { connection, redirectUrl } = shown;
   const { name, target, isDefault, metadata } = connection;
   const type = authTypeOf(connection.auth);
   return {
@@ -150,14 +166,16 @@ export function writeConnection(
     isDefault,
     credentials: { ...secrets, type },
     metadata,
-    properties: { ...propertiesOf(connection), credentials: { type } },
+    ...(connection.auth.kind === "oauth" && { redirectUrl }),
+    properties: { ...propertiesOf(shown), credentials: { type } },
   };
 }
 
 export function writeArmConnection(
-  connection: Connection,
+  shown: ShownConnection,
   account: string,
 ): z.infer<typeof armConnectionBody> {
+  const { connection } = shown;
   return {
     id: armId(account, connection),
     name: connection.name,
@@ -166,11 +184,11 @@ export function writeArmConnection(
       createdAt: writeMoment(connection.createdAt),
       lastModifiedAt: writeMoment(connection.updatedAt),
     },
-    properties: { ...propertiesOf(connection), credentials: null },
+    properties: { ...propertiesOf(shown), credentials: null },
   };
 }
 
-function propertiesOf(connection: Connection) {
+function propertiesOf({ connection, redirectUrl }: ShownConnection) {
   const { auth, target, metadata, isDefault, requireApproval, allowedTools } = connection;
   const { approvers, trustAnnotations, timeoutMs } = connection;
   return {
@@ -186,5 +204,6 @@ function propertiesOf(connection: Connection) {
     trustAnnotations,
     timeoutMs,
     group: "GenericProtocol" as const,
+    ...(auth.kind === "oauth" && { ...writeOAuth(auth), redirectUrl }),
   };
 }

@@ -10,6 +10,8 @@ export const keyDraft: Shape<KeyDraft> = z.object({
   roles: arrayOf(z.enum(ROLES), 100).default([]),
   rights: arrayOf(z.enum(RIGHTS), 100).default([]),
   expiresAt: moment.nullable().default(null),
+  confirmUrl: z.string().nullable().default(null),
+  doneUrl: z.string().nullable().default(null),
 });
 
 export const rotation = z.object({ graceMs: z.number().optional() }).default({});
@@ -22,13 +24,15 @@ export const keyBody = z.object({
   rights: z.array(z.enum(RIGHTS)),
   createdAt: z.string(),
   expiresAt: z.string().nullable(),
+  confirmUrl: z.string().nullable(),
+  doneUrl: z.string().nullable(),
 });
 
 /** The key itself is in the answer to its making, and nowhere afterwards. */
 export const newKeyBody = keyBody.extend({ key: z.string() });
 
 export function writeKey(key: Key): z.infer<typeof keyBody> {
-  const { id, name, principal, roles, rights, createdAt, expiresAt } = key;
+  const { id, name, principal, roles, rights, createdAt, expiresAt, confirmUrl, doneUrl } = key;
   return {
     id,
     name,
@@ -37,6 +41,8 @@ export function writeKey(key: Key): z.infer<typeof keyBody> {
     rights,
     createdAt: writeMoment(createdAt),
     expiresAt: expiresAt === null ? null : writeMoment(expiresAt),
+    confirmUrl,
+    doneUrl,
   };
 }
 

@@ -1,34 +1,68 @@
 import * as z from "zod";
 import type { SettingsChange } from "../../core/administration/settings.ts";
-import type { Settings } from "../../core/project.ts";
+import { CONSENT_PROOFS, type Settings } from "../../core/project.ts";
 import { approvalRule, writeApprovalRule } from "./policy.ts";
 import { arrayOf, jsonObject, type Shape } from "./shape.ts";
 
-/** Some or all settings. Strict: a misspelt setting must not pass for one that is set. */
-export const settingsChange: Shape<SettingsChange> = z.strictObject({
-  users: z.strictObject({ fromBody: z.boolean().optional() }).optional(),
-  defaultRequireApproval: approvalRule.optional(),
-  approvals: z.strictObject({ expireAfterMs: z.number().optional() }).optional(),
-  adhocServers: z
-    .union([z.enum(["allow", "deny"]), arrayOf(z.string(), 1_000), z.null()], {
-      error: 'must be "allow", "deny", an array of hosts, or null',
-    })
-    .optional(),
+const presentation = z.enum(["item+message", "item", "message"]);
+const status = z.enum(["completed", "incomplete"]);
+const assertedAs = z.strictObject({ issuer: z.string(), claim: z.string() });
+const signIn = z.strictObject({
+  name: z.string(),
+  issuer: z.string(),
+  clientId: z.string(),
+  /** Write-only. Left out: as before; null: a public client. */
+  clientSecret: z.string().nullable().optional(),
 });
 
+/** Some or all settings. Strict: a misspelt setting must not pass for one that is set. */
+export const settingsChange: Shape<SettingsChange> = z
+  .strictObject({
+    users: z
+      .strictObject({ fromBody: z.boolean().optional(), assertedAs: assertedAs.nullable().optional() })
+      .optional(),
+    defaultRequireApproval: approvalRule.optional(),
+    approvals: z.strictObject({ expireAfterMs: z.number().optional() }).optional(),
+    adhocServers: z
+      .union([z.enum(["allow", "deny"]), arrayOf(z.string(), 1_000), z.null()], {
+        error: 'must be "allow", "deny", an array of hosts, or null',
+      })
+      .optional(),
+    consentProof: z.enum(CONSENT_PROOFS).nullable().optional(),
+    signIn: signIn.nullable().optional(),
+    consent_presentation: presentation.optional(),
+    consent_status: status.optional(),
+    // The spelling of the settings beside them, for whoever expects it.
+    consentPresentation: presentation.optional(),
+    consentStatus: status.optional(),
+  })
+  .transform(({ consent_presentation, consent_status, ...given }) => ({
+    ...given,
+    consentPresentation: consent_presentation ?? given.consentPresentation,
+    consentStatus: consent_status ?? given.consentStatus,
+  }));
+
 export const settingsBody = z.object({
-  users: z.object({ fromBody: z.boolean() }),
+  users: z.object({ fromBody: z.boolean(), assertedAs: assertedAs.nullable() }),
   defaultRequireApproval: z.union([z.enum(["always", "never"]), jsonObject, z.null()]),
   approvals: z.object({ expireAfterMs: z.number() }),
   adhocServers: z.union([z.enum(["allow", "deny"]), z.array(z.string()), z.null()]),
+  consentProof: z.enum(CONSENT_PROOFS).nullable(),
+  signIn: signIn.omit({ clientSecret: true }).nullable(),
+  consent_presentation: presentation,
+  consent_status: status,
 });
 
 export function writeSettingsBody(settings: Settings): z.infer<typeof settingsBody> {
-  const { users, defaultRequireApproval, approvals, adhocServers } = settings;
+  const { users, defaultRequireApproval, approvals, adhocServers, consentProof } = settings;
   return {
-    users: { fromBody: users.fromBody },
+    users,
     defaultRequireApproval: defaultRequireApproval && writeApprovalRule(defaultRequireApproval),
     approvals: { expireAfterMs: approvals.expireAfterMs },
     adhocServers,
+    consentProof,
+    signIn: settings.signIn,
+    consent_presentation: settings.consentPresentation,
+    consent_status: settings.consentStatus,
   };
 }

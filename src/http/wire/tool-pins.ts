@@ -26,6 +26,21 @@ export function writePin({ tool, pinned, seen, seenAt }: ToolPin): z.infer<typeo
 /** `hash`: accept exactly this definition, and nothing that came after it was read. */
 export const acceptance = z.object({ hash: z.string().nullable().default(null) }).default({ hash: null });
 
+const authorizationBody = z.object({
+  issuer: z.string(),
+  described: z.boolean(),
+  authorizationUrl: z.string(),
+  tokenUrl: z.string(),
+  revocationUrl: z.string().nullable(),
+  resource: z.string().nullable(),
+  client: z.enum(["custom", "connector", "preregistered", "metadata_document", "dynamic"]),
+  clientId: z.string(),
+  scopes: z.array(z.string()).nullable(),
+  overrides: z.array(z.string()),
+  overrideReason: z.string().nullable(),
+  grant: z.enum(["active", "needs_consent", "revoked", "none"]).nullable(),
+});
+
 export const validationBody = z.object({
   ok: z.boolean(),
   cause: z.string(),
@@ -34,6 +49,8 @@ export const validationBody = z.object({
   notes: z.array(z.string()),
   toolCount: z.number().nullable(),
   durationMs: z.number(),
+  /** Of an OAuth connection. Null: it is none, or nothing could be found out. */
+  authorization: authorizationBody.nullable(),
   tools: z.array(
     z.object({
       name: z.string(),
@@ -48,6 +65,6 @@ export const validationBody = z.object({
 });
 
 export function writeValidation(validation: Validation): z.infer<typeof validationBody> {
-  const { ok, cause, message, hints, notes, toolCount, durationMs, tools } = validation;
-  return { ok, cause, message, hints, notes, toolCount, durationMs, tools };
+  const { ok, cause, message, hints, notes, toolCount, durationMs, authorization, tools } = validation;
+  return { ok, cause, message, hints, notes, toolCount, durationMs, authorization, tools };
 }

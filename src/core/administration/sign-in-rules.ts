@@ -1,0 +1,74 @@
+import type { Fault } from "../errors.ts";
+import { issuerFaults } from "../oauth-app-rules.ts";
+import type { Settings, SignInSettings } from "../project.ts";
+import type { CheckTarget } from "../url-rules.ts";
+
+/** A project's OpenID provider as an admin writes it. `clientSecret` undefined: as before; null: a public client. */
+export type SignInChange = SignInSettings & { clientSecret?: string | null | undefined };
+
+export function signInOf({ name, issuer, clientId }: SignInChange): SignInSettings {
+  return { name, issuer, clientId };
+}
+
+/** Null: the claim is none that can name users, which is among the faults. */
+export function assertedOf({
+  issuer,
+  claim,
+}: {
+  issuer: string;
+  claim: string;
+}): Settings["users"]["assertedAs"] {
+  return claim === "sub" || claim === "oid" || claim === "email" ? { issuer, claim } : null;
+}
+
+/** The faults of the sign-in and of what asserted names mean (DESIGN 5, 6). */
+export function signInFaults(
+  given: {
+    signIn: SignInSettings | null;
+    asserted: { issuer: string; claim: string } | null;
+    secret: string | null;
+  },
+  checkTarget: CheckTarget,
+): Fault[] {
+  const { signIn, asserted, secret } = given;
+  return [
+    ...(signIn ? providerFaults(signIn, checkTarget) : []),
+    ...(secret === null || /^[\x20-\x7e]{1,8192}$/.test(secret)
+      ? []
+      : [{ param: "signIn.clientSecret", message: "must have 1 to 8192 visible ASCII characters" }]),
+    ...(asserted ? assertedFaults(asserted, signIn) : []),
+  ];
+}
+
+function providerFaults({ name, issuer, clientId }: SignInSettings, checkTarget: CheckTarget): Fault[] {
+  const faults = issuerFaults(issuer, { param: "signIn.issuer", checkTarget });
+  if (!/^[a-z][a-z0-9-]{0,31}$/.test(name) || REALMS.has(name)) {
+    const message = "must have 1 to 32 lower-case letters, digits or '-', and not be app, dev or entra";
+    faults.push({ param: "signIn.name", message });
+  }
+  if (!/^[\x20-\x7e]{1,1024}$/.test(clientId)) {
+    faults.push({ param: "signIn.clientId", message: "must have 1 to 1024 visible ASCII characters" });
+  }
+  return faults;
+}
+
+function assertedFaults(
+  { issuer, claim }: { issuer: string; claim: string },
+  signIn: SignInSettings | null,
+): Fault[] {
+  const faults: Fault[] = [];
+  if (!signIn || (issuer !== signIn.issuer && issuer !== signIn.name)) {
+    const message = "must be the issuer or the name of signIn";
+    faults.push({ param: "users.assertedAs.issuer", message });
+  }
+  const param = "users.assertedAs.claim";
+  if (assertedOf({ issuer, claim }) !== null) return faults;
+  const message = MUTABLE.has(claim)
+    ? `${claim} can pass to another person, who would then be this user: use sub, oid or email`
+    : "must be sub, oid or email";
+  return [...faults, { param, message }];
+}
+
+/** Realms of users that are no issuer's (DESIGN 5). */
+const REALMS = new Set(["app", "dev", "entra"]);
+const MUTABLE = new Set(["preferred_username", "upn", "unique_name", "name", "nickname"]);
