@@ -147,7 +147,7 @@ export function createDiscovery(world: World): Discovery {
       {
         name: CLIENT_NAME,
         redirectUri: `${world.publicUrl}/oauth/callback/${connection.redirectId}`,
-        scopes: wordsOf(challenge?.scope) ?? scopesSupported,
+        scopes: scopesToRegister(server, scopesSupported, challenge),
       },
       signal,
     );
@@ -256,6 +256,21 @@ function chooseIssuer(
   return {
     fault: `the server of ${name} names several authorization servers (${listed}): set issuer to one of them`,
   };
+}
+
+/**
+ * All that may be asked for one day: some servers hold a client to the scopes that it was registered with, and a step up
+ * would end there. Null: nothing is known by name.
+ */
+function scopesToRegister(
+  { scopesSupported: ofServer }: AuthServer,
+  ofResource: string[] | null,
+  challenge: Challenge | null,
+): string[] | null {
+  const named = [...(ofResource ?? []), ...(wordsOf(challenge?.scope) ?? [])];
+  if (named.length === 0) return null;
+  const offline = ofServer?.includes("offline_access") ? ["offline_access"] : [];
+  return [...new Set([...named, ...offline])];
 }
 
 function failedWith(failure: OAuthFailure): Discovered & { ok: false } {
