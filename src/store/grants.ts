@@ -1,34 +1,20 @@
-import { and, asc, eq, getTableColumns, gt, isNull, lt, ne, or, sql } from "drizzle-orm";
-import type { AuditEntry } from "../core/audit.ts";
-import type { Grant, GrantId, GrantKey, Grants } from "../core/grants.ts";
-import type { Listed } from "../core/storage.ts";
-import { createMarkedAudit } from "./audit.ts";
+import { and, asc, eq, getTableColumns, gt, isNull, lt, or, sql } from "drizzle-orm";
+import type { Grant, Grants } from "../core/grants.ts";
 import { headOf } from "./boxes.ts";
 import { type Engine, type Statement, allGiven, given, marked, newMark, step } from "./engine.ts";
-import { createGrantBoxes, keyOf, withChunks } from "./grant-boxes.ts";
+import { keyOf, withChunks } from "./grant-boxes.ts";
+import { createGrantRevocations } from "./grant-revocations.ts";
+import { createGrantRows, grantId } from "./grant-rows.ts";
 import { OVER } from "./open-consents.ts";
 import { listed } from "./paging.ts";
 
 export function createGrants(engine: Engine): Grants {
   const { grants, consents } = engine.tables;
-  const row = marked(grants, [grants.project, grants.connectionId, grants.user]);
-  const audited = createMarkedAudit(engine.tables, row);
-  const boxes = createGrantBoxes(engine, row);
+  const rows = createGrantRows(engine);
+  const { audited, boxes, current, fields, inProject, isAt, mark, noLease, one, wholePage } = rows;
   const consentRow = marked(consents, [consents.id]);
-  const { writeId, untold, ...fields } = getTableColumns(grants);
-  const mark = { writeId: given(writeId, "mark") };
-  const noLease = { lease: null, leaseUntil: null };
-  const inProject = eq(grants.project, given(grants.project, "project"));
-  const one = and(
-    inProject,
-    eq(grants.connectionId, given(grants.connectionId, "connectionId")),
-    eq(grants.user, given(grants.user, "user")),
-  );
-  const isAt = eq(grants.version, given(grants.version, "expected"));
   const isActive = eq(grants.status, "active");
-  const isNotRevoked = ne(grants.status, "revoked");
 
-  const get: Statement<Grant[]> = (db) => db.select(fields).from(grants).where(one);
   const find: Statement<Grant[]> = (db) =>
     db
       .select(fields)
@@ -110,24 +96,6 @@ export function createGrants(engine: Engine): Grants {
       .set({ status: "needs_consent", reason: given(grants.reason, "reason"), ...noLease, ...mark })
       .where(and(one, isAt, isActive))
       .returning(fields);
-  const revoke: Statement<Grant[]> = (db) =>
-    db
-      .update(grants)
-      .set({ status: "revoked", reason: null, untold: true, ...noLease, ...mark })
-      .where(and(one, isNotRevoked))
-      .returning(fields);
-  const empty: Statement<unknown> = (db) =>
-    db
-      .update(grants)
-      .set({
-        reason: given(grants.reason, "reason"),
-        version: sql`${grants.version} + 1`,
-        sealed: new Uint8Array(),
-        hasRefreshToken: false,
-        untold: false,
-        ...mark,
-      })
-      .where(and(one, isAt, eq(grants.status, "revoked")));
   const used: Statement<unknown> = (db) =>
     db
       .update(grants)
@@ -136,33 +104,6 @@ export function createGrants(engine: Engine): Grants {
         lastUsedBy: given(grants.lastUsedBy, "by"),
       })
       .where(one);
-
-  /** The row under a key with its whole box, read again for as long as a large box is replaced meanwhile. */
-  const current = async (key: GrantKey): Promise<Grant | null> => {
-    for (;;) {
-      const [found] = await engine.run(get, keyOf(key));
-      if (!found) return null;
-      const grant = await boxes.whole(found);
-      if (grant) return grant;
-    }
-  };
-
-  /** Rows with their whole boxes; without those that are gone by now. */
-  const wholeOf = async (rows: Grant[]): Promise<Grant[]> => {
-    const found = await Promise.all(rows.map(async (each) => (await boxes.whole(each)) ?? current(each)));
-    return found.filter((grant) => grant !== null);
-  };
-  const wholePage = async ({ rows, more }: Listed<Grant>) => ({ rows: await wholeOf(rows), more });
-
-  const revokeOne = async (key: GrantKey, audit: AuditEntry[]): Promise<Grant | null> => {
-    const writeId = newMark();
-    const [revoked, read] = await engine.atomic([
-      step(revoke, { ...keyOf(key), mark: writeId }),
-      boxes.chunks(key),
-      ...audited(audit, row.values(keyValues(key), writeId)),
-    ]);
-    return revoked[0] ? withChunks(revoked[0], read) : null;
-  };
 
   return {
     get: current,
@@ -173,7 +114,7 @@ export function createGrants(engine: Engine): Grants {
     },
 
     list: async (project, { connectionId, user }, page) => {
-      const rows = await engine.run((db) =>
+      const found = await engine.run((db) =>
         db
           .select(fields)
           .from(grants)
@@ -188,13 +129,13 @@ export function createGrants(engine: Engine): Grants {
           .orderBy(asc(grants.id))
           .limit(page.limit + 1),
       );
-      return wholePage(listed(rows, page.limit));
+      return wholePage(listed(found, page.limit));
     },
 
     put: async (grant, consent, audit) => {
       const writeId = newMark();
       const key = keyOf(grant);
-      const found = row.values(keyValues(grant), writeId);
+      const found = rows.found(grant, writeId);
       const values = { ...grant, ...noLease, untold: false, sealed: headOf(grant.sealed), writeId };
       const [, stored] = await engine.atomic([
         step(connect, {
@@ -218,7 +159,7 @@ export function createGrants(engine: Engine): Grants {
 
     refreshed: async (key, version, tokens, audit) => {
       const writeId = newMark();
-      const found = row.values(keyValues(key), writeId);
+      const found = rows.found(key, writeId);
       const [changed] = await engine.atomic([
         step(refreshed, {
           ...keyOf(key),
@@ -243,69 +184,15 @@ export function createGrants(engine: Engine): Grants {
       const [failed, read] = await engine.atomic([
         step(fail, { ...keyOf(key), expected: version, reason, mark: writeId }),
         boxes.chunks(key),
-        ...audited(audit, row.values(keyValues(key), writeId)),
+        ...audited(audit, rows.found(key, writeId)),
       ]);
       return failed[0] ? withChunks(failed[0], read) : null;
     },
 
-    revoke: revokeOne,
-
-    revokeAll: async (project, of, entryOf) => {
-      const which = "user" in of ? eq(grants.user, of.user) : eq(grants.connectionId, of.connectionId);
-      const revoked: Grant[] = [];
-      for (let after: GrantId | null = null; ;) {
-        const rows: Grant[] = await engine.run((db) =>
-          db
-            .select(fields)
-            .from(grants)
-            .where(
-              and(
-                eq(grants.project, project),
-                which,
-                isNotRevoked,
-                after === null ? undefined : gt(grants.id, after),
-              ),
-            )
-            .orderBy(asc(grants.id))
-            .limit(TOGETHER),
-        );
-        const found = await wholeOf(rows);
-        const done = await Promise.all(found.map((grant) => revokeOne(grant, [entryOf(grant)])));
-        revoked.push(...done.filter((grant) => grant !== null));
-        after = rows.at(-1)?.id ?? null;
-        if (rows.length < TOGETHER) return revoked;
-      }
-    },
-
-    emptied: async (key, version, reason) => {
-      const writeId = newMark();
-      await engine.atomic([
-        step(empty, { ...keyOf(key), expected: version, reason, mark: writeId }),
-        boxes.removed(key, row.values(keyValues(key), writeId)),
-      ]);
-    },
-
-    unrevoked: async (page) => {
-      const rows = await engine.run((db) =>
-        db
-          .select(fields)
-          .from(grants)
-          .where(and(eq(untold, true), page.after === null ? undefined : gt(grants.id, grantId(page.after))))
-          .orderBy(asc(grants.id))
-          .limit(page.limit + 1),
-      );
-      return wholePage(listed(rows, page.limit));
-    },
+    ...createGrantRevocations(engine, rows),
 
     used: async (key, { at, by }) => {
       await engine.run(used, { ...keyOf(key), at, by });
     },
   };
 }
-
-const TOGETHER = 20;
-
-const keyValues = ({ project, connectionId, user }: GrantKey) => [project, connectionId, user];
-
-// `after` is what a caller sent. Any text may be compared with an id.
-const grantId = (text: string) => text as GrantId;

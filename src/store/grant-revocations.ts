@@ -1,0 +1,103 @@
+import { and, asc, eq, gt, ne, sql } from "drizzle-orm";
+import type { AuditEntry } from "../core/audit.ts";
+import type { Grant, GrantId, GrantKey, Grants } from "../core/grants.ts";
+import { type Engine, type Statement, given, newMark, step } from "./engine.ts";
+import { keyOf, withChunks } from "./grant-boxes.ts";
+import { type GrantRows, grantId } from "./grant-rows.ts";
+import { listed } from "./paging.ts";
+
+type Revocations = Pick<Grants, "revoke" | "revokeAll" | "emptied" | "unrevoked">;
+
+/** Taking grants back: here at once, and at the authorization server as soon as it can be told. */
+export function createGrantRevocations(engine: Engine, rows: GrantRows): Revocations {
+  const { grants } = engine.tables;
+  const { audited, boxes, fields, found, isAt, mark, noLease, one, wholeOf, wholePage } = rows;
+  const isNotRevoked = ne(grants.status, "revoked");
+
+  const revoke: Statement<Grant[]> = (db) =>
+    db
+      .update(grants)
+      .set({ status: "revoked", reason: null, untold: true, ...noLease, ...mark })
+      .where(and(one, isNotRevoked))
+      .returning(fields);
+  const empty: Statement<unknown> = (db) =>
+    db
+      .update(grants)
+      .set({
+        reason: given(grants.reason, "reason"),
+        version: sql`${grants.version} + 1`,
+        sealed: new Uint8Array(),
+        hasRefreshToken: false,
+        untold: false,
+        ...mark,
+      })
+      .where(and(one, isAt, eq(grants.status, "revoked")));
+
+  const revokeOne = async (key: GrantKey, audit: AuditEntry[]): Promise<Grant | null> => {
+    const writeId = newMark();
+    const [revoked, read] = await engine.atomic([
+      step(revoke, { ...keyOf(key), mark: writeId }),
+      boxes.chunks(key),
+      ...audited(audit, found(key, writeId)),
+    ]);
+    return revoked[0] ? withChunks(revoked[0], read) : null;
+  };
+
+  return {
+    revoke: revokeOne,
+
+    revokeAll: async (project, of, entryOf) => {
+      const which = "user" in of ? eq(grants.user, of.user) : eq(grants.connectionId, of.connectionId);
+      const revoked: Grant[] = [];
+      for (let after: GrantId | null = null; ;) {
+        const page: Grant[] = await engine.run((db) =>
+          db
+            .select(fields)
+            .from(grants)
+            .where(
+              and(
+                eq(grants.project, project),
+                which,
+                isNotRevoked,
+                after === null ? undefined : gt(grants.id, after),
+              ),
+            )
+            .orderBy(asc(grants.id))
+            .limit(TOGETHER),
+        );
+        const whole = await wholeOf(page);
+        const done = await Promise.all(whole.map((grant) => revokeOne(grant, [entryOf(grant)])));
+        revoked.push(...done.filter((grant) => grant !== null));
+        after = page.at(-1)?.id ?? null;
+        if (page.length < TOGETHER) return revoked;
+      }
+    },
+
+    emptied: async (key, version, reason) => {
+      const writeId = newMark();
+      await engine.atomic([
+        step(empty, { ...keyOf(key), expected: version, reason, mark: writeId }),
+        boxes.removed(key, found(key, writeId)),
+      ]);
+    },
+
+    unrevoked: async (page) => {
+      const untold = await engine.run((db) =>
+        db
+          .select(fields)
+          .from(grants)
+          .where(
+            and(
+              eq(grants.untold, true),
+              page.after === null ? undefined : gt(grants.id, grantId(page.after)),
+            ),
+          )
+          .orderBy(asc(grants.id))
+          .limit(page.limit + 1),
+      );
+      return wholePage(listed(untold, page.limit));
+    },
+  };
+}
+
+const TOGETHER = 20;
