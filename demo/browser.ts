@@ -4,8 +4,8 @@ export type Page = { url: string; status: number; html: string };
 /** A browser without a window: it keeps cookies, follows redirects and presses buttons. */
 export type Browser = {
   open: (url: string) => Promise<Page>;
-  /** Sends the form that has the button named `action` with this value. */
-  press: (page: Page, action: string) => Promise<Page>;
+  /** Sends the form that has the button named `action` with this value. Without one: the form whose button has no name. */
+  press: (page: Page, action?: string) => Promise<Page>;
 };
 
 /** `cookies`: what it has of other origins already, such as a session at an authorization server. */
@@ -37,9 +37,10 @@ export function createBrowser(cookies: Record<string, Record<string, string>> = 
     open: (url) => go(url),
     press: (page, action) => {
       const form = formWith(page.html, action);
-      if (!form) throw new Error(`${headingOf(page)}: there is nothing to ${action}`);
+      if (!form) throw new Error(`${headingOf(page)}: there is nothing to ${action ?? "press"}`);
       const headers = { origin: new URL(page.url).origin, "sec-fetch-site": "same-origin" };
-      const body = new URLSearchParams([...form.fields, ["action", action]]);
+      const pressed = action === undefined ? [] : [["action", action]];
+      const body = new URLSearchParams([...form.fields, ...pressed]);
       return go(new URL(form.target, page.url).href, { method: "POST", headers, body });
     },
   };
@@ -60,11 +61,13 @@ function keep(jar: Map<string, string>, cookie: string): void {
 
 type Form = { target: string; fields: [string, string][] };
 
-function formWith(html: string, action: string): Form | null {
+function formWith(html: string, action: string | undefined): Form | null {
   for (const [, head = "", inside = ""] of html.matchAll(/<form([^>]*)>([\s\S]*?)<\/form>/g)) {
     const buttons = [...inside.matchAll(/<button([^>]*)>/g)].map(([, attributes = ""]) => attributes);
-    const has = buttons.some(
-      (button) => attribute(button, "name") === "action" && attribute(button, "value") === action,
+    const has = buttons.some((button) =>
+      action === undefined
+        ? attribute(button, "name") === null
+        : attribute(button, "name") === "action" && attribute(button, "value") === action,
     );
     if (!has) continue;
     const inputs = [...inside.matchAll(/<input([^>]*)>/g)].map(([, attributes = ""]) => attributes);

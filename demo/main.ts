@@ -1,9 +1,10 @@
-// The whole story, offline: a broker, two real MCP servers and a scripted model, and an agent runtime that is the
-// unmodified `openai` package. Every step is checked; the demo fails when one does not do what it says.
+// The whole story, offline: a broker, real MCP servers, a real authorization server, a scripted model, and an agent runtime
+// that is the unmodified `openai` package. Every step is checked; the demo fails when one does not do what it says.
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import OpenAI from "openai";
 import type { Response } from "openai/resources/responses/responses";
 import { parseConfig } from "../src/config.ts";
@@ -11,9 +12,11 @@ import { start } from "../src/node.ts";
 import { startEverything } from "./everything.ts";
 import { type ChatRequest, lastText, type ScriptedTurn, startModel } from "./model.ts";
 import { startNotes } from "./notes.ts";
+import { tellPassthrough } from "./passthrough.ts";
 import { createTranscript, shorten } from "./transcript.ts";
 
-const { title, step, say, response: show } = createTranscript(console.log);
+const transcript = createTranscript(console.log);
+const { title, step, say, response: show } = transcript;
 
 /** Records of plain calls are written in batches; this is longer than one takes. */
 const AUDIT_BATCH_MS = 200;
@@ -28,6 +31,14 @@ function modelTurn({ messages }: ChatRequest): ScriptedTurn {
   if (said.startsWith("Not run")) return { text: "Understood, I leave it where it is." };
   return { text: said };
 }
+
+/** The broker's clock, so that an hour can pass. */
+let ahead = 0;
+const clock = {
+  now: () => Date.now() + ahead,
+  sleep: (ms: number, signal?: AbortSignal) =>
+    delay(ms, undefined, { ref: false, ...(signal && { signal }) }).catch(() => {}),
+};
 
 const folder = await mkdtemp(join(tmpdir(), "consentry-demo-"));
 const closing: (() => Promise<unknown>)[] = [() => rm(folder, { recursive: true, force: true })];
@@ -53,7 +64,7 @@ async function tell(): Promise<void> {
       CONSENTRY_ADMIN_KEY: ADMIN_KEY,
       CONSENTRY_MODEL_BASE_URL: model.baseUrl,
     }),
-    { log: () => {} },
+    { log: () => {}, clock },
   );
   closing.push(broker.stop);
   say("broker", broker.url);
@@ -156,12 +167,21 @@ async function tell(): Promise<void> {
   assert.deepEqual(kinds(denied), ["message"]);
   assert.ok(notes.notes.has("2"));
 
+  await tellPassthrough({ url: broker.url, admin, transcript, advance: (ms) => (ahead += ms), closing });
+
   step("The audit has every decision and every call, without arguments or secrets.");
-  await new Promise((resolve) => setTimeout(resolve, AUDIT_BATCH_MS));
+  await delay(AUDIT_BATCH_MS);
   const { value } = (await admin("GET", "audit?limit=100")) as { value: Record<string, unknown>[] };
   for (const entry of value.toReversed()) {
     const what = [entry["connection"], entry["tool"]].filter(Boolean).join(" / ");
-    say("audit", `${String(entry["event"]).padEnd(22)} ${String(entry["outcome"]).padEnd(8)} ${what}`);
+    const whom = typeof entry["user"] === "string" ? `for ${entry["user"]}` : "";
+    const facts = [
+      String(entry["event"]).padEnd(22),
+      String(entry["outcome"]).padEnd(8),
+      what.padEnd(24),
+      whom,
+    ];
+    say("audit", facts.join(" ").trimEnd());
   }
   assert.ok(!JSON.stringify(value).includes(notes.key.value));
 }

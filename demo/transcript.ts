@@ -28,7 +28,26 @@ export function createTranscript(write: (line: string) => void): Transcript {
 const WHO_CHARS = 10;
 const TYPE_CHARS = 20;
 
+/** The item that asks for a person's consent. Foundry's, and so the client's types have no name for it. */
+export type ConsentItem = {
+  type: "oauth_consent_request";
+  id: string;
+  consent_link: string;
+  server_label: string;
+};
+
+export function consentsOf({ output }: Pick<Response, "output">): ConsentItem[] {
+  return output.flatMap((item) => consentOf(item) ?? []);
+}
+
+function consentOf(item: { type: string }): ConsentItem | null {
+  // Seam: its type says what it is.
+  return item.type === "oauth_consent_request" ? (item as ConsentItem) : null;
+}
+
 function describe(item: Response["output"][number]): string {
+  const consent = consentOf(item);
+  if (consent) return line(consent.type, `${consent.server_label}: ${shortenLink(consent.consent_link)}`);
   switch (item.type) {
     case "mcp_list_tools":
       return line(
@@ -45,7 +64,9 @@ function describe(item: Response["output"][number]): string {
     case "message":
       return line(
         item.type,
-        item.content.map((part) => (part.type === "output_text" ? part.text : part.refusal)).join(""),
+        shortenLink(
+          item.content.map((part) => (part.type === "output_text" ? part.text : part.refusal)).join(""),
+        ),
       );
     default:
       return item.type;
@@ -54,6 +75,11 @@ function describe(item: Response["output"][number]): string {
 
 function line(type: string, text: string): string {
   return `${type.padEnd(TYPE_CHARS)} ${text}`;
+}
+
+/** Whoever has a link may open it: a transcript shows where it leads, and no more. */
+export function shortenLink(link: string): string {
+  return link.replace(/(?<=\/consent\/.{13})[^\s)]+/, "…");
 }
 
 export function shorten(id: string): string {

@@ -5,12 +5,11 @@ import {
   errors,
   interactionPolicy,
   Provider,
-  type AdapterFactory,
   type AdapterPayload,
   type Configuration,
   type InteractionResults,
-  type JWK,
 } from "oidc-provider";
+import { createAdapters, createSigningKey } from "../../demo/auth-server-memory.ts";
 import type { OAuthClient } from "../../src/core/oauth.ts";
 import { pairOf } from "./auth-server-browser.ts";
 
@@ -142,13 +141,6 @@ export async function interact(
   await provider.interactionFinished(incoming, response, answers[prompt.name] ?? { consent: {} });
 }
 
-async function createSigningKey(): Promise<JWK> {
-  const algorithm = { name: "ECDSA", namedCurve: "P-256" };
-  const { privateKey } = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
-  const { kty = "", crv = "", x = "", y = "", d = "" } = await crypto.subtle.exportKey("jwk", privateKey);
-  return { kty, crv, x, y, d, kid: "server-key", use: "sig", alg: "ES256" };
-}
-
 /** For client metadata documents. A broker under test is on this machine, with a certificate that nobody else trusts. */
 async function fetchHere(input: string | URL | Request, init?: RequestInit): Promise<Response> {
   const url = new URL(input instanceof Request ? input.url : input);
@@ -165,30 +157,5 @@ async function fetchHere(input: string | URL | Request, init?: RequestInit): Pro
   return new Response(Buffer.concat(chunks), {
     status: answer.statusCode ?? 500,
     headers: { "content-type": type },
-  });
-}
-
-/** The provider's own memory is shared by all servers of a process and holds a thousand rows. */
-function createAdapters(clients: AdapterPayload[]): AdapterFactory {
-  const rows = new Map(clients.map((client) => [`Client:${String(client["client_id"])}`, client]));
-  const byUid = new Map<string, string>();
-  return (model) => ({
-    upsert: async (id, payload) => {
-      rows.set(`${model}:${id}`, payload);
-      if (payload.uid !== undefined) byUid.set(`${model}:${payload.uid}`, id);
-    },
-    find: async (id) => rows.get(`${model}:${id}`),
-    findByUid: async (uid) => rows.get(`${model}:${byUid.get(`${model}:${uid}`) ?? ""}`),
-    findByUserCode: async () => undefined,
-    consume: async (id) => {
-      const row = rows.get(`${model}:${id}`);
-      if (row) row.consumed = Math.floor(Date.now() / 1000);
-    },
-    destroy: async (id) => {
-      rows.delete(`${model}:${id}`);
-    },
-    revokeByGrantId: async (grantId) => {
-      for (const [key, row] of rows) if (row.grantId === grantId) rows.delete(key);
-    },
   });
 }
