@@ -3,6 +3,7 @@ import {
   type ClientAuth,
   ClientSecretPost,
   Configuration,
+  modifyAssertion,
   None,
   PrivateKeyJwt,
 } from "openid-client";
@@ -23,14 +24,23 @@ export async function configurationOf(
     token_endpoint: tokenEndpoint,
     ...(server.revocationEndpoint !== null && { revocation_endpoint: server.revocationEndpoint }),
   };
-  const config = new Configuration(metadata, client.clientId, {}, await proofOf(client));
+  const config = new Configuration(
+    metadata,
+    client.clientId,
+    {},
+    await proofOf(server, client, tokenEndpoint),
+  );
   // Egress decides about plain http, and how long a request may take.
   allowInsecureRequests(config);
   config.timeout = 0;
   return config;
 }
 
-async function proofOf(client: OAuthClient): Promise<ClientAuth> {
+async function proofOf(
+  { issuer, issuerAssumed }: AuthServer,
+  client: OAuthClient,
+  tokenEndpoint: string,
+): Promise<ClientAuth> {
   switch (client.auth) {
     case "none":
       return None();
@@ -39,7 +49,12 @@ async function proofOf(client: OAuthClient): Promise<ClientAuth> {
     case "post":
       return ClientSecretPost(secretOf(client));
     case "private_key_jwt":
-      return PrivateKeyJwt(await keyOf(client.privateKey));
+      // RFC 7523, 3: the audience is the issuer; where nobody has said its name, the endpoint stands for it.
+      return PrivateKeyJwt(await keyOf(client.privateKey), {
+        [modifyAssertion]: (_header, payload) => {
+          payload["aud"] = issuerAssumed ? tokenEndpoint : issuer;
+        },
+      });
   }
 }
 

@@ -293,6 +293,27 @@ describe("an authorization server", () => {
     },
   );
 
+  test.each(["", "/"])("at the root is called as it is asked for, with %j at its end", async (end) => {
+    pages.set("/.well-known/oauth-authorization-server", {
+      status: 200,
+      body: metadata({ issuer: `${server.url}${end}` }),
+    });
+    const [same, other] = [`${server.url}${end}`, `${server.url}${end === "" ? "/" : ""}`];
+    expect(await find(same)).toMatchObject({ ok: true, value: { issuer: same } });
+    expect(failureOf(await find(other)).kind).toBe("invalid");
+  });
+
+  test.each([
+    [{ code_challenge_methods_supported: ["plain"] }, ["plain"]],
+    [{ code_challenge_methods_supported: [] }, []],
+    [{ code_challenge_methods_supported: "S256" }, null],
+    [{ code_challenge_methods_supported: ["S256", 7] }, null],
+    [{}, null],
+  ])("that says %j of PKCE is described, with the methods %j", async (said, pkceMethods) => {
+    pages.set(OAUTH, { status: 200, body: metadata(said) });
+    expect(await find()).toMatchObject({ ok: true, value: { described: true, pkceMethods } });
+  });
+
   test.each([
     ["authorization_endpoint", undefined],
     ["token_endpoint", undefined],

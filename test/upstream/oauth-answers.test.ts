@@ -1,3 +1,4 @@
+import { decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair } from "jose";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AuthServer, OAuth, OAuthClient, OAuthOutcome, RawTokens } from "../../src/core/oauth.ts";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
@@ -191,10 +192,39 @@ describe("a client that cannot prove itself", () => {
   });
 });
 
-async function refresh(quirks: string | null = null, client: OAuthClient = CLIENT) {
+describe("a client that signs", () => {
+  test.each([
+    [false, "the issuer", (url: string) => url],
+    [
+      true,
+      "the endpoint that is asked, where nobody has said the issuer's name",
+      (url: string) => `${url}/refresh`,
+    ],
+  ])("(assumed: %s) does so for %s", async (issuerAssumed, _, audience) => {
+    const { privateKey } = await generateKeyPair("ES256", { extractable: true });
+    const { kty = "", crv = "", x = "", y = "", d = "" } = await exportJWK(privateKey);
+    const jwk = { kty, crv, x, y, d, kid: "ours" };
+    const client: OAuthClient = { ...CLIENT, clientSecret: null, privateKey: jwk, auth: "private_key_jwt" };
+    answer = { status: 200, body: { access_token: "a", token_type: "bearer" } };
+    expect((await refresh(null, client, { issuerAssumed })).outcome.ok).toBe(true);
+    const sent = new URLSearchParams(endpoint.requests[0]?.body).get("client_assertion") ?? "";
+    expect(decodeJwt(sent)).toMatchObject({
+      iss: CLIENT.clientId,
+      sub: CLIENT.clientId,
+      aud: audience(endpoint.url),
+    });
+    expect(decodeProtectedHeader(sent)).toEqual({ alg: "ES256", kid: "ours" });
+  });
+});
+
+async function refresh(
+  quirks: string | null = null,
+  client: OAuthClient = CLIENT,
+  change: Partial<AuthServer> = {},
+) {
   const committed: RawTokens[] = [];
   const request = {
-    server: serverAt(endpoint.url),
+    server: { ...serverAt(endpoint.url), ...change },
     client,
     resource: null,
     params: {},
