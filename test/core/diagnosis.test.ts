@@ -7,6 +7,7 @@ const connection: Connection = {
   project: "p",
   name: "github",
   id: "conn_1",
+  redirectId: null,
   target: "https://mcp.example.com/mcp",
   auth: { kind: "key", headerNames: ["Authorization"] },
   requireApproval: null,
@@ -34,7 +35,12 @@ function ofTools(tools: SeenTool[], about: Partial<Connection> = {}, hasApprover
   return diagnose({ ...connection, ...about }, { headers: bearer, seen: { ok: true, tools }, hasApprover });
 }
 
-const http = (status: number): UpstreamFailure => ({ kind: "http", status, message: "said so" });
+const http = (status: number): UpstreamFailure => ({
+  kind: "http",
+  status,
+  message: "said so",
+  challenge: null,
+});
 
 describe("a listing that failed", () => {
   test.each([

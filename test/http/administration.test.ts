@@ -249,10 +249,14 @@ describe("users", () => {
 describe("settings", () => {
   const path = `${project}/settings`;
   const defaults = {
-    users: { fromBody: true },
+    users: { fromBody: true, assertedAs: null },
     defaultRequireApproval: null,
     approvals: { expireAfterMs: 86_400_000 },
     adhocServers: null,
+    consentProof: null,
+    signIn: null,
+    consent_presentation: "item+message",
+    consent_status: "completed",
   };
 
   test("change by PATCH, and go back to their defaults by PUT", async () => {

@@ -53,7 +53,8 @@ describe("/openapi.json", () => {
   });
 
   test("describes only what answers: no described path is unknown to the app", async () => {
-    for (const key of described()) {
+    // A client document that is not there is not told from a path that is not there.
+    for (const key of described().filter((known) => !known.includes("/oauth/client/"))) {
       const [method = "", template = ""] = key.split(" ");
       const path = template.replaceAll(/\{\w+\}/g, "none");
       const { status, text } = await app.send(method, path, { key: null });
@@ -95,7 +96,9 @@ describe("/openapi.json", () => {
     };
     expect(propertiesOf("put")?.required).toEqual(["authType", "target"]);
     expect(propertiesOf("patch")?.required).toBeUndefined();
-    expect(propertiesOf("put")?.properties?.["authType"]).toMatchObject({ enum: ["None", "CustomKeys"] });
+    expect(propertiesOf("put")?.properties?.["authType"]).toMatchObject({
+      enum: ["None", "CustomKeys", "OAuth2"],
+    });
     expect(JSON.stringify(propertiesOf("patch")?.properties?.["timeoutMs"])).toContain(
       '"minimum":100,"maximum":600000',
     );
