@@ -235,6 +235,7 @@ CREATE TABLE "registrations" (
 	"id" text COLLATE "C" PRIMARY KEY NOT NULL,
 	"project" text COLLATE "C" NOT NULL,
 	"connection_id" text COLLATE "C" NOT NULL,
+	"generation" integer NOT NULL,
 	"issuer_key" text COLLATE "C" NOT NULL,
 	"issuer" text COLLATE "C" NOT NULL,
 	"kind" text COLLATE "C" NOT NULL,

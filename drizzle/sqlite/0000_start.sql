@@ -266,6 +266,7 @@ CREATE TABLE `registrations` (
 	`id` text PRIMARY KEY NOT NULL,
 	`project` text NOT NULL,
 	`connection_id` text NOT NULL,
+	`generation` integer NOT NULL,
 	`issuer_key` text NOT NULL,
 	`issuer` text NOT NULL,
 	`kind` text NOT NULL,

@@ -85,6 +85,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
     const auth = oauthOf(connection);
     if (auth.source.kind !== "discovery" || connection.redirectId === null) return null;
     const { project, connectionId, issuer, id, clientId, clientAuth } = registration;
+    if (registration.generation !== connection.generation) return null;
     const own = registration.kind === "preregistered";
     // Another client of the admin's by now: what was registered for the one before is nothing to it.
     if (own !== (auth.source.clientId !== null)) return null;

@@ -225,7 +225,9 @@ function strayFault(param: string): Fault {
 /** A change starts from what was typed. What belonged to another way of finding the app does not come along. */
 function merged(draft: OAuthDraft, before: OAuthAuth): OAuthDraft {
   const given = Object.fromEntries(Object.entries(draft).filter(([, value]) => value !== undefined));
-  return { ...settingsOf(before), ...sourceDraft(before.source, draft), ...given };
+  // Without a client there is nothing to prove.
+  const proof = draft.clientId === null && draft.clientAuth === undefined ? { clientAuth: null } : {};
+  return { ...settingsOf(before), ...sourceDraft(before.source, draft), ...given, ...proof };
 }
 
 function sourceDraft(source: OAuthSource, draft: OAuthDraft): OAuthDraft {

@@ -147,6 +147,8 @@ export type Registration = {
   id: Id<"reg">;
   project: string;
   connectionId: ConnectionId;
+  /** The connection's, when this was found: what was found for a connection that means something else now is nothing to it. */
+  generation: number;
   issuer: string;
   kind: "preregistered" | "metadata_document" | "dynamic";
   server: AuthServer;

@@ -3,7 +3,7 @@ import { writeClientSecrets } from "./client-secrets.ts";
 import type { Connection, ConnectionRecord, OAuthSource } from "./connection.ts";
 import type { Registration } from "./consents.ts";
 import { type Actor, auditEntry } from "./context.ts";
-import type { AuthServer, OAuthClient, OAuthFailure, ProtectedResource } from "./oauth.ts";
+import type { AuthServer, OAuthClient, OAuthFailure, OAuthOutcome, ProtectedResource } from "./oauth.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
 import { registrationAad } from "./storage.ts";
 import { canonicalResource } from "./resource.ts";
@@ -68,7 +68,8 @@ export function createDiscovery(world: World): Discovery {
     const latest = await world.store.registrations.latest(project, id);
     const now = world.clock.now();
     const isFresh = latest && latest.discoveredAt + FRESH_MS > now && !isOver(latest, now);
-    if (isFresh && !fresh && isFor(latest, source)) return { ok: true, registration: latest, challenge };
+    if (isFresh && !fresh && isFor(latest, connection, source))
+      return { ok: true, registration: latest, challenge };
 
     const signal = AbortSignal.timeout(DISCOVERY_MS);
     const resource = await world.oauth.protectedResource(
@@ -79,14 +80,17 @@ export function createDiscovery(world: World): Discovery {
     if (!resource.ok) return failedWith(resource.failure);
     const chosen = chooseIssuer(connection, source, resource.value, latest);
     if ("fault" in chosen) return refused(chosen.fault);
-    const server = await world.oauth.authServer(chosen.issuer, signal);
+    const server = await serverAt(chosen.issuer, {
+      isGuess: !resource.value && source.issuer === null,
+      signal,
+    });
     if (!server.ok) return failedWith(server.failure);
     const seen: Seen = {
       server: server.value,
       resource: resource.value?.resource ?? canonicalResource(target),
       scopesSupported: resource.value?.scopes ?? null,
     };
-    const standing = await world.store.registrations.get(project, id, chosen.issuer);
+    const standing = await world.store.registrations.get(project, id, server.value.issuer);
     const reused = standing && reuse(standing, { connection, source, server: server.value, now });
     if (standing && reused) {
       const registration = { ...standing, ...seen, discoveredAt: now };
@@ -99,6 +103,17 @@ export function createDiscovery(world: World): Discovery {
     return { ok: true, registration, challenge };
   }
 
+  /** Where nobody named the issuer, and it is the server's own origin: many call themselves that with a slash. */
+  async function serverAt(
+    issuer: string,
+    { isGuess, signal }: { isGuess: boolean; signal: AbortSignal },
+  ): Promise<OAuthOutcome<AuthServer>> {
+    const found = await world.oauth.authServer(issuer, signal);
+    if (found.ok || !isGuess || found.failure.kind !== "invalid" || issuer.endsWith("/")) return found;
+    const slashed = await world.oauth.authServer(`${issuer}/`, signal);
+    return slashed.ok ? slashed : found;
+  }
+
   /** A document that was ours under another URL, or that the server reads no more, is not a client any more. */
   function reuse(
     standing: Registration,
@@ -109,7 +124,7 @@ export function createDiscovery(world: World): Discovery {
       now,
     }: { connection: Connection; source: Source; server: AuthServer; now: number },
   ): boolean {
-    if (!isFor(standing, source) || isOver(standing, now)) return false;
+    if (!isFor(standing, connection, source) || isOver(standing, now)) return false;
     if (standing.kind !== "metadata_document") return true;
     return server.takesMetadataDocument && standing.clientId === documentUrl(connection);
   }
@@ -158,7 +173,7 @@ export function createDiscovery(world: World): Discovery {
 
   async function keep(
     actor: Actor,
-    { project, id: connectionId, name }: Connection,
+    { project, id: connectionId, name, generation }: Connection,
     seen: Seen,
     { kind, client, expiresAt }: MadeClient,
     instead: Registration["id"] | null,
@@ -173,6 +188,7 @@ export function createDiscovery(world: World): Discovery {
       id,
       project,
       connectionId,
+      generation,
       issuer,
       kind,
       clientId: client.clientId,
@@ -222,8 +238,12 @@ const DENIALS = [401, 403];
 
 const isOver = ({ expiresAt }: Registration, now: number) => expiresAt !== null && expiresAt <= now;
 
-/** Whether a registration is one that this source may use: the admin's own client and issuer, or none of the admin's. */
-function isFor(registration: Registration, { clientId, issuer }: Source): boolean {
+/**
+ * Whether a registration is one that this connection may use: found for what it means now, and the admin's own client and
+ * issuer, or none of the admin's.
+ */
+function isFor(registration: Registration, connection: Connection, { clientId, issuer }: Source): boolean {
+  if (registration.generation !== connection.generation) return false;
   if (issuer !== null && registration.issuer !== issuer) return false;
   if (clientId === null) return registration.kind !== "preregistered";
   return registration.kind === "preregistered" && registration.clientId === clientId;
@@ -235,11 +255,12 @@ function isFor(registration: Registration, { clientId, issuer }: Source): boolea
  * own origin (2025-03-26).
  */
 function chooseIssuer(
-  { name, target }: Connection,
+  connection: Connection,
   source: Source,
   resource: ProtectedResource | null,
   latest: Registration | null,
 ): { issuer: string } | { fault: string } {
+  const { name, target } = connection;
   const named = resource?.authorizationServers ?? [new URL(target).origin];
   const listed = named.join(", ");
   if (source.issuer !== null) {
@@ -250,7 +271,8 @@ function chooseIssuer(
         "nothing is sent there until an admin changes issuer",
     };
   }
-  if (latest && isFor(latest, source) && named.includes(latest.issuer)) return { issuer: latest.issuer };
+  if (latest && isFor(latest, connection, source) && named.includes(latest.issuer))
+    return { issuer: latest.issuer };
   const [only, ...others] = named;
   if (only !== undefined && others.length === 0) return { issuer: only };
   return {

@@ -102,6 +102,7 @@ export const defineOAuthTables = (c: Columns, projects: { name: AnySQLiteColumn 
       id: c.text("id").$type<Registration["id"]>().primaryKey(),
       project: ofProject().notNull(),
       connectionId: connectionId(),
+      generation: c.int("generation").notNull(),
       /** `indexKey` of the issuer. */
       issuerKey: c.text("issuer_key").notNull(),
       issuer: c.text("issuer").notNull(),

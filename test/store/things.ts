@@ -263,6 +263,7 @@ export function aRegistration(project: string, more: Partial<Registration> = {})
     id: id("reg"),
     project,
     connectionId: id("conn"),
+    generation: 1,
     issuer: anAuthServer.issuer,
     kind: "dynamic",
     server: anAuthServer,
