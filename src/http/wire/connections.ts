@@ -57,11 +57,7 @@ function writeOf(shape: typeof properties): Shape<ConnectionDraft> {
     category: given.category,
     target: given.target,
     keys: keysOf(given.credentials),
-    oauth: readOAuthDraft({
-      ...given,
-      ...given.credentials,
-      clientId: given.credentials?.clientId ?? given.clientId,
-    }),
+    oauth: readOAuthDraft({ ...given, ...given.credentials, clientId: clientIdOf(given) }),
     metadata: given.metadata ?? undefined,
     isDefault: given.isDefault ?? undefined,
     requireApproval: given.requireApproval,
@@ -70,6 +66,12 @@ function writeOf(shape: typeof properties): Shape<ConnectionDraft> {
     trustAnnotations: given.trustAnnotations ?? undefined,
     timeoutMs: given.timeoutMs ?? undefined,
   }));
+}
+
+/** In `credentials`, or where an answer shows it: somebody sends that back. */
+function clientIdOf(given: z.infer<typeof properties>): string | null | undefined {
+  const inside = given.credentials?.clientId;
+  return inside === undefined ? given.clientId : inside;
 }
 
 function keysOf(credentials: { keys?: HeaderValues | null | undefined } | null | undefined) {
