@@ -1,5 +1,10 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
+import { parseConfig } from "../src/config.ts";
 import type { Log } from "../src/core/ports.ts";
+import { start } from "../src/node.ts";
 import { startSweeps } from "../src/sweeps.ts";
 
 /** A clock whose waits end when the test says so. */
@@ -69,4 +74,34 @@ test("a stop waits for the round under way and begins no other", async () => {
   release();
   await stopped;
   expect(turns).toEqual(["slow"]);
+});
+
+test("a start sweeps away the handles that have expired, and no others", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "consentry-sweeps-"));
+  const env = {
+    CONSENTRY_PORT: "0",
+    CONSENTRY_DATABASE_URL: `file:${join(folder, "consentry.db")}`,
+    CONSENTRY_ADMIN_KEY: "of-a-test",
+  };
+  const silent = { log: () => {} };
+  const handle = (hash: string, expiresAt: number) => ({
+    kind: "sign_in" as const,
+    hash,
+    project: "default",
+    subject: "x",
+    browserHash: null,
+    sealed: null,
+    createdAt: 1,
+    expiresAt,
+  });
+  const first = await start(parseConfig(env), silent);
+  await first.world.store.handles.put(handle("old", 2), []);
+  await first.world.store.handles.put(handle("young", Date.now() + 600_000), []);
+  await first.stop();
+  const second = await start(parseConfig(env), silent);
+  const isThere = async (hash: string) => (await second.world.store.handles.get("sign_in", hash, 0)) !== null;
+  await expect.poll(() => isThere("old")).toBe(false);
+  expect(await isThere("young")).toBe(true);
+  await second.stop();
+  await rm(folder, { recursive: true, force: true });
 });

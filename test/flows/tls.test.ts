@@ -103,15 +103,16 @@ describe("development", () => {
   test("the broker's own https listener is out of reach for its connections", async () => {
     const { url } = await development();
     const { port } = new URL(url);
-    for (const host of ["127.0.0.1", "localhost", "127.0.0.2"]) {
-      const target = `https://${host}:${port}/mcp`;
-      const properties = { category: "RemoteTool", authType: "None", target };
-      const answer = await ask(`${url}/api/projects/default/connections/itself`, await devCa(), {
+    const put = async (target: string) =>
+      ask(`${url}/api/projects/default/connections/itself`, await devCa(), {
         method: "PUT",
-        body: JSON.stringify({ properties }),
+        body: JSON.stringify({ properties: { category: "RemoteTool", authType: "None", target } }),
       });
-      expect(answer).toMatchObject({ status: 400, text: expect.stringContaining("target") });
+    for (const host of ["127.0.0.1", "localhost", "127.0.0.2"]) {
+      const refused = { status: 400, text: expect.stringContaining("target") };
+      expect(await put(`https://${host}:${port}/mcp`)).toMatchObject(refused);
     }
+    expect(await put("https://127.0.0.1:9/mcp")).toMatchObject({ status: 200 });
   });
 });
 
