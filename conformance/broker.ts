@@ -2,10 +2,10 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createBrowser, headingOf } from "../demo/browser.ts";
 import { parseConfig } from "../src/config.ts";
 import { isJsonObject, type Json, type JsonObject } from "../src/core/json.ts";
 import { start } from "../src/node.ts";
-import { createBrowser, headingOf } from "../demo/browser.ts";
 
 export type Broker = {
   /** Makes the one connection, as an admin does. */
@@ -114,4 +114,4 @@ const PERSON = "ada";
 const CLIENT_DOCUMENT = "https://conformance-test.local/client-metadata.json";
 const MAX_CONSENTS = 8;
 const REQUEST_MS = 30_000;
-const CONNECTED = /connected/i;
+const CONNECTED = /^Connected to /;
