@@ -90,12 +90,12 @@ function askPage({ facts, csrf }: { facts: ConsentFacts; csrf: string }, now: nu
         </div>
         <div>
           <dt>This link ends</dt>
-          <dd>in ${spanUntil(expiresAt, now)}, at ${momentOf(expiresAt)}</dd>
+          <dd>in about ${spanUntil(expiresAt, now)}, at ${momentOf(expiresAt)}</dd>
         </div>
       </dl>
       <p>
         Allow takes you to ${hostOf(authorizationHost)}, which asks you again. Then calls to this server are
-        made as you, until you disconnect it.
+        made as you, until you disconnect it. Allow it only if you expected to be asked.
       </p>
       <form method="post">
         <input type="hidden" name="csrf" value="${csrf}" />

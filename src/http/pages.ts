@@ -1,6 +1,6 @@
 import { html } from "hono/html";
 import type { World } from "../core/ports.ts";
-import { inertText, type Markup } from "./pages-inert.ts";
+import { inert, inertText, type Markup } from "./pages-inert.ts";
 
 /** A page before it is an answer. */
 export type Page = {
@@ -82,7 +82,7 @@ function layout(title: string, body: Markup): Markup {
       <body>
         <header><img src="/pages.svg" alt="" width="24" height="24" /> Consentry</header>
         <main>
-          <h1>${shown}</h1>
+          <h1>${inert(title)}</h1>
           ${body}
         </main>
       </body>

@@ -184,10 +184,10 @@ describe.each(Object.keys(views))("the page %s", (name) => {
     const person = await browser.person({ dark: name.startsWith("me") });
     const response = await person.page.goto(`${origin}/${name}`);
     expect(response?.status()).toBe(views[name]?.status);
+    await shoot(person.page, name);
     expect(await faultsOf(person.page)).toEqual([]);
     expect(person.complaints).toEqual([]);
     expect(await person.page.title()).toMatch(/^.+ · Consentry$/s);
-    await shoot(person.page, name);
     await person.close();
   });
 });

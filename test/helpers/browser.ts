@@ -2,6 +2,8 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 
+const CHROMIUM = process.env["CONSENTRY_CHROMIUM"] ?? "/usr/bin/chromium";
+
 /** Chromium without a window. One for each file of tests; every person has a profile of their own in it. */
 export type TestBrowser = {
   /**
@@ -18,11 +20,12 @@ export type Person = {
   complaints: string[];
   /** Hosts that it sent requests to, in order. */
   visited: string[];
+  /** Throws if there are complaints. */
   close: () => Promise<void>;
 };
 
 export async function startBrowser(): Promise<TestBrowser> {
-  const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+  const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
   return {
     person: (options) => newPerson(browser, options),
     stop: () => browser.close(),
@@ -49,7 +52,15 @@ async function newPerson(
   });
   page.on("pageerror", (error) => complaints.push(error.message));
   page.on("request", (request) => visited.push(new URL(request.url()).host));
-  return { page, complaints, visited, close: () => context.close() };
+  return {
+    page,
+    complaints,
+    visited,
+    close: async () => {
+      await context.close();
+      if (complaints.length > 0) throw new Error(`the browser complains: ${complaints.join("; ")}`);
+    },
+  };
 }
 
 /** Cookies know no ports: these are for all servers of this machine. */
