@@ -144,6 +144,8 @@ export function createAccessDesk(world: World): AccessDesk {
       if (question.kind === "none") return null;
       return question.kind === "ask" ? ask(asked, { ...question, challenge }) : unusable(question.message);
     }
+    // A token that was made a moment ago and is turned down: another would be, too.
+    if (grant.refreshedAt !== null && world.clock.now() - grant.refreshedAt < FRESH_TOKEN_MS) return null;
     await authorization.rediscover(context, record, challenge);
     const way = await authorization.known(record);
     if (!way) return ask(asked, { why: "issuer_changed", challenge });
@@ -226,6 +228,8 @@ type Asked = { context: Context & { user: UserId }; server: Server; record: Conn
 const MAX_OPENED = 10_000;
 const OPENED_TTL_MS = 5 * 60_000;
 const USED_EVERY_MS = 60_000;
+/** One refresh for a server that turns every token down, not one for each call. */
+const FRESH_TOKEN_MS = 30_000;
 
 const ownerOf = ({ user, caller }: Context) => user ?? caller.principal;
 

@@ -4,7 +4,6 @@ import {
   type ConnectionRecord,
   type ConnectorRecord,
   type OAuthApp,
-  type OAuthAuth,
   type OAuthOverrides,
 } from "./connection.ts";
 import type { Actor } from "./context.ts";
@@ -13,6 +12,8 @@ import type { Grant } from "./grants.ts";
 import { type ClientSecrets, NO_SECRETS, readClientSecrets } from "./client-secrets.ts";
 import type { Registration } from "./consents.ts";
 import { createDiscovery } from "./discovery.ts";
+import { oauthOf } from "./oauth-settings.ts";
+import { pkceFault } from "./pkce.ts";
 import { canonicalResource } from "./resource.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
 import type { Binding } from "./refresh.ts";
@@ -94,6 +95,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
       ? await ownSecrets(record)
       : await opened(id, registration.sealed, registrationAad(project, connectionId, issuer, id));
     return {
+      connection: connection.name,
       server: registration.server,
       client: { clientId, ...held, auth: clientAuth },
       clientGeneration: `${connection.generation}/${id}`,
@@ -195,12 +197,6 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
 const MAX_OPENED = 10_000;
 const OPENED_TTL_MS = 5 * 60_000;
 
-/** The settings of an OAuth connection. Throws for others: nobody asks for them. */
-export function oauthOf({ auth, name }: Connection): OAuthAuth {
-  if (auth.kind === "oauth") return auth;
-  throw new Error(`the connection ${name} is not one of OAuth`);
-}
-
 function wayOfApp(
   connection: Connection,
   app: OAuthApp,
@@ -213,6 +209,7 @@ function wayOfApp(
     ? `${connection.generation}/${connector.createdAt}.${connector.generation}`
     : `${connection.generation}`;
   return {
+    connection: connection.name,
     server: app.server,
     client: { clientId: app.clientId, ...secrets, auth: app.clientAuth },
     clientGeneration: generation,
@@ -254,18 +251,8 @@ export function mayReceive(targets: readonly string[], target: string): boolean 
 }
 
 function judged(way: Way, challenge: Challenge | null): Ready {
-  const fault = pkceFault(way);
+  const fault = pkceFault(way.server, way.overrides);
   return fault === null ? { ok: true, way, challenge } : refused(fault);
-}
-
-/** C21 to C23: a server that does not say that it knows S256 is not used, unless an admin answers for it. */
-function pkceFault({ server, overrides }: Way): string | null {
-  if (!server.described || overrides.pkce === "assume-S256") return null;
-  if (server.pkceMethods?.includes("S256")) return null;
-  return (
-    `the authorization server ${server.issuer} does not say that it supports PKCE with S256 ` +
-    `(code_challenge_methods_supported); if it does, set pkce: "assume-S256" and overrideReason on the connection`
-  );
 }
 
 function refused(message: string): Ready & { ok: false } {

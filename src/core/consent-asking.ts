@@ -3,7 +3,7 @@ import type { Connection } from "./connection.ts";
 import type { Consent } from "./consents.ts";
 import { proofOf } from "./consent-proof.ts";
 import { auditEntry, type Context } from "./context.ts";
-import { wordsOf } from "./discovery.ts";
+import { wordsOf } from "./scopes.ts";
 import type { Grant } from "./grants.ts";
 import type { ConsentId, UserId } from "./ids.ts";
 import { hasPrefix } from "./ids.ts";

@@ -5,6 +5,28 @@ import { BrokerError } from "./errors.ts";
 import { assertedUser } from "./identity.ts";
 import type { World } from "./ports.ts";
 
+/** The runtime's page, with a code that says which consent and which browser; it says nothing to anybody else. */
+export async function confirmUrlFor(world: World, consent: Consent, browserHash: string): Promise<string> {
+  const code = world.crypto.randomText(TOKEN_BYTES);
+  const now = world.clock.now();
+  await world.store.handles.put(
+    {
+      hash: await world.crypto.sha256(code),
+      kind: "consent_code",
+      project: consent.project,
+      subject: consent.id,
+      browserHash,
+      sealed: null,
+      createdAt: now,
+      expiresAt: now + CODE_MS,
+    },
+    [],
+  );
+  const url = new URL(consent.confirmUrl ?? "");
+  url.searchParams.set("consent_code", code);
+  return url.href;
+}
+
 /**
  * The proof `runtime` (DESIGN 6): a runtime that knows who is signed in at its own page says so, for the code that the
  * browser brought. Gives the URL for that browser: only together with its cookie does it show Allow, so that neither a
@@ -50,6 +72,7 @@ export async function confirmConsent(
 }
 
 const TOKEN_BYTES = 32;
+const CODE_MS = 5 * 60_000;
 const CONTINUE_MS = 5 * 60_000;
 
 const refused = () => new BrokerError("consent_refused", {});

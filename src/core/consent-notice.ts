@@ -54,6 +54,7 @@ export function consentsIn(output: Item[]): string[] {
 
 /** The connections of those consents that the person declined. */
 export async function declinedOf(consents: Consents, ids: string[]): Promise<Set<ConnectionId>> {
-  const found = await Promise.all(ids.map((id) => (hasPrefix("oauthreq", id) ? consents.find(id) : null)));
+  const own = ids.filter((id) => hasPrefix("oauthreq", id));
+  const found = await Promise.all(own.map((id) => consents.find(id)));
   return new Set(found.flatMap((consent) => (consent?.status === "declined" ? [consent.connectionId] : [])));
 }

@@ -1,17 +1,17 @@
 import type { AuthorizationDesk, Way } from "./authorization.ts";
 import { createCallback } from "./consent-callback.ts";
 import { consentIn, consentLink } from "./consent-asking.ts";
+import { confirmUrlFor } from "./consent-confirm.ts";
+import { startAuthorization } from "./consent-start.ts";
 import { actorOf, endConsent, isOver, overView, refuse, standingRecord } from "./consent-ends.ts";
 import { proofOf } from "./consent-proof.ts";
 import type { ConsentFacts, ConsentPages, ConsentView, Visitor, WithBrowser } from "./consent-views.ts";
-import { type Consent, type Flow } from "./consents.ts";
+import type { Consent } from "./consents.ts";
 import type { ConnectionRecord } from "./connection.ts";
 import { auditEntry } from "./context.ts";
-import { isRefusal } from "./errors.ts";
 import type { World } from "./ports.ts";
 import type { ConsentProof } from "./project.ts";
 import type { SignInDesk } from "./sign-in.ts";
-import { consentAad } from "./storage.ts";
 
 type Outside = { world: World; authorization: AuthorizationDesk; signIn: SignInDesk };
 
@@ -67,7 +67,7 @@ export function createConsentPages(outside: Outside): ConsentPages {
     };
   }
 
-  function entryOf(consent: Consent, requestId: string, event: "consent_shown" | "consent_allowed") {
+  function entryOf(consent: Consent, requestId: string, event: "consent_shown") {
     const facts = { connection: consent.connection, agent: consent.agent, detail: { consent: consent.id } };
     return auditEntry(world, actorOf(consent, requestId), event, facts);
   }
@@ -94,30 +94,8 @@ export function createConsentPages(outside: Outside): ConsentPages {
         return { kind: "sign_in", host, csrf: await csrfOf(consent, hash) };
       }
       case "runtime":
-        return { kind: "go", url: await confirmUrlFor(consent, hash) };
+        return { kind: "go", url: await confirmUrlFor(world, consent, hash) };
     }
-  }
-
-  /** The runtime's page, with a code that says which consent and which browser; it says nothing to anybody else. */
-  async function confirmUrlFor(consent: Consent, browserHash: string): Promise<string> {
-    const code = world.crypto.randomText(TOKEN_BYTES);
-    const now = world.clock.now();
-    await world.store.handles.put(
-      {
-        hash: await world.crypto.sha256(code),
-        kind: "consent_code",
-        project: consent.project,
-        subject: consent.id,
-        browserHash,
-        sealed: null,
-        createdAt: now,
-        expiresAt: now + CODE_MS,
-      },
-      [],
-    );
-    const url = new URL(consent.confirmUrl ?? "");
-    url.searchParams.set("consent_code", code);
-    return url.href;
   }
 
   const csrfOf = (consent: Consent, hash: string) =>
@@ -149,62 +127,7 @@ export function createConsentPages(outside: Outside): ConsentPages {
     if (!found.isProven) return refuse(world, consent, { why: "other_browser", requestId });
     const ready = await authorization.ready(actorOf(consent, requestId), record, null);
     if (!ready.ok) return { kind: "unusable", message: ready.failure.message };
-    return (await start(found, ready.way, requestId)) ?? overView(world, consent, hash);
-  }
-
-  /** Only Allow makes state and verifier, right before the browser leaves (P6). Null: it is over meanwhile. */
-  async function start(
-    { consent, hash }: Standing & { hash: string },
-    way: Way,
-    requestId: string,
-  ): Promise<ConsentView | null> {
-    const now = world.clock.now();
-    const state = world.crypto.randomText(TOKEN_BYTES);
-    const verifier = world.crypto.randomText(VERIFIER_BYTES);
-    const attempt = world.newId("w");
-    const flow: Flow = {
-      verifier,
-      server: way.server,
-      clientGeneration: way.clientGeneration,
-      redirectUri: `${world.publicUrl}/oauth/callback/${way.redirectId}`,
-      resource: way.resource,
-      scopes: consent.scopes,
-    };
-    let url: string;
-    try {
-      url = await world.oauth.authorizationUrl({
-        server: flow.server,
-        client: way.client,
-        redirectUri: flow.redirectUri,
-        state,
-        verifier,
-        scopes: flow.scopes,
-        resource: flow.resource,
-        params: way.authorizeParams,
-        quirks: way.quirks,
-      });
-    } catch (error) {
-      if (!isRefusal(error, "target_refused")) throw error;
-      return { kind: "unusable", message: `its authorization server may not be used: ${error.details.why}` };
-    }
-    const sealedFlow = await world.sealer.seal(
-      JSON.stringify(flow),
-      consentAad(consent.project, consent.id, attempt),
-    );
-    const authorized = await world.store.consents.authorize(
-      {
-        id: consent.id,
-        browserHash: hash,
-        redirectId: way.redirectId,
-        stateHash: await world.crypto.sha256(state),
-        stateExpiresAt: now + STATE_MS,
-        attempt,
-        sealedFlow,
-        now,
-      },
-      [entryOf(consent, requestId, "consent_allowed")],
-    );
-    return authorized && { kind: "go", url };
+    return (await startAuthorization(world, found, ready.way, requestId)) ?? overView(world, consent, hash);
   }
 
   async function decline(ticket: string, visitor: Visitor, csrf: string): Promise<ConsentView> {
@@ -294,11 +217,6 @@ export function createConsentPages(outside: Outside): ConsentPages {
 }
 
 const TOKEN_BYTES = 32;
-/** RFC 7636, 4.1: 43 to 128 characters. */
-const VERIFIER_BYTES = 48;
-/** P6: at most ten minutes. */
-const STATE_MS = 10 * 60_000;
-const CODE_MS = 5 * 60_000;
 
 /** Whether this browser was proven, and by the proof that counts now: a setting that changed asks anew. */
 function isProven(consent: Consent, hash: string, proof: ConsentProof): boolean {

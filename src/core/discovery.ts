@@ -1,18 +1,24 @@
 import { createCache } from "./cache.ts";
-import { writeClientSecrets } from "./client-secrets.ts";
-import type { Connection, ConnectionRecord, OAuthSource } from "./connection.ts";
+import {
+  createClientMaker,
+  type DiscoverySource,
+  type Failed,
+  failedWith,
+  isFor,
+  isOver,
+  refused,
+  type Seen,
+} from "./client-making.ts";
+import type { Connection, ConnectionRecord } from "./connection.ts";
 import type { Registration } from "./consents.ts";
-import { type Actor, auditEntry } from "./context.ts";
-import type { AuthServer, OAuthClient, OAuthFailure, OAuthOutcome, ProtectedResource } from "./oauth.ts";
+import type { Actor } from "./context.ts";
+import { oauthOf } from "./oauth-settings.ts";
+import type { AuthServer, OAuthOutcome, ProtectedResource } from "./oauth.ts";
+import { pkceFault } from "./pkce.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
-import { registrationAad } from "./storage.ts";
 import { canonicalResource } from "./resource.ts";
 
-type Source = OAuthSource & { kind: "discovery" };
-
-export type Discovered =
-  | { ok: true; registration: Registration; challenge: Challenge | null }
-  | { ok: false; failure: UpstreamFailure };
+export type Discovered = { ok: true; registration: Registration; challenge: Challenge | null } | Failed;
 
 /**
  * Finds the authorization server of an MCP server and makes us a client there (MCP 2026-07-28, "Authorization"): protected
@@ -23,17 +29,18 @@ export type Discovery = {
   register: (
     actor: Actor,
     record: ConnectionRecord,
-    source: Source,
+    source: DiscoverySource,
     challenge: Challenge | null,
     options?: { fresh?: boolean },
   ) => Promise<Discovered>;
   /** Registers anew at the current server, if the client there is one of ours. */
-  renew: (actor: Actor, record: ConnectionRecord, source: Source) => Promise<boolean>;
+  renew: (actor: Actor, record: ConnectionRecord, source: DiscoverySource) => Promise<boolean>;
 };
 
 export function createDiscovery(world: World): Discovery {
   const challenges = createCache<Challenge | null>({ max: MAX_CHALLENGES, now: world.clock.now });
   const underWay = new Map<string, Promise<Discovered>>();
+  const clients = createClientMaker(world);
 
   /** What the server says to a stranger: its challenge decides where the metadata are, and which scopes it wants (C3, C28). */
   async function strangersChallenge(connection: Connection): Promise<Challenge | null | UpstreamFailure> {
@@ -57,12 +64,13 @@ export function createDiscovery(world: World): Discovery {
   async function discover(
     actor: Actor,
     record: ConnectionRecord,
-    source: Source,
+    source: DiscoverySource,
     told: Challenge | null,
     fresh: boolean,
   ): Promise<Discovered> {
     const { connection } = record;
     const { project, id, target } = connection;
+    const { overrides } = oauthOf(connection);
     const challenge = told ?? (await strangersChallenge(connection));
     if (challenge !== null && "kind" in challenge) return { ok: false, failure: challenge };
     const latest = await world.store.registrations.latest(project, id);
@@ -85,21 +93,24 @@ export function createDiscovery(world: World): Discovery {
       signal,
     });
     if (!server.ok) return failedWith(server.failure);
+    // Before anything is registered there.
+    const fault = pkceFault(server.value, overrides);
+    if (fault !== null) return refused(fault);
     const seen: Seen = {
       server: server.value,
       resource: resource.value?.resource ?? canonicalResource(target),
       scopesSupported: resource.value?.scopes ?? null,
     };
     const standing = await world.store.registrations.get(project, id, server.value.issuer);
-    const reused = standing && reuse(standing, { connection, source, server: server.value, now });
+    const reused = standing && clients.canReuse(standing, { connection, source, server: server.value, now });
     if (standing && reused) {
       const registration = { ...standing, ...seen, discoveredAt: now };
       await world.store.registrations.seen(registration);
       return { ok: true, registration, challenge };
     }
-    const made = await makeClient(connection, source, seen, challenge, signal);
+    const made = await clients.make(connection, source, seen, challenge, signal);
     if (!made.ok) return made;
-    const registration = await keep(actor, connection, seen, made.client, standing?.id ?? null);
+    const registration = await clients.keep(actor, connection, seen, made.client, standing?.id ?? null);
     return { ok: true, registration, challenge };
   }
 
@@ -112,95 +123,6 @@ export function createDiscovery(world: World): Discovery {
     if (found.ok || !isGuess || found.failure.kind !== "invalid" || issuer.endsWith("/")) return found;
     const slashed = await world.oauth.authServer(`${issuer}/`, signal);
     return slashed.ok ? slashed : found;
-  }
-
-  /** A document that was ours under another URL, or that the server reads no more, is not a client any more. */
-  function reuse(
-    standing: Registration,
-    {
-      connection,
-      source,
-      server,
-      now,
-    }: { connection: Connection; source: Source; server: AuthServer; now: number },
-  ): boolean {
-    if (!isFor(standing, connection, source) || isOver(standing, now)) return false;
-    if (standing.kind !== "metadata_document") return true;
-    return server.takesMetadataDocument && standing.clientId === documentUrl(connection);
-  }
-
-  function documentUrl({ redirectId }: Connection): string | null {
-    return redirectId === null ? null : world.clientDocumentUrl(redirectId);
-  }
-
-  async function makeClient(
-    connection: Connection,
-    source: Source,
-    { server, scopesSupported }: Seen,
-    challenge: Challenge | null,
-    signal: AbortSignal,
-  ): Promise<{ ok: true; client: MadeClient } | (Discovered & { ok: false })> {
-    if (source.clientId !== null) {
-      const auth = source.clientAuth ?? "none";
-      const client = { clientId: source.clientId, clientSecret: null, privateKey: null, auth };
-      return { ok: true, client: { kind: "preregistered", client, expiresAt: null } };
-    }
-    const clientId = documentUrl(connection);
-    if (server.takesMetadataDocument && clientId !== null) {
-      const client = { clientId, clientSecret: null, privateKey: null, auth: "none" as const };
-      return { ok: true, client: { kind: "metadata_document", client, expiresAt: null } };
-    }
-    if (server.registrationEndpoint === null || connection.redirectId === null) {
-      return refused(
-        `the authorization server ${server.issuer} registers no clients by itself` +
-          `${server.takesMetadataDocument ? " for a broker without https" : ""}: register an app there with the redirect URL ` +
-          "of this connection, and set credentials.clientId (and clientSecret) and issuer",
-      );
-    }
-    const registered = await world.oauth.register(
-      server,
-      {
-        name: CLIENT_NAME,
-        redirectUri: `${world.publicUrl}/oauth/callback/${connection.redirectId}`,
-        scopes: scopesToRegister(server, scopesSupported, challenge),
-      },
-      signal,
-    );
-    if (!registered.ok) return failedWith(registered.failure);
-    const { client, secretExpiresAt: expiresAt } = registered.value;
-    return { ok: true, client: { kind: "dynamic", client, expiresAt } };
-  }
-
-  async function keep(
-    actor: Actor,
-    { project, id: connectionId, name, generation }: Connection,
-    seen: Seen,
-    { kind, client, expiresAt }: MadeClient,
-    instead: Registration["id"] | null,
-  ): Promise<Registration> {
-    const id = world.newId("reg");
-    const now = world.clock.now();
-    const { issuer } = seen.server;
-    const isSecret = kind !== "preregistered" && client.clientSecret !== null;
-    const aad = registrationAad(project, connectionId, issuer, id);
-    const registration: Registration = {
-      ...seen,
-      id,
-      project,
-      connectionId,
-      generation,
-      issuer,
-      kind,
-      clientId: client.clientId,
-      clientAuth: client.auth,
-      sealed: isSecret ? await world.sealer.seal(writeClientSecrets(client), aad) : null,
-      expiresAt,
-      createdAt: now,
-      discoveredAt: now,
-    };
-    const detail = { issuer, kind, registration: id };
-    const entry = auditEntry(world, actor, "client_registered", { connection: name, detail });
-    return world.store.registrations.put(registration, instead, [entry]);
   }
 
   return {
@@ -216,18 +138,14 @@ export function createDiscovery(world: World): Discovery {
     renew: async (actor, { connection }, source) => {
       const latest = await world.store.registrations.latest(connection.project, connection.id);
       if (latest?.kind !== "dynamic") return false;
-      const made = await makeClient(connection, source, latest, null, AbortSignal.timeout(DISCOVERY_MS));
+      const made = await clients.make(connection, source, latest, null, AbortSignal.timeout(DISCOVERY_MS));
       if (!made.ok) return false;
-      await keep(actor, connection, latest, made.client, latest.id);
+      await clients.keep(actor, connection, latest, made.client, latest.id);
       return true;
     },
   };
 }
 
-type Seen = Pick<Registration, "server" | "resource" | "scopesSupported">;
-type MadeClient = { kind: Registration["kind"]; client: OAuthClient; expiresAt: number | null };
-
-const CLIENT_NAME = "Consentry";
 const MAX_CHALLENGES = 5_000;
 /** What a server said of itself is believed for so long before a person is asked. */
 const FRESH_MS = 5 * 60_000;
@@ -236,19 +154,6 @@ const ASK_MS = 30_000;
 const DISCOVERY_MS = 60_000;
 const DENIALS = [401, 403];
 
-const isOver = ({ expiresAt }: Registration, now: number) => expiresAt !== null && expiresAt <= now;
-
-/**
- * Whether a registration is one that this connection may use: found for what it means now, and the admin's own client and
- * issuer, or none of the admin's.
- */
-function isFor(registration: Registration, connection: Connection, { clientId, issuer }: Source): boolean {
-  if (registration.generation !== connection.generation) return false;
-  if (issuer !== null && registration.issuer !== issuer) return false;
-  if (clientId === null) return registration.kind !== "preregistered";
-  return registration.kind === "preregistered" && registration.clientId === clientId;
-}
-
 /**
  * The authorization server to use (RFC 9728, 7.6). The one that the admin named is the only one (A7); else the one that we are
  * registered at, as long as the server still names it (C6); else the one that it names. Without metadata it is the server's
@@ -256,7 +161,7 @@ function isFor(registration: Registration, connection: Connection, { clientId, i
  */
 function chooseIssuer(
   connection: Connection,
-  source: Source,
+  source: DiscoverySource,
   resource: ProtectedResource | null,
   latest: Registration | null,
 ): { issuer: string } | { fault: string } {
@@ -278,40 +183,4 @@ function chooseIssuer(
   return {
     fault: `the server of ${name} names several authorization servers (${listed}): set issuer to one of them`,
   };
-}
-
-/**
- * All that may be asked for one day: some servers hold a client to the scopes that it was registered with, and a step up
- * would end there. Null: nothing is known by name.
- */
-function scopesToRegister(
-  { scopesSupported: ofServer }: AuthServer,
-  ofResource: string[] | null,
-  challenge: Challenge | null,
-): string[] | null {
-  const named = [...(ofResource ?? []), ...(wordsOf(challenge?.scope) ?? [])];
-  if (named.length === 0) return null;
-  const offline = ofServer?.includes("offline_access") ? ["offline_access"] : [];
-  return [...new Set([...named, ...offline])];
-}
-
-function failedWith(failure: OAuthFailure): Discovered & { ok: false } {
-  const transient = failure.kind === "transient";
-  return { ok: false, failure: { kind: "authorization", transient, message: sentenceOf(failure) } };
-}
-
-function sentenceOf(failure: OAuthFailure): string {
-  if (failure.kind !== "refused") return failure.message;
-  const said = failure.description === null ? "" : ` (${failure.description})`;
-  return `the authorization server refused to register a client: ${failure.error}${said}`;
-}
-
-function refused(message: string): Discovered & { ok: false } {
-  return { ok: false, failure: { kind: "authorization", transient: false, message } };
-}
-
-/** The words of a scope (RFC 6749, 3.3). Null: there is none. */
-export function wordsOf(scope: string | null | undefined): string[] | null {
-  const words = (scope ?? "").split(" ").filter((word) => word !== "");
-  return words.length > 0 ? [...new Set(words)] : null;
 }

@@ -8,6 +8,8 @@ import type { World } from "./ports.ts";
 
 /** What a grant's tokens may be used with; anything else is another grant (threats, rule 8). */
 export type Binding = {
+  /** The connection's name, for the audit. */
+  connection: string;
   server: AuthServer;
   client: OAuthClient;
   /** Changes with the registration: tokens of one client are nothing to another. */
@@ -62,7 +64,7 @@ export function createTokenDesk(outside: Outside): TokenDesk {
           return { ok: false, need: "consent", reason: state.reason };
         case "foreign":
         case "ended":
-          await failGrant(outside, context, state.grant, state.reason);
+          await failGrant(outside, context, { ...state, connection: binding.connection });
           continue;
         case "fresh":
           return tokenOf(outside, state.grant);
@@ -206,7 +208,11 @@ async function refreshHeld(
   if (!failure || (await hasMoved(outside, held))) return { kind: "moved" };
   if (failure.kind === "refused" && failure.error === "invalid_grant") {
     // Rule 5: it was still the token of this version, so it is dead; nothing is deleted.
-    await failGrant(outside, context, held, "invalid_grant");
+    await failGrant(outside, context, {
+      grant: held,
+      reason: "invalid_grant",
+      connection: binding.connection,
+    });
     return { kind: "moved" };
   }
   await store.grants.release(keyOf(held), lease);
@@ -238,7 +244,11 @@ async function refreshOnce(
       refreshToken: tokens.refreshToken,
       scopes: binding.refreshScope === "omit" ? null : grant.scopes,
       commit: (raw) =>
-        keep(outside, context, grant, { ...raw, refreshToken: raw.refreshToken ?? tokens.refreshToken }),
+        keep(outside, context, {
+          grant,
+          raw: { ...raw, refreshToken: raw.refreshToken ?? tokens.refreshToken },
+          connection: binding.connection,
+        }),
     },
     // Not the caller's: once asked, the answer must be kept, whoever has left by then.
     AbortSignal.timeout(REQUEST_MS),
@@ -247,7 +257,11 @@ async function refreshOnce(
 }
 
 /** Rules 3 and 4: committed before anything is checked, by compare-and-swap; the commit is what is repeated, never the exchange. */
-async function keep(outside: Outside, context: Context, grant: Grant, raw: RawTokens): Promise<void> {
+async function keep(
+  outside: Outside,
+  context: Context,
+  { grant, raw, connection }: { grant: Grant; raw: RawTokens } & Pick<Binding, "connection">,
+): Promise<void> {
   const next = { ...grant, version: grant.version + 1 };
   const body = JSON.stringify({ accessToken: raw.accessToken, refreshToken: raw.refreshToken });
   const tokens: NewTokens = {
@@ -258,6 +272,7 @@ async function keep(outside: Outside, context: Context, grant: Grant, raw: RawTo
     at: outside.clock.now(),
   };
   const entry = auditEntry(outside, context, "grant_refreshed", {
+    connection,
     detail: { grant: grant.id, version: next.version },
   });
   for (let tries = 1; ; tries++) {
@@ -277,9 +292,14 @@ async function keep(outside: Outside, context: Context, grant: Grant, raw: RawTo
 const COMMIT_TRIES = 20;
 const COMMIT_PAUSE_MS = 250;
 
-async function failGrant(outside: Outside, context: Context, grant: Grant, reason: string): Promise<void> {
+async function failGrant(
+  outside: Outside,
+  context: Context,
+  { grant, reason, connection }: { grant: Grant; reason: string } & Pick<Binding, "connection">,
+): Promise<void> {
   const entry = auditEntry(outside, context, "grant_failed", {
     outcome: "failed",
+    connection,
     detail: { grant: grant.id, reason },
   });
   await outside.store.grants.fail(keyOf(grant), grant.version, reason, [entry]);

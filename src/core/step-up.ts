@@ -1,4 +1,4 @@
-import { wordsOf } from "./discovery.ts";
+import { wordsOf } from "./scopes.ts";
 import type { Question } from "./consent-asking.ts";
 import type { Grant } from "./grants.ts";
 import type { Challenge, World } from "./ports.ts";

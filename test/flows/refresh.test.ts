@@ -64,6 +64,7 @@ beforeEach(async () => {
   );
   const { issuer, clients } = server;
   binding = {
+    connection: "notes",
     server: {
       issuer,
       issuerAssumed: false,
