@@ -1,0 +1,142 @@
+// The sign-in that proves who sits at a consent page: made for one consent and one browser.
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
+import { linkOf, submit, visit } from "../helpers/people.ts";
+import { type ProtectedServer, startProtectedServer } from "../helpers/protected-server.ts";
+import { call, createWorld, type TestWorld } from "../helpers/world.ts";
+
+let world: TestWorld;
+let authServer: TestAuthServer;
+let server: ProtectedServer;
+
+beforeEach(async () => {
+  authServer = await startAuthServer();
+  server = await startProtectedServer({ authServer });
+  world = await createWorld({ env: { CONSENTRY_AUDIT: "sync" } });
+  authServer.addRedirectUris(`${world.url}/signin/callback`);
+  await settle({ issuer: authServer.issuer, claim: "sub" });
+  await world.connect("notes", { authType: "OAuth2", target: server.url, credentials: {} });
+});
+afterEach(async () => {
+  await world.stop();
+  await server.stop();
+  await authServer.stop();
+});
+
+const settle = async (assertedAs: object) => {
+  const { clientId, clientSecret } = authServer.clients.post;
+  const signIn = { name: "corp", issuer: authServer.issuer, clientId, clientSecret };
+  const settings = { consentProof: "sign-in", signIn, users: { assertedAs } };
+  const { status, body } = await world.rest("PATCH", "/api/projects/default/settings", settings);
+  if (status !== 200) throw new Error(JSON.stringify(body));
+};
+const ask = async (user: string) => {
+  const client = await world.runtime({ user, rights: ["act_for_users"] });
+  const tools = [{ type: "mcp" as const, server_label: "notes", require_approval: "never" as const }];
+  return linkOf(await client.responses.create({ tools, input: [call("notes", "whoami", {})] }));
+};
+const refusals = async () => {
+  const { body } = await world.rest("GET", "/api/projects/default/audit?event=consent_refused");
+  const { value } = body as unknown as { value: { detail: { why: string } }[] }; // Seam: an answer of ours.
+  return value.map(({ detail }) => detail.why);
+};
+
+/** A browser that has pressed "Sign in" and is on its way. */
+async function begin(link: string) {
+  const shown = await visit(link);
+  const cookie = shown.headers.getSetCookie()[0]?.split(";")[0] ?? "";
+  const csrf = /name="csrf" value="([^"]+)"/.exec(shown.text)?.[1] ?? "";
+  const sent = await submit(link, { cookie, form: { action: "sign_in", csrf } });
+  return { cookie, url: sent.headers.get("location") ?? "" };
+}
+
+test("a callback is worth nothing in another browser, and is not spent there", async () => {
+  const link = await ask("ann");
+  const { cookie, url } = await begin(link);
+  const callback = await authServer.authorize(url, "ann");
+  expect((await visit(callback)).status).toBe(403);
+  expect((await visit(callback, `consentry-browser=${"A".repeat(43)}`)).status).toBe(403);
+  expect(await refusals()).toEqual(["other_browser"]);
+  const right = await visit(callback, cookie);
+  expect([right.status, right.headers.get("location")]).toEqual([303, link]);
+  expect((await visit(link, cookie)).text).toContain("You are signed in as");
+  expect((await visit(callback, cookie)).status).toBe(403);
+});
+
+test("of two at once with one callback, one is heard", async () => {
+  const { cookie, url } = await begin(await ask("ann"));
+  const callback = await authServer.authorize(url, "ann");
+  const answers = await Promise.all(Array.from({ length: 8 }, () => visit(callback, cookie)));
+  expect(answers.map(({ status }) => status).toSorted((one, other) => one - other)).toEqual([
+    303, 403, 403, 403, 403, 403, 403, 403,
+  ]);
+});
+
+test("it holds for ten minutes", async () => {
+  const { cookie, url } = await begin(await ask("ann"));
+  const callback = await authServer.authorize(url, "ann");
+  world.advance(10 * 60_000);
+  expect((await visit(callback, cookie)).status).toBe(403);
+});
+
+test("it asks the person to choose an account, with state, nonce and PKCE", async () => {
+  const { url } = await begin(await ask("ann"));
+  const { searchParams } = new URL(url);
+  expect(Object.fromEntries(searchParams)).toMatchObject({
+    prompt: "select_account",
+    scope: "openid email",
+    redirect_uri: `${world.url}/signin/callback`,
+    code_challenge_method: "S256",
+  });
+  for (const name of ["state", "nonce", "code_challenge"])
+    expect(searchParams.get(name)).toMatch(/^[\w-]{43}$/);
+});
+
+test("an answer for another state, or with a foreign iss, proves nobody", async () => {
+  const link = await ask("ann");
+  const { cookie, url } = await begin(link);
+  const callback = await authServer.authorize(url, "ann");
+  callback.searchParams.set("iss", "https://evil.example");
+  const answer = await visit(callback, cookie);
+  expect(answer.status).toBe(400);
+  expect(answer.text).toContain("could not be trusted");
+  expect(answer.text).not.toContain("evil.example");
+  expect((await visit(link, cookie)).text).not.toContain("You are signed in as");
+});
+
+test("words of the issuer are not shown", async () => {
+  const { cookie, url } = await begin(await ask("ann"));
+  const state = new URL(url).searchParams.get("state") ?? "";
+  const query = new URLSearchParams({
+    state,
+    error: "<b>pwned</b>",
+    error_description: "call 0800",
+    iss: authServer.issuer,
+  });
+  const answer = await visit(`${world.url}/signin/callback?${query}`, cookie);
+  expect(answer.status).toBe(400);
+  expect(answer.text).not.toMatch(/pwned|0800/);
+});
+
+test("an e-mail address that is not verified is nobody's", async () => {
+  await settle({ issuer: authServer.issuer, claim: "email" });
+  const link = await ask("ann@example.com");
+  authServer.knobs.claimsOf = () => ({ email: "ann@example.com", email_verified: false });
+  const first = await begin(link);
+  expect((await visit(await authServer.authorize(first.url, "ann"), first.cookie)).status).toBe(403);
+  expect(await refusals()).toEqual(["no_user"]);
+  authServer.knobs.claimsOf = () => ({ email: "ann@example.com", email_verified: true });
+  const second = await begin(link);
+  expect((await visit(await authServer.authorize(second.url, "ann"), second.cookie)).status).toBe(303);
+});
+
+test("an administrator who changes the issuer meanwhile ends what is under way", async () => {
+  const { cookie, url } = await begin(await ask("ann"));
+  const callback = await authServer.authorize(url, "ann");
+  const { clientId, clientSecret } = authServer.clients.basic;
+  const signIn = { name: "corp", issuer: authServer.issuer, clientId, clientSecret };
+  await world.rest("PATCH", "/api/projects/default/settings", { signIn });
+  const answer = await visit(callback, cookie);
+  expect(answer.status).toBe(400);
+  expect(answer.text).toContain("changed by an administrator");
+});
