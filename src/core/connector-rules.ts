@@ -55,10 +55,15 @@ function targetFaults(targets: string[] | undefined): Fault[] {
     return [{ param: "targets", message: `must have at most ${MAX_TARGETS} hosts` }];
   }
   return targets.flatMap((target, at) =>
-    isHost(target.replace(/^\*\./, ""))
+    isTarget(target.replace(/^\*\./, ""))
       ? []
       : [{ param: `targets[${at}]`, message: "must be a host as it stands in a URL, or *.host" }],
   );
+}
+
+/** A `*` is a letter like others to URLs, and would promise more than it does. */
+function isTarget(host: string): boolean {
+  return isHost(host) && !host.includes("*");
 }
 
 const MAX_TARGETS = 200;
