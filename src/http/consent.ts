@@ -83,7 +83,7 @@ export function consentRoutes(deps: Deps): Route[] {
         const id = params["redirectId"] ?? "";
         const document = await consent.clientDocument(id);
         if (!document) return answerProblem(httpProblems.noRoute, { surface: "foundry", method: "GET" });
-        return Response.json(writeClientDocument(document, world.local ? "native" : "web"), {
+        return Response.json(writeClientDocument(document), {
           headers: { "cache-control": "public, max-age=3600" },
         });
       },

@@ -30,11 +30,13 @@ export const clientDocumentBody = z.object({
   application_type: z.enum(["web", "native"]),
 });
 
-/** `native` on loopback: servers hold web clients to public hosts (OpenID Connect Registration, 2). */
-export function writeClientDocument(
-  { clientId, clientName, clientUri, redirectUris }: ClientDocument,
-  kind: "web" | "native",
-): z.infer<typeof clientDocumentBody> {
+/** OpenID Connect Registration, 2: a native client has http on loopback; https is a web client's, on loopback too. */
+export function writeClientDocument({
+  clientId,
+  clientName,
+  clientUri,
+  redirectUris,
+}: ClientDocument): z.infer<typeof clientDocumentBody> {
   return {
     client_id: clientId,
     client_name: clientName,
@@ -43,6 +45,6 @@ export function writeClientDocument(
     grant_types: ["authorization_code", "refresh_token"],
     response_types: ["code"],
     token_endpoint_auth_method: "none",
-    application_type: kind,
+    application_type: redirectUris.every((uri) => uri.startsWith("https:")) ? "web" : "native",
   };
 }
