@@ -40,8 +40,8 @@ export type Found =
   | { kind: "server"; server: AuthServer | null; why: string | null }
   | { kind: "guards"; issuers: string[]; why: string | null };
 
-/** Names whose ways the table of providers knows (`upstream/oauth-quirks`), or that need none yet. */
-export const PROVIDERS = ["github", "slack", "google", "atlassian", "notion", "entra"];
+/** Names whose ways the table of providers knows (`upstream/oauth-quirks`). */
+export const PROVIDERS = ["github", "slack", "slack-user", "google", "atlassian", "notion", "entra"];
 
 /** What is wrong with the fields that an app brings, each by itself. */
 export function appFaults(draft: OAuthDraft, at: { nameOf: NameOf; checkTarget: CheckTarget }): Fault[] {

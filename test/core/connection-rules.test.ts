@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { Connection } from "../../src/core/connection.ts";
 import { type ConnectionDraft, isElsewhere, readConnection } from "../../src/core/connection-rules.ts";
+import { PROVIDERS } from "../../src/core/oauth-app-rules.ts";
+import { PROVIDERS as QUIRKS } from "../../src/upstream/oauth-quirks.ts";
 import { BrokerError, isRefusal } from "../../src/core/errors.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
 
@@ -294,4 +296,8 @@ describe("a change", () => {
     const open = stored({ authType: "None", target: "https://a.example" });
     expect(faultsOf(() => change(open, { authType: "CustomKeys" }))).toEqual(["properties.credentials.keys"]);
   });
+});
+
+test("a provider may be named if, and only if, the table has its ways", () => {
+  expect(PROVIDERS.toSorted()).toEqual(Object.keys(QUIRKS).toSorted());
 });
