@@ -8,7 +8,7 @@ import type { World } from "../ports.ts";
 import { connectorAad, type Listed, type Page } from "../storage.ts";
 import type { CheckTarget } from "../url-rules.ts";
 import { tryUntilWon } from "./attempts.ts";
-import { freshRedirectId } from "./connections.ts";
+import { freshRedirectId } from "./connection-writes.ts";
 import { createLookUp, readWith } from "./lookups.ts";
 import { factsOf } from "./overrides.ts";
 

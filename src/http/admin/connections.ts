@@ -4,8 +4,8 @@ import {
   listConnections,
   readCredentials,
   redirectIdOf,
-  writeConnection as saveConnection,
 } from "../../core/administration/connections.ts";
+import { writeConnection as saveConnection } from "../../core/administration/connection-writes.ts";
 import type { Connection } from "../../core/connection.ts";
 import type { ConnectionDraft } from "../../core/connection-rules.ts";
 import { redirectUrlOf } from "../../core/redirects.ts";

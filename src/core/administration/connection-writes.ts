@@ -1,0 +1,198 @@
+import { mayReceive } from "../authorization.ts";
+import { writeHeaders } from "../access.ts";
+import { writeClientSecrets } from "../client-secrets.ts";
+import type { Connection, ConnectionRecord } from "../connection.ts";
+import type { SecretsBox } from "../connection-auth-rules.ts";
+import {
+  type ConnectionContent,
+  type ConnectionDraft,
+  isElsewhere,
+  readConnection,
+} from "../connection-rules.ts";
+import { auditEntry, type Context } from "../context.ts";
+import { BrokerError, invalid } from "../errors.ts";
+import type { World } from "../ports.ts";
+import { connectionAad } from "../storage.ts";
+import type { CheckTarget } from "../url-rules.ts";
+import { tryUntilWon } from "./attempts.ts";
+import { type ConnectionDesks, openBox } from "./connections.ts";
+import { createLookUp, type LookUp, readWith } from "./lookups.ts";
+import { overrideFacts } from "./overrides.ts";
+
+export type ConnectionWrite = {
+  name: string;
+  draft: ConnectionDraft;
+  /** `replace`: all of it, made when missing. `change`: what is given, secrets stay otherwise. */
+  mode: "replace" | "change";
+  checkTarget: CheckTarget;
+  /** Where the draft stands in the caller's body. */
+  at: string;
+};
+
+/**
+ * Makes or changes a connection: rules, what the network says of its authorization server, sealing, then row and audit in
+ * one step. Every change has a new version and a new box, for the box is bound to the version. When a change makes it
+ * another place, its grants are taken back.
+ *
+ * Throws `invalid`, `not_supported`; `not_found` when there is nothing to change; `changed_meanwhile`.
+ */
+export async function writeConnection(
+  { world, disconnect }: ConnectionDesks,
+  context: Context,
+  write: ConnectionWrite,
+): Promise<Connection> {
+  const { name } = write;
+  const what = { what: "connection", name } as const;
+  const lookUp = createLookUp(world, context);
+  const written = await tryUntilWon(what, async () => {
+    const existing = await world.store.connections.get(context.project.name, name);
+    if (!existing && write.mode === "change") throw new BrokerError("not_found", what);
+    const read = await readDraft(lookUp, context, write, existing?.connection ?? null);
+    await checkConnector(world, read.content, write.at);
+    const connection = existing
+      ? await change(world, context, existing, read)
+      : await make(world, context, name, read);
+    return connection && { connection, before: existing };
+  });
+  const { connection, before } = written;
+  if (before?.connection.auth.kind === "oauth" && connection.generation !== before.connection.generation) {
+    const of = { connectionId: connection.id };
+    const facts = { why: "connection_changed", record: before };
+    await disconnect.tell(await disconnect.takeAll(context, of, facts));
+  }
+  return connection;
+}
+
+type Read = { content: ConnectionContent; secrets: SecretsBox };
+
+function readDraft(lookUp: LookUp, context: Context, write: ConnectionWrite, before: Connection | null) {
+  const { settings } = context.project;
+  return readWith(lookUp, (found) => readConnection(write.draft, { ...write, before, settings, found }));
+}
+
+async function make(
+  world: World,
+  context: Context,
+  name: string,
+  { content, secrets }: Read,
+): Promise<Connection | null> {
+  const now = world.clock.now();
+  const project = context.project.name;
+  const connection: Connection = {
+    ...content,
+    project,
+    name,
+    id: world.newId("conn", now),
+    redirectId: await redirectOf(world, project, name, content),
+    version: 1,
+    generation: 1,
+    createdAt: now,
+    updatedAt: now,
+  };
+  const record = { connection, sealed: await seal(world, connection, secrets, null) };
+  const entry = auditEntry(world, context, "connection_created", {
+    connection: name,
+    detail: {
+      authType: content.auth.kind,
+      host: new URL(content.target).host,
+      ...overrideFacts(content.auth),
+    },
+  });
+  return (await world.store.connections.insert(record, [entry])) ? connection : null;
+}
+
+async function change(
+  world: World,
+  context: Context,
+  existing: ConnectionRecord,
+  { content, secrets }: Read,
+): Promise<Connection | null> {
+  const before = existing.connection;
+  const moved = isElsewhere(before, content);
+  const connection: Connection = {
+    ...before,
+    ...content,
+    redirectId: await redirectOf(world, before.project, before.name, content),
+    version: before.version + 1,
+    generation: before.generation + (moved ? 1 : 0),
+    updatedAt: world.clock.now(),
+  };
+  const record = { connection, sealed: await seal(world, connection, secrets, existing) };
+  const entry = auditEntry(world, context, "connection_changed", {
+    connection: before.name,
+    detail: {
+      fields: changedFields(before, connection).join(","),
+      secretsChanged: secrets.kind === "headers" || secrets.kind === "client",
+      generation: connection.generation,
+      ...overrideFacts(content.auth),
+    },
+  });
+  return (await world.store.connections.replace(record, before.version, [entry])) ? connection : null;
+}
+
+/** Its own, kept across edits; a connector's connections use the connector's. */
+async function redirectOf(
+  world: World,
+  project: string,
+  name: string,
+  { auth }: ConnectionContent,
+): Promise<string | null> {
+  if (auth.kind !== "oauth" || auth.source.kind === "connector") return null;
+  return world.store.redirects.ensure(
+    { kind: "connection", project, name },
+    freshRedirectId(world),
+    world.clock.now(),
+  );
+}
+
+/** 32 random hex digits. */
+export function freshRedirectId({ newId }: Pick<World, "newId">): string {
+  return newId("w").slice("w_".length, "w_".length + 32);
+}
+
+/** The connector must be there, and its operator must have allowed the target: its users' tokens go nowhere else. */
+async function checkConnector(world: World, { auth, target }: ConnectionContent, at: string): Promise<void> {
+  if (auth.kind !== "oauth" || auth.source.kind !== "connector") return;
+  const name = auth.source.connector;
+  const found = await world.store.connectors.get(name);
+  if (!found) throw invalid({ param: `${at}.connectorName`, message: `there is no connector '${name}'` });
+  if (mayReceive(found.connector.targets, target)) return;
+  const message = `may not receive tokens of the connector '${name}': its operator allows other hosts`;
+  throw invalid({ param: `${at}.target`, message });
+}
+
+/** A box is bound to its version, so what is kept is sealed anew. */
+async function seal(
+  world: World,
+  connection: Connection,
+  secrets: SecretsBox,
+  existing: ConnectionRecord | null,
+): Promise<Uint8Array | null> {
+  const { project, id, version } = connection;
+  const aad = connectionAad(project, id, version);
+  switch (secrets.kind) {
+    case "none":
+      return null;
+    case "keep":
+      return existing && world.sealer.seal(await openBox(world, existing), aad);
+    case "headers":
+      return world.sealer.seal(writeHeaders(secrets.headers), aad);
+    case "client":
+      return world.sealer.seal(writeClientSecrets(secrets.client), aad);
+  }
+}
+
+function changedFields(before: Connection, after: Connection): string[] {
+  const names = [
+    "target",
+    "auth",
+    "requireApproval",
+    "allowedTools",
+    "approvers",
+    "trustAnnotations",
+    "timeoutMs",
+    "metadata",
+    "isDefault",
+  ] as const;
+  return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
+}
