@@ -183,5 +183,5 @@ const AFTERWARDS = {
   impossible:
     "Its server offers no way to take the permission back from here: you can do that in your settings there.",
   failed:
-    "Its server could not be told yet. It will be tried again; you can also take the permission back in your settings there.",
+    "Its server did not confirm that it took the permission back, too. If it did not answer, it will be asked again; to be sure, take the permission back in your settings there.",
 } as const;
