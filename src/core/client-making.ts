@@ -4,6 +4,7 @@ import type { Registration } from "./consents.ts";
 import { type Actor, auditEntry } from "./context.ts";
 import type { AuthServer, OAuthClient, OAuthFailure } from "./oauth.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
+import { redirectUrlOf } from "./redirects.ts";
 import { wordsOf } from "./scopes.ts";
 import { registrationAad } from "./storage.ts";
 
@@ -52,7 +53,7 @@ export function createClientMaker(world: World) {
       server,
       {
         name: CLIENT_NAME,
-        redirectUri: `${world.publicUrl}/oauth/callback/${connection.redirectId}`,
+        redirectUri: redirectUrlOf(world, connection.redirectId),
         scopes: scopesToRegister(server, scopesSupported, challenge),
       },
       signal,

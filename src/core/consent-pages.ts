@@ -11,6 +11,7 @@ import type { ConnectionRecord } from "./connection.ts";
 import { auditEntry } from "./context.ts";
 import type { World } from "./ports.ts";
 import type { ConsentProof } from "./project.ts";
+import { redirectUrlOf } from "./redirects.ts";
 import type { SignInDesk } from "./sign-in.ts";
 
 type Outside = { world: World; authorization: AuthorizationDesk; signIn: SignInDesk };
@@ -210,7 +211,7 @@ export function createConsentPages(outside: Outside): ConsentPages {
         clientId,
         clientName: "Consentry",
         clientUri: world.publicUrl,
-        redirectUris: [`${world.publicUrl}/oauth/callback/${redirectId}`],
+        redirectUris: [redirectUrlOf(world, redirectId)],
       };
     },
   };

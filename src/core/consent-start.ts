@@ -5,6 +5,7 @@ import type { Consent, Flow } from "./consents.ts";
 import { auditEntry } from "./context.ts";
 import { isRefusal } from "./errors.ts";
 import type { World } from "./ports.ts";
+import { redirectUrlOf } from "./redirects.ts";
 import { consentAad } from "./storage.ts";
 
 /** Only Allow makes state and verifier, right before the browser leaves (P6). Null: it is over meanwhile. */
@@ -22,7 +23,7 @@ export async function startAuthorization(
     verifier,
     server: way.server,
     clientGeneration: way.clientGeneration,
-    redirectUri: `${world.publicUrl}/oauth/callback/${way.redirectId}`,
+    redirectUri: redirectUrlOf(world, way.redirectId),
     resource: way.resource,
     scopes: consent.scopes,
   };

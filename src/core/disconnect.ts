@@ -1,4 +1,5 @@
 import { asTheyEnd } from "./as-they-end.ts";
+import { createCache } from "./cache.ts";
 import type { AuthorizationDesk, Way } from "./authorization.ts";
 import type { ConnectionRecord } from "./connection.ts";
 import { type Actor, auditEntry } from "./context.ts";
@@ -7,6 +8,7 @@ import { type Grant, grantAad, type GrantKey } from "./grants.ts";
 import type { ConnectionId, UserId } from "./ids.ts";
 import { textMembers } from "./json.ts";
 import type { World } from "./ports.ts";
+import type { Listed } from "./storage.ts";
 
 /**
  * What the authorization server made of it. `impossible`: it has no revocation endpoint, or the client is not to be had any
@@ -41,6 +43,7 @@ export type Disconnect = {
 export function createDisconnect(world: World, authorization: AuthorizationDesk): Disconnect {
   const { store, clock } = world;
   const underWay = new Set<Promise<void>>();
+  const failingSince = createCache<number>({ max: MAX_SWEPT, now: clock.now });
 
   async function end(grant: Grant, reason: string, told: Told): Promise<Told> {
     await store.grants.emptied(keyOf(grant), grant.version, reason);
@@ -63,19 +66,36 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
     return () => tellOne(grant, way, record === null);
   }
 
-  async function recordsOf(project: string): Promise<Map<ConnectionId, ConnectionRecord>> {
-    const records = new Map<ConnectionId, ConnectionRecord>();
-    let after: string | null = null;
-    for (;;) {
-      const page: Awaited<ReturnType<typeof store.connections.list>> = await store.connections.list(
-        project,
-        {},
-        { after, limit: PAGE },
-      );
-      for (const record of page.rows) records.set(record.connection.id, record);
-      after = page.rows.at(-1)?.connection.name ?? null;
-      if (!page.more || after === null) return records;
+  /** Each connection once. */
+  async function recordsOf(grants: Pick<Grant, "project" | "connectionId">[]) {
+    const keys = new Map(
+      grants.map(({ project, connectionId: id }) => [`${project} ${id}`, { project, id }]),
+    );
+    const found = await Promise.all(
+      [...keys].map(
+        async ([key, { project, id }]) => [key, await store.connections.find(project, id)] as const,
+      ),
+    );
+    const records = new Map(found);
+    return (grant: Pick<Grant, "project" | "connectionId">) =>
+      records.get(`${grant.project} ${grant.connectionId}`) ?? null;
+  }
+
+  async function grantsOf(project: string, of: { connectionId: ConnectionId } | { user: UserId }) {
+    const grants: Grant[] = [];
+    for (let after: string | null = null; ;) {
+      const page: Listed<Grant> = await store.grants.list(project, of, { after, limit: PAGE });
+      grants.push(...page.rows);
+      after = page.rows.at(-1)?.id ?? null;
+      if (!page.more || after === null) return grants;
     }
+  }
+
+  /** Whether its server has been away for a day of sweeps, as far as this process knows. */
+  function isHopeless({ id }: Grant): boolean {
+    const since = failingSince.get(id) ?? clock.now();
+    failingSince.set(id, since, { ttlMs: 2 * GIVE_UP_MS });
+    return clock.now() - since > GIVE_UP_MS;
   }
 
   function entryFor(actor: Actor, grant: Grant, facts: { connection: string | null; why: string }) {
@@ -102,15 +122,10 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
   }
 
   async function sweepPage(grants: Grant[]): Promise<void> {
-    const known = new Map<string, Map<ConnectionId, ConnectionRecord>>();
-    for (const { project } of grants) {
-      if (!known.has(project)) known.set(project, await recordsOf(project));
-    }
+    const recordOf = await recordsOf(grants);
     const again = grants.map((grant) => async (): Promise<Told> => {
-      const record = known.get(grant.project)?.get(grant.connectionId) ?? null;
-      const told = await (await tellingOf(grant, record))();
-      const isOld = clock.now() - (grant.refreshedAt ?? grant.createdAt) > GIVE_UP_MS;
-      return told === "failed" && isOld ? end(grant, "gave_up", told) : told;
+      const told = await (await tellingOf(grant, recordOf(grant)))();
+      return told === "failed" && isHopeless(grant) ? end(grant, "gave_up", told) : told;
     });
     await run(again);
   }
@@ -119,7 +134,7 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
     revoke: async (actor, key) => {
       const grant = await store.grants.get(key);
       if (!grant || grant.status === "revoked") return null;
-      const record = (await recordsOf(key.project)).get(key.connectionId) ?? null;
+      const record = await store.connections.find(key.project, key.connectionId);
       const entry = entryFor(actor, grant, {
         connection: record?.connection.name ?? null,
         why: "disconnected",
@@ -129,8 +144,7 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
     },
     takeAll: async (actor, of, { why, record }) => {
       const { name: project } = actor.project;
-      const records = record ? null : await recordsOf(project);
-      const recordOf = (grant: Grant) => record ?? records?.get(grant.connectionId) ?? null;
+      const recordOf = record ? () => record : await recordsOf(await grantsOf(project, of));
       const revoked = await store.grants.revokeAll(project, of, (grant) =>
         entryFor(actor, grant, { connection: recordOf(grant)?.connection.name ?? null, why }),
       );

@@ -51,10 +51,11 @@ export function createMePages(
     );
     const shown = grants.filter(({ status }) => status !== "revoked");
     if (shown.length === 0) return [];
-    const connections = await all((page) => world.store.connections.list(project, {}, page), nameOf);
-    const byId = new Map(connections.map(({ connection }) => [connection.id, connection]));
+    const records = await Promise.all(
+      shown.map(({ connectionId }) => world.store.connections.find(project, connectionId)),
+    );
     return shown
-      .flatMap((grant) => connectedBy(grant, byId.get(grant.connectionId)))
+      .flatMap((grant, at) => connectedBy(grant, records[at]?.connection))
       .toSorted((one, other) => one.connection.localeCompare(other.connection, "en"));
   }
 
@@ -165,7 +166,6 @@ const LINK_MS = 10 * 60_000;
 const PAGE_ROWS = 100;
 
 const pageOf = ({ publicUrl }: World, project: string) => `${publicUrl}/me/${project}`;
-const nameOf = ({ connection }: { connection: Connection }) => connection.name;
 
 /** Every row of a list, page by page. */
 async function all<T>(list: (page: Page) => Promise<Listed<T>>, cursorOf: (row: T) => string): Promise<T[]> {

@@ -126,6 +126,8 @@ export type Users = {
 
 export type Connections = {
   get: (project: string, name: string) => Promise<ConnectionRecord | null>;
+  /** By id: whatever it is called by now. */
+  find: (project: string, id: ConnectionId) => Promise<ConnectionRecord | null>;
   /** In order of name. `place`: only connections whose target is at this place (`placeOf`). */
   list: (
     project: string,

@@ -20,6 +20,11 @@ export function createConnections(engine: Engine): Connections {
   const named = and(inProject, eq(connections.name, given(connections.name, "name")));
 
   const get: Statement<Row[]> = (db) => db.select().from(connections).where(named);
+  const find: Statement<Row[]> = (db) =>
+    db
+      .select()
+      .from(connections)
+      .where(and(inProject, eq(connections.id, given(connections.id, "id"))));
   const insert: Statement<{ id: string }[]> = (db) =>
     db
       .insert(connections)
@@ -105,6 +110,11 @@ export function createConnections(engine: Engine): Connections {
   return {
     get: async (project, name) => {
       const [found] = await engine.run(get, { project, name });
+      return found ? recordOf(found) : null;
+    },
+
+    find: async (project, id) => {
+      const [found] = await engine.run(find, { project, id });
       return found ? recordOf(found) : null;
     },
 

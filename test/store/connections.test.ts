@@ -13,6 +13,9 @@ onEveryEngine("connections", (replicas) => {
     expect(await b.connections.get(project, "github")).toEqual(record);
     expect(await b.connections.get(project, "GitHub")).toBeNull();
     expect(await b.connections.get(await newProject(a), "github")).toBeNull();
+    const { id } = record.connection;
+    expect(await b.connections.find(project, id)).toEqual(record);
+    expect(await b.connections.find(await newProject(a), id)).toBeNull();
   });
 
   test("what is null stays null", async () => {
