@@ -12,13 +12,23 @@ type PageSpec = {
   handle: (call: Call) => Promise<Response>;
 };
 
-/** A page to look at. HEAD is answered without a look at anything: it must use up and bind nothing. */
+/** A page to look at. What no person looks at is answered without a look at anything: it must use up and bind nothing. */
 export function pageRoute(spec: PageSpec): Route {
   return publicRoute({
     ...described(spec),
     method: "GET",
-    handle: (call) => (call.request.method === "HEAD" ? headOf() : spec.handle(call)),
+    handle: (call) => {
+      if (call.request.method === "HEAD") return headOf();
+      return isForAPerson(call.request.headers) ? spec.handle(call) : headOf(403);
+    },
   });
+}
+
+/** Browsers say when they load something beside a page, in a frame, or before anybody has asked for it (Fetch Metadata). */
+function isForAPerson(headers: Headers): boolean {
+  const dest = headers.get("sec-fetch-dest");
+  const purpose = headers.get("sec-purpose") ?? headers.get("purpose") ?? "";
+  return (dest === null || dest === "document") && !purpose.includes("prefetch");
 }
 
 /** A form that a page sends. */
@@ -31,8 +41,9 @@ function described({ path, summary, answers, handle }: PageSpec) {
   return { path, summary, tag: "person", answers: { ...html, ...answers }, isPage: true as const, handle };
 }
 
-function headOf(): Response {
+function headOf(status = 200): Response {
   return new Response(null, {
+    status,
     headers: { "content-type": "text/html; charset=utf-8", "cache-control": "no-store" },
   });
 }

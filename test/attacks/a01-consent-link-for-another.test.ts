@@ -47,6 +47,21 @@ describe("possession", () => {
     expect(headingOf(await first.press(page, "allow"))).toContain("Connected");
   });
 
+  test("what is loaded beside a page, in a frame or ahead of time binds nobody", async () => {
+    const link = linkOf(await ask());
+    const loads = [
+      { "sec-fetch-dest": "image" },
+      { "sec-fetch-dest": "iframe" },
+      { "sec-purpose": "prefetch" },
+    ];
+    for (const headers of loads) {
+      const answer = await fetch(link, { headers });
+      expect([answer.status, answer.headers.getSetCookie(), await answer.text()]).toEqual([403, [], ""]);
+    }
+    expect((await fetch(link, { method: "HEAD" })).headers.getSetCookie()).toEqual([]);
+    expect(headingOf(await allow(person(authServer, "ann"), link))).toContain("Connected");
+  });
+
   test("a callback in another browser burns nothing: the right one still finishes", async () => {
     const { cookie, authorizationUrl } = await beginAuthorization(linkOf(await ask()));
     const callback = await authServer.authorize(authorizationUrl.href, "ann");
