@@ -4,6 +4,7 @@ import type { Context } from "./context.ts";
 import { BrokerError } from "./errors.ts";
 import { assertedUser } from "./identity.ts";
 import type { World } from "./ports.ts";
+import { withParams } from "./url-rules.ts";
 
 /** The runtime's page, with a code that says which consent and which browser; it says nothing to anybody else. */
 export async function confirmUrlFor(world: World, consent: Consent, browserHash: string): Promise<string> {
@@ -22,9 +23,7 @@ export async function confirmUrlFor(world: World, consent: Consent, browserHash:
     },
     [],
   );
-  const url = new URL(consent.confirmUrl ?? "");
-  url.searchParams.set("consent_code", code);
-  return url.href;
+  return withParams(consent.confirmUrl ?? "", { consent_code: code });
 }
 
 /**

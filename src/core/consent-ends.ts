@@ -3,6 +3,7 @@ import type { ConsentView } from "./consent-views.ts";
 import type { Consent } from "./consents.ts";
 import { type Actor, auditEntry } from "./context.ts";
 import type { World } from "./ports.ts";
+import { withParams } from "./url-rules.ts";
 
 /** How consents end, and what is said of it: all to the person's own browser, next to nothing to others. */
 
@@ -122,9 +123,5 @@ function endOf({ status, expiresAt }: Consent, now: number): Ended | null {
 
 /** Exactly what was registered, with what became of it (A13). */
 function doneUrlOf({ doneUrl, id }: Consent, status: Ended): string | null {
-  if (doneUrl === null) return null;
-  const url = new URL(doneUrl);
-  url.searchParams.set("consent_id", id);
-  url.searchParams.set("status", status);
-  return url.href;
+  return doneUrl === null ? null : withParams(doneUrl, { consent_id: id, status });
 }

@@ -20,15 +20,32 @@ export function urlFaults(
 
 /**
  * The faults of a URL to which browsers are sent at the end, by exact comparison with what was registered (A13): https, or
- * http on a loopback host where `local` says that everything is.
+ * http on a loopback host where `local` says that everything is. `ours`: the parameters that we add.
  */
-export function returnUrlFaults(given: string, { local, param }: { local: boolean; param: string }): Fault[] {
+export function returnUrlFaults(
+  given: string,
+  { local, param, ours }: { local: boolean; param: string; ours: readonly string[] },
+): Fault[] {
   const faults = formFaults(given, param);
   if (faults.length > 0) return faults;
-  const { protocol, hostname } = new URL(given);
+  const { protocol, hostname, searchParams } = new URL(given);
+  const taken = ours.filter((name) => searchParams.has(name));
+  if (taken.length > 0)
+    return [{ param, message: `must not have the parameter ${taken.join(", ")}: it is ours` }];
   if (protocol === "https:" || (local && LOOPBACK.has(hostname))) return [];
   const message = local ? "must be https, or http on a loopback host" : "must be https";
   return [{ param, message }];
+}
+
+/**
+ * A URL without a fragment as it is written, with parameters at its end. Taken apart and put together again it would be
+ * spelled another way than it was registered (A13).
+ */
+export function withParams(url: string, params: Record<string, string>): string {
+  // A header holds ASCII alone.
+  const base = /^[\x21-\x7e]+$/.test(url) ? url : new URL(url).href;
+  const mark = !base.includes("?") ? "?" : /[?&]$/.test(base) ? "" : "&";
+  return `${base}${mark}${new URLSearchParams(params).toString()}`;
 }
 
 /** Whether a text is a host as it stands in a URL, with its port where that is not the usual one. */

@@ -148,9 +148,11 @@ function faultsOf({ name, roles, rights, expiresAt }: KeyDraft, now: number): Fa
 function urlFaultsOf(draft: KeyDraft, { local }: World): Fault[] {
   return (["confirmUrl", "doneUrl"] as const).flatMap((param) => {
     const given = draft[param];
-    return given === null ? [] : returnUrlFaults(given, { local, param });
+    return given === null ? [] : returnUrlFaults(given, { local, param, ours: ADDED[param] });
   });
 }
+
+const ADDED = { confirmUrl: ["consent_code"], doneUrl: ["consent_id", "status"] };
 
 function detailOf(key: Key): Record<string, string | null> {
   const { id, name, roles, rights, confirmUrl, doneUrl } = key;
