@@ -32,7 +32,10 @@ const ask = () =>
 const grants = async () =>
   (await world.rest("GET", "/api/projects/default/connections/notes/grants")).body["value"];
 const refusals = async () => (await audited(world, "consent_refused")).map(({ detail }) => detail["why"]);
-const settle = (change: object) => world.rest("PATCH", "/api/projects/default/settings", change);
+const settle = async (change: object) => {
+  const answer = await world.rest("PATCH", "/api/projects/default/settings", change);
+  if (answer.status !== 200) throw new Error(JSON.stringify(answer.body));
+};
 
 describe("possession", () => {
   test("a second browser sees nothing and stores nothing, and the first one goes on", async () => {
@@ -69,7 +72,7 @@ describe("possession", () => {
     const without = await visit(callback);
     expect([elsewhere.status, without.status]).toEqual([403, 403]);
     expect(await grants()).toEqual([]);
-    expect((await refusals()).toSorted()).toEqual(["no_cookie", "other_browser"]);
+    expect(new Set(await refusals())).toEqual(new Set(["no_cookie", "other_browser"]));
     expect((await visit(callback, cookie)).status).toBe(200);
     expect(await grants()).toMatchObject([{ user: "app:ann", status: "active" }]);
   });
@@ -81,8 +84,7 @@ describe("sign-in", () => {
     authServer.addRedirectUris(`${world.url}/signin/callback`);
     const signIn = { name: "idp", issuer: authServer.issuer, clientId, clientSecret };
     const assertedAs = { issuer: authServer.issuer, claim: "sub" };
-    const answer = await settle({ consentProof: "sign-in", signIn, users: { assertedAs } });
-    expect(answer.status).toBe(200);
+    await settle({ consentProof: "sign-in", signIn, users: { assertedAs } });
   });
 
   test("somebody who signs in as another person is told nothing, and stores nothing", async () => {
