@@ -32,13 +32,13 @@ const see = <T extends { html: string } | { text: string }>(page: T): T => {
   pages.push("html" in page ? page.html : page.text);
   return page;
 };
-const call1 = (label: string) => ({
+const calling = (label: string) => ({
   tools: [{ type: "mcp" as const, server_label: label, require_approval: "never" as const }],
   input: [call(label, "whoami", {})],
 });
 const whoami = async (label: string, user: string) => {
   const client = clientOf(world.url, runtimeKey, { project: "default", user });
-  const response = await client.responses.create(call1(label));
+  const response = await client.responses.create(calling(label));
   answers.push(JSON.stringify(response));
   return response;
 };
@@ -75,7 +75,7 @@ beforeAll(async () => {
     ...typed,
     credentials: { clientId: clients.privateKeyJwt.clientId, privateKey: clients.privateKeyJwt.privateKey },
   });
-  note("private key", String(clients.privateKeyJwt.privateKey?.["d"]));
+  note("private key", JSON.stringify(clients.privateKeyJwt.privateKey?.["d"]).replaceAll('"', ""));
   await put("found", { credentials: {} });
   await rest("PUT", "/api/connectors/shared", {
     ...typed,
