@@ -44,7 +44,7 @@ export function createCallback({ world, authorization }: Outside): ConsentPages[
 async function refusedCallback(
   world: World,
   stateHash: string,
-  { requestId }: Visitor,
+  { browser, requestId }: Visitor,
   why: string,
 ): Promise<ConsentView> {
   const consent = await world.store.consents.findByState(stateHash);
@@ -52,6 +52,9 @@ async function refusedCallback(
     world.log("info", "callback_refused", { why: "unknown_state", requestId });
     return { kind: "refused" };
   }
+  const isOwn = browser !== null && consent.browserHash === (await world.crypto.sha256(browser));
+  // What ended it happened elsewhere while the person was on the way: that is theirs to know.
+  if (consent.status === "failed" && isOwn) return overView(world, consent, consent.browserHash);
   const isLate = consent.stateExpiresAt !== null && consent.stateExpiresAt <= world.clock.now();
   const reason = isLate ? "state_expired" : why === "no_cookie" ? why : "other_browser";
   return refuse(world, consent, { why: reason, requestId });

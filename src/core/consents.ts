@@ -78,6 +78,10 @@ export type Consents = {
   find: (id: ConsentId) => Promise<Consent | null>;
   /** A user's consents for a connection that were opened since then; newest first, at most 20. */
   since: (key: Pick<Consent, "project" | "connectionId" | "user">, createdAt: number) => Promise<Consent[]>;
+  /**
+   * Nothing is taken. A state is gone when a callback has taken it and when its consent has ended, but for one that failed because
+   * of something else: its connection was changed or deleted, its user blocked.
+   */
   findByState: (stateHash: string) => Promise<Consent | null>;
   /** More scopes than before, while it is `open`. Null: it is not any more. */
   widen: (

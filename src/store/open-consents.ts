@@ -17,7 +17,9 @@ export function failIfMarked(tables: Tables, row: Marked, which: SQL | undefined
     db
       .update(consents)
       .set({
-        ...OVER,
+        slot: null,
+        // The state stays: whoever comes back with it is told what has happened meanwhile.
+        sealedFlow: null,
         status: "failed",
         outcome: given(consents.outcome, "outcome"),
         endedAt: given(consents.endedAt, "at"),

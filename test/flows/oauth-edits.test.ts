@@ -176,14 +176,20 @@ describe("a consent that was open before the edit", () => {
     expect(linkOf(await whoami(bob))).not.toBe(link);
   });
 
-  test("fails when the person comes back from the authorization server, and its page says why", async () => {
-    const link = linkOf(await whoami(bob));
-    const { cookie, authorizationUrl } = await beginAuthorization(link);
+  test("fails when the person comes back from the authorization server, and says so", async () => {
+    const { cookie, authorizationUrl } = await beginAuthorization(linkOf(await whoami(bob)));
     const callback = await authServer.authorize(authorizationUrl.href, "bob");
     await edit({ target: elsewhere.url });
     const exchanges = authServer.countTokenRequests("authorization_code");
-    expect((await visit(callback, cookie)).status).toBe(403);
-    expect((await visit(link, cookie)).text).toContain("The connection was changed while you were on your");
+    for (let times = 0; times < 2; times++) {
+      const page = await visit(callback, cookie);
+      expect(page.text).toContain("The connection was changed while you were on your way");
+    }
+    // To their browser alone.
+    for (const other of ["", `consentry-browser=${"s".repeat(43)}`]) {
+      const page = await visit(callback, other);
+      expect([page.status, page.text.includes(name)]).toEqual([403, false]);
+    }
     expect(authServer.countTokenRequests("authorization_code")).toBe(exchanges);
     expect((await grants()).map(({ user }) => user)).toEqual(["app:ann"]);
   });

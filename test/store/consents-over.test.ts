@@ -33,10 +33,10 @@ async function three(store: Store, project: string, more: Partial<Consent>) {
 
 const endOf = async (store: Store, { id }: Consent) => {
   const found = await store.consents.find(id);
-  return [found?.status, found?.outcome, found?.endedAt, found?.stateHash, found?.sealedFlow];
+  return [found?.status, found?.outcome, found?.endedAt, found?.sealedFlow];
 };
-const FAILED = (outcome: string, at: number) => ["failed", outcome, at, null, null];
-const DECLINED = ["declined", "x", 1_500, null, null];
+const FAILED = (outcome: string, at: number) => ["failed", outcome, at, null];
+const DECLINED = ["declined", "x", 1_500, null];
 
 onEveryEngine("consents: what else ends them", (replicas) => {
   test("a deleted connection takes registrations along and fails its open consents; others stay", async () => {
@@ -80,6 +80,12 @@ onEveryEngine("consents: what else ends them", (replicas) => {
     expect(await b.connections.replace(changed, 1, [])).toBe(true);
     for (const each of [open, started])
       expect(await endOf(b, each)).toEqual(FAILED("connection_changed", 8_000));
+    // Whoever comes back is told, and finishes nothing.
+    const { redirectId, browserHash } = authorizing(started);
+    const { stateHash } = (await b.consents.find(started.id)) ?? {};
+    expect(await b.consents.findByState(stateHash ?? "")).toMatchObject({ id: started.id, status: "failed" });
+    const callback = { redirectId, stateHash: stateHash ?? "", browserHash, now: 8_001 };
+    expect(await b.consents.claim(callback)).toBeNull();
     expect(await endOf(b, declined)).toEqual(DECLINED);
     expect(await b.consents.find(ahead.id)).toEqual(ahead);
     expect(await b.registrations.latest(project, connectionId)).toBeNull();
