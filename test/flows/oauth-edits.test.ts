@@ -85,6 +85,8 @@ describe("what keeps people's accounts", () => {
     ["the policy", () => ({ requireApproval: "never", allowedTools: ["whoami"], timeoutMs: 5_000 })],
     ["parameters", () => ({ tokenParams: { tenant: "t" }, authorizeParams: { prompt: "consent" } })],
     ["metadata", () => ({ metadata: { team: "blue" } })],
+    ["an issuer that is looked for again", () => ({ issuer: null })],
+    ["the issuer that was found", () => ({ issuer: authServer.issuer })],
     ["all that it said before", () => own()],
   ];
   test.each(edits)("%s", async (_, change) => {
@@ -118,6 +120,7 @@ describe("what drops them: audited, told to the authorization server, and the ne
     ],
     ["another token URL", () => ({ tokenUrl: `${authServer.issuer}/token?v=2`, issuer: null })],
     ["another refresh URL", () => ({ refreshUrl: `${authServer.issuer}/token?v=2` })],
+    ["another revocation URL", () => ({ revocationUrl: `${authServer.issuer}/token/revocation?v=2` })],
     ["another client", basic],
     ["another resource", () => ({ resource: "omit", overrideReason: "it knows none" })],
   ];
