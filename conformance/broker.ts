@@ -14,6 +14,8 @@ export type Broker = {
   list: () => Promise<Tool[]>;
   /** Calls a tool likewise. Throws when the call fails; a tool's own error is a result. */
   call: (name: string, args: JsonObject) => Promise<void>;
+  /** How often the person was asked so far. */
+  consents: () => number;
   stop: () => Promise<void>;
 };
 
@@ -30,6 +32,7 @@ export async function startBroker(): Promise<Broker> {
   const running = await start(config, { log: note, clientDocumentUrl: () => CLIENT_DOCUMENT });
   const browser = createBrowser();
   let calls = 0;
+  let given = 0;
 
   async function send(method: string, path: string, body: JsonObject): Promise<JsonObject> {
     const response = await fetch(`${running.url}/api/projects/default/${path}`, {
@@ -51,7 +54,7 @@ export async function startBroker(): Promise<Broker> {
 
   /** One request of the agent; again after each consent. How often is the broker's to bound, so this is generous. */
   async function respond(input: JsonObject[]): Promise<JsonObject[]> {
-    for (let consents = 0; consents <= MAX_CONSENTS; consents++) {
+    for (let asked = 0; asked <= MAX_CONSENTS; asked++) {
       const tools = [{ type: "mcp", server_label: CONNECTION, require_approval: "never" }];
       const { output } = await send("POST", "openai/v1/responses", { tools, input });
       const items = Array.isArray(output) ? output.filter(isJsonObject) : [];
@@ -68,6 +71,7 @@ export async function startBroker(): Promise<Broker> {
     if (!done.url.startsWith(running.url)) throw new Error(`the browser ended at ${done.url}`);
     note("info", "person", { saw: headingOf(done), status: done.status });
     if (!CONNECTED.test(headingOf(done))) throw new Error(`consent: ${headingOf(done)}`);
+    given++;
   }
 
   return {
@@ -91,6 +95,7 @@ export async function startBroker(): Promise<Broker> {
       const item = items.find(({ type }) => type === "mcp_call");
       if (item?.["status"] !== "completed") throw new Error(`the call failed: ${JSON.stringify(item)}`);
     },
+    consents: () => given,
     stop: async () => {
       await running.stop();
       await rm(folder, { recursive: true, force: true });

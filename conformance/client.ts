@@ -2,6 +2,8 @@
 // Ends with 0 where everything went well, else with 1 and why; some scenarios want exactly that.
 import { isJsonObject, type Json, type JsonObject } from "../src/core/json.ts";
 import { type Broker, startBroker, textOf } from "./broker.ts";
+import { runExtension } from "./extensions.ts";
+import { SDK_ONLY } from "./scenarios.ts";
 import { createUpstream, type Upstream } from "./upstream.ts";
 
 /** Through the whole broker. */
@@ -11,7 +13,7 @@ const BY_BROKER: Record<string, (broker: Broker) => Promise<void>> = {
     await broker.list();
     await broker.call("add_numbers", { a: 5, b: 3 });
   },
-  "sse-retry": callFirst,
+  "sse-retry": async (broker) => void (await callFirst(broker)),
   "http-custom-headers": async (broker) => {
     await broker.list();
     const { toolCalls } = given();
@@ -57,11 +59,16 @@ const BY_UPSTREAM: Record<string, (upstream: Upstream) => Promise<void>> = {
 const url = process.argv.at(-1) ?? "";
 const scenario = process.env["MCP_CONFORMANCE_SCENARIO"] ?? "";
 try {
-  const alone = BY_UPSTREAM[scenario];
-  await (alone ? byUpstream(alone) : byBroker());
+  await run();
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;
+}
+
+async function run(): Promise<void> {
+  if (SDK_ONLY.includes(scenario)) return runExtension(scenario, { url, context: given() });
+  const alone = BY_UPSTREAM[scenario];
+  return alone ? byUpstream(alone) : byBroker();
 }
 
 async function byUpstream(steps: (upstream: Upstream) => Promise<void>): Promise<void> {
@@ -75,7 +82,7 @@ async function byUpstream(steps: (upstream: Upstream) => Promise<void>): Promise
 
 async function byBroker(): Promise<void> {
   const isAuth = scenario.startsWith("auth/");
-  const steps = isAuth ? callFirst : BY_BROKER[scenario];
+  const steps = isAuth ? callTwice : BY_BROKER[scenario];
   if (!steps) throw new Error(`there is nothing to do for ${scenario}`);
   const { client_id, client_secret } = given();
   const app = client_id !== undefined && {
@@ -90,10 +97,19 @@ async function byBroker(): Promise<void> {
   }
 }
 
-async function callFirst(broker: Broker): Promise<void> {
+/** What a person has allowed once holds for later calls. */
+async function callTwice(broker: Broker): Promise<void> {
+  const name = await callFirst(broker);
+  const consents = broker.consents();
+  await broker.call(name, {});
+  if (broker.consents() > consents) throw new Error("a later call asked the person again");
+}
+
+async function callFirst(broker: Broker): Promise<string> {
   const [first] = await broker.list();
   if (!first) throw new Error("the server has no tools");
   await broker.call(first.name, {});
+  return first.name;
 }
 
 /** What the suite says beyond the scenario's name. */

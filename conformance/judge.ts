@@ -1,10 +1,10 @@
 /** What the suite counted in one scenario. */
 export type Counted = { scenario: string; passed: number; failed: number; warnings: number };
 
-/** What a run has to reach at least. `passed`: checks of the required scenarios, all together. */
-export type Floor = { scenarios: number; passed: number };
+/** What a run has to reach at least. `broker`: the passed checks of what shows the broker; `passed`: all of them. */
+export type Floor = { scenarios: number; broker: number; passed: number };
 
-export type Verdict = { line: string; faults: string[] };
+export type Verdict = { lines: string[]; faults: string[] };
 
 /** The scenarios that a revision requires of clients, from what `conformance list --requirements` prints. */
 export function readRequired(listing: string): string[] {
@@ -24,41 +24,76 @@ export function readSummary(output: string): Counted[] {
   }));
 }
 
+/** What the suite counted where it ran one scenario. Null: it ran none, which it calls a success. */
+export function readAlone(scenario: string, output: string): Counted | null {
+  const found = /^Passed: (\d+)\/\d+, (\d+) failed, (\d+) warnings/m.exec(output);
+  if (!found) return null;
+  const [, passed, failed, warnings] = found.map(Number);
+  return { scenario, passed: passed ?? 0, failed: failed ?? 0, warnings: warnings ?? 0 };
+}
+
+/** What is wrong with a scenario. One without checks that passed would look green. */
+export function faultOf(scenario: string, counted: Counted | null): string | null {
+  if (!counted || isEmpty(counted)) return `${scenario}: nothing was checked`;
+  const { passed, failed, warnings } = counted;
+  if (passed > 0 && failed + warnings === 0) return null;
+  return `${scenario}: ${passed} passed, ${failed} failed, ${warnings} warnings`;
+}
+
 /**
- * Whether a run is good enough. Every required scenario must be there with checks that passed (a scenario without any
- * would look green), and nothing may fail or warn. Scenarios that the revision only reports count for nothing, except those
- * that `also` names: they have to hold, too.
+ * Whether a run is good enough. Every scenario of `required`, `also` and `sdkOnly` must be there with checks that passed,
+ * and nothing of the whole run may fail or warn. What the run has besides may only be empty where it is not of our
+ * business (skills, SEP-2640).
  */
 export function judge({
   name,
   required,
   also,
+  sdkOnly,
   counted,
   floor,
 }: {
   name: string;
-  required: string[];
+  required: readonly string[];
   also: readonly string[];
+  sdkOnly: readonly string[];
   counted: Counted[];
   floor: Floor;
 }): Verdict {
-  const faults: string[] = [];
-  const by = new Map(counted.map((each) => [each.scenario, each]));
-  const total = { good: 0, passed: 0, failed: 0 };
-  for (const scenario of [...required, ...also]) {
-    const { passed, failed, warnings } = by.get(scenario) ?? { passed: 0, failed: 0, warnings: 0 };
-    total.passed += passed;
-    total.failed += failed;
-    if (passed === 0) faults.push(`${scenario}: no check has passed`);
-    else if (failed + warnings > 0) faults.push(`${scenario}: ${failed} failed, ${warnings} warnings`);
-    else if (required.includes(scenario)) total.good++;
+  const expected = [...required, ...also, ...sdkOnly];
+  const others = counted
+    .filter((each) => !expected.includes(each.scenario) && !(isEmpty(each) && NOT_OURS.test(each.scenario)))
+    .map(({ scenario }) => scenario);
+  const faultIn = (scenario: string) =>
+    faultOf(scenario, counted.find((each) => each.scenario === scenario) ?? null);
+  const faults = [...expected, ...others].map(faultIn).filter((fault) => fault !== null);
+  const good = required.filter((scenario) => faultIn(scenario) === null).length;
+  const passed = sum(counted, "passed");
+  const bySdk = sum(
+    counted.filter(({ scenario }) => sdkOnly.includes(scenario)),
+    "passed",
+  );
+  const atLeast = [
+    ["scenarios are required", required.length, floor.scenarios],
+    ["checks have passed", passed, floor.passed],
+    ["checks of the broker have passed", passed - bySdk, floor.broker],
+  ] as const;
+  for (const [what, now, before] of atLeast) {
+    if (now < before) faults.push(`${now} ${what}, and it has to be ${before}`);
   }
-  if (required.length < floor.scenarios) {
-    faults.push(`${required.length} scenarios are required, and there were ${floor.scenarios} before`);
-  }
-  if (total.passed < floor.passed) {
-    faults.push(`${total.passed} checks have passed, and there were ${floor.passed} before`);
-  }
-  const scenarios = `${total.good}/${required.length} scenarios`;
-  return { line: `${name} ${scenarios}, ${total.passed} passed, ${total.failed} failed`, faults };
+  const lines = [
+    `${name} ${good}/${required.length} scenarios, ${passed} passed, ${sum(counted, "failed")} failed`,
+    `  of these ${bySdk} in ${sdkOnly.length} scenarios that are not required (SDK only)`,
+  ];
+  return { lines, faults };
 }
+
+function isEmpty({ passed, failed, warnings }: Counted): boolean {
+  return passed + failed + warnings === 0;
+}
+
+function sum(counted: Counted[], what: "passed" | "failed"): number {
+  return counted.reduce((total, each) => total + each[what], 0);
+}
+
+const NOT_OURS = /^sep-2640-/;

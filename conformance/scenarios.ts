@@ -1,0 +1,15 @@
+/** Only reported by the suite, and of the broker's business: a tool's schema reaches the model as it came. */
+export const ALSO: readonly string[] = ["json-schema-2020-12-preservation"];
+
+/** Only reported by the suite, and nothing that the broker does: see `extensions.ts`. */
+export const SDK_ONLY: readonly string[] = [
+  "auth/client-credentials-basic",
+  "auth/client-credentials-jwt",
+  "auth/enterprise-managed-authorization",
+  "auth/dpop",
+  "auth/dpop-nonce",
+  "auth/wif-jwt-bearer",
+];
+
+/** Measures how long a client waits, so that beside dozens of others it may fail for no reason. */
+export const TIMED: readonly string[] = ["sse-retry"];
