@@ -147,7 +147,8 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
     if (source.kind !== "discovery") {
       const way = await known(record);
       if (!way) return refused(missingConnector(connection));
-      return judged(way, challenge);
+      // What nobody typed is the server's to say (C27).
+      return judged(way, challenge ?? (way.scopes === null ? await discovery.challenge(connection) : null));
     }
     const found = await discovery.register(actor, record, source, challenge);
     if (!found.ok) return found;

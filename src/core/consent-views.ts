@@ -1,5 +1,6 @@
 import type { ConsentStatus } from "./consents.ts";
 import type { Context } from "./context.ts";
+import type { Told } from "./disconnect.ts";
 import type { UserId } from "./ids.ts";
 import type { ConsentProof } from "./project.ts";
 import type { SignInDesk } from "./sign-in.ts";
@@ -124,7 +125,7 @@ export type MeView =
       connected: Connected[];
       csrf: string;
       /** What came of a disconnect just now. `upstream`: whether the authorization server was told. */
-      done: { connection: string; upstream: "revoked" | "impossible" | "failed" } | null;
+      done: { connection: string; upstream: Told } | null;
     };
 
 /** Gives a fresh session value for the cookie of `/me`. */

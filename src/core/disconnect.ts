@@ -12,9 +12,9 @@ import type { Listed } from "./storage.ts";
 
 /**
  * What the authorization server made of it. `impossible`: it has no revocation endpoint, or the client is not to be had any
- * more. `failed`: it refused, or did not answer; the latter is tried again by the sweep.
+ * more. `refused`: it will not. `failed`: it did not answer, and is told again by the sweep.
  */
-export type Told = "revoked" | "impossible" | "failed";
+export type Told = "revoked" | "impossible" | "refused" | "failed";
 
 /** A grant that is revoked here, and how its authorization server is told. */
 export type Telling = () => Promise<Told>;
@@ -58,7 +58,7 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
     const outcome = await world.oauth.revoke({ server, client, ...token }, AbortSignal.timeout(REQUEST_MS));
     if (outcome.ok) return end(grant, "revoked", "revoked");
     world.log("warn", "revocation_failed", { grant: grant.id, failure: outcome.failure.kind });
-    return outcome.failure.kind === "transient" ? "failed" : end(grant, "refused", "failed");
+    return outcome.failure.kind === "transient" ? "failed" : end(grant, "refused", "refused");
   }
 
   async function tellingOf(grant: Grant, record: ConnectionRecord | null): Promise<Telling> {

@@ -17,6 +17,7 @@ import type { AuthServer, OAuthOutcome, ProtectedResource } from "./oauth.ts";
 import { pkceFault } from "./pkce.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
 import { canonicalResource } from "./resource.ts";
+import { tokensOf } from "./scopes.ts";
 
 export type Discovered = { ok: true; registration: Registration; challenge: Challenge | null } | Failed;
 
@@ -33,6 +34,8 @@ export type Discovery = {
     challenge: Challenge | null,
     options?: { fresh?: boolean },
   ) => Promise<Discovered>;
+  /** What the server says to a stranger, as far as it does. */
+  challenge: (connection: Connection) => Promise<Challenge | null>;
   /** Registers anew at the current server, if the client there is one of ours. */
   renew: (actor: Actor, record: ConnectionRecord, source: DiscoverySource) => Promise<boolean>;
 };
@@ -99,7 +102,7 @@ export function createDiscovery(world: World): Discovery {
     const seen: Seen = {
       server: server.value,
       resource: resource.value?.resource ?? canonicalResource(target),
-      scopesSupported: resource.value?.scopes ?? null,
+      scopesSupported: tokensOf(resource.value?.scopes ?? null),
     };
     const standing = await world.store.registrations.get(project, id, server.value.issuer);
     const reused = standing && clients.canReuse(standing, { connection, source, server: server.value, now });
@@ -134,6 +137,10 @@ export function createDiscovery(world: World): Discovery {
       const started = discover(actor, record, source, challenge, fresh).finally(() => underWay.delete(key));
       underWay.set(key, started);
       return started;
+    },
+    challenge: async (connection) => {
+      const said = await strangersChallenge(connection);
+      return said !== null && "kind" in said ? null : said;
     },
     renew: async (actor, { connection }, source) => {
       const latest = await world.store.registrations.latest(connection.project, connection.id);

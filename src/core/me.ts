@@ -2,6 +2,7 @@ import type { Connected, MePages, MeView, Visitor, WithBrowser } from "./consent
 import { type Actor, auditEntry, type Context } from "./context.ts";
 import type { Connection } from "./connection.ts";
 import type { Handle } from "./consents.ts";
+import type { Told } from "./disconnect.ts";
 import { BrokerError } from "./errors.ts";
 import type { Grant, GrantKey } from "./grants.ts";
 import { assertedUser, requireRight } from "./identity.ts";
@@ -12,7 +13,7 @@ import type { SignInDesk } from "./sign-in.ts";
 import type { Listed, Page } from "./storage.ts";
 
 /** Takes a grant back, here and at its authorization server. Null: there was none to take back. */
-export type Disconnect = (actor: Actor, key: GrantKey) => Promise<"revoked" | "impossible" | "failed" | null>;
+export type Disconnect = (actor: Actor, key: GrantKey) => Promise<Told | null>;
 
 /** `/me/{project}`: what a person connected, and the way to take it back (DESIGN 6). */
 export function createMePages(

@@ -182,6 +182,8 @@ const AFTERWARDS = {
   revoked: "Its server has taken the permission back, too.",
   impossible:
     "Its server offers no way to take the permission back from here: you can do that in your settings there.",
+  refused:
+    "Its server did not take the permission back when it was told to: you can do that in your settings there.",
   failed:
-    "Its server did not confirm that it took the permission back, too. If it did not answer, it will be asked again; to be sure, take the permission back in your settings there.",
+    "Its server did not answer when it was told to take the permission back, too. It will be told again; to be sure, take the permission back in your settings there.",
 } as const;

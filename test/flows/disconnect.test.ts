@@ -133,7 +133,10 @@ describe("says honestly what the authorization server made of it", () => {
     expect((await world.rest("DELETE", `${PATH}/grants/ann`)).body["upstream"]).toBe("impossible");
   });
 
-  test.each([400, 503])("it answers %i: failed, and it is over here all the same", async (status) => {
+  test.each([
+    [400, "refused", "did not take the permission back"],
+    [503, "failed", "will be told again"],
+  ])("it answers %i: %s, and it is over here all the same", async (status, upstream, words) => {
     strange = await startHttpServer((_, response) => {
       response.writeHead(status, { "content-type": "application/json" }).end('{"error":"invalid_client"}');
     });
@@ -142,11 +145,11 @@ describe("says honestly what the authorization server made of it", () => {
     await connect();
     const page = await disconnect();
     expect(page.html).toContain("nothing is called with your account any more");
-    expect(page.html).toContain("did not confirm that it took the permission back");
+    expect(page.html).toContain(words);
     expect(strange.requests.length).toBeGreaterThan(0);
     expect(consentsOf(await whoami())).toHaveLength(1);
     await connect();
-    expect((await world.rest("DELETE", `${PATH}/grants/ann`)).body["upstream"]).toBe("failed");
+    expect((await world.rest("DELETE", `${PATH}/grants/ann`)).body["upstream"]).toBe(upstream);
   });
 });
 

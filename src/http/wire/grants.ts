@@ -38,7 +38,7 @@ export const revokedGrantBody = z.object({
   id: z.string(),
   user: z.string(),
   status: z.literal("revoked"),
-  upstream: z.enum(["revoked", "impossible", "failed"]),
+  upstream: z.enum(["revoked", "impossible", "refused", "failed"]),
 });
 
 export function writeRevokedGrant({ id, user }: Grant, upstream: Told): z.infer<typeof revokedGrantBody> {
