@@ -1,5 +1,6 @@
 import type { AuthorizationDesk, Way } from "./authorization.ts";
 import { actorOf, endConsent, overView, refuse, standingRecord } from "./consent-ends.ts";
+import { proofOf } from "./consent-proof.ts";
 import type { ConsentPages, ConsentView, Visitor } from "./consent-views.ts";
 import type { Consent, Flow } from "./consents.ts";
 import { auditEntry } from "./context.ts";
@@ -76,6 +77,10 @@ async function judge(outside: Outside, claimed: Claimed, params: URLSearchParams
   if (code === null) return fail(world, claimed, "code_missing");
   const record = await standingRecord(world, consent);
   if ("outcome" in record) return fail(world, claimed, record.outcome);
+  const project = await world.store.projects.get(consent.project);
+  const proof = project && proofOf(world, project, consent, consent.user);
+  // Another proof is asked for by now than the one that was given.
+  if (!proof?.ok || proof.proof !== consent.provenBy) return fail(world, claimed, "proof_changed");
   const way = await authorization.known(record);
   // The code is for the client that asked, at the server that it asked (A7).
   const isSame = way?.clientGeneration === flow.clientGeneration && way.server.issuer === flow.server.issuer;
@@ -197,12 +202,19 @@ async function keep(world: World, claimed: Claimed, raw: RawTokens): Promise<Gra
           renewsItself: grant.hasRefreshToken,
         },
       });
-      return await world.store.grants.put(grant, { id: consent.id, attempt, at }, [entry]);
+      const put = await world.store.grants.put(grant, { id: consent.id, attempt, at }, [entry]);
+      return put ?? ((await hasCounted(world, claimed)) ? grant : null);
     } catch (error) {
       if (!isRefusal(error, "unavailable") || tries >= COMMIT_TRIES) throw error;
       await world.clock.sleep(COMMIT_PAUSE_MS);
     }
   }
+}
+
+/** A commit whose answer was lost on its way: the consent says whether it was this attempt that ended it. */
+async function hasCounted({ store }: World, { consent, attempt }: Claimed): Promise<boolean> {
+  const now = await store.consents.find(consent.id);
+  return now?.status === "connected" && now.attempt === attempt;
 }
 
 const COMMIT_TRIES = 20;

@@ -2,6 +2,7 @@ import type { AuthorizationDesk, Way } from "./authorization.ts";
 import { createCallback } from "./consent-callback.ts";
 import { consentIn, consentLink } from "./consent-asking.ts";
 import { confirmUrlFor } from "./consent-confirm.ts";
+import { digestOf, formToken, NOTHING_SHOWN, shownBy } from "./consent-form.ts";
 import { startAuthorization } from "./consent-start.ts";
 import { actorOf, endConsent, isOver, overView, refuse, standingRecord } from "./consent-ends.ts";
 import { proofOf } from "./consent-proof.ts";
@@ -18,6 +19,9 @@ type Outside = { world: World; authorization: AuthorizationDesk; signIn: SignInD
 
 /** A consent, and what there is to it now: somebody may still go on with it. */
 type Standing = { consent: Consent; record: ConnectionRecord; proof: ConsentProof };
+
+/** A form that came: from which browser, from a page that showed what, and whether that browser is the person's. */
+type Submitted = Standing & { hash: string; shown: string; isProven: boolean };
 
 /** What happens behind `/consent/{ticket}` (DESIGN 6), line by line. */
 export function createConsentPages(outside: Outside): ConsentPages {
@@ -64,7 +68,10 @@ export function createConsentPages(outside: Outside): ConsentPages {
     return {
       kind: "ask",
       facts: factsOf({ consent, record, proof }, way),
-      csrf: await csrfOf(consent, hash),
+      csrf: await formToken(world, consent, {
+        browserHash: hash,
+        shown: await digestOf(world, consent, way),
+      }),
     };
   }
 
@@ -92,22 +99,20 @@ export function createConsentPages(outside: Outside): ConsentPages {
       case "sign-in": {
         const project = await world.store.projects.get(consent.project);
         const host = URL.parse(project?.settings.signIn?.issuer ?? "")?.host ?? "";
-        return { kind: "sign_in", host, csrf: await csrfOf(consent, hash) };
+        const csrf = await formToken(world, consent, { browserHash: hash, shown: NOTHING_SHOWN });
+        return { kind: "sign_in", host, csrf };
       }
       case "runtime":
         return { kind: "go", url: await confirmUrlFor(world, consent, hash) };
     }
   }
 
-  const csrfOf = (consent: Consent, hash: string) =>
-    world.signer.sign("consent-form", `${consent.id} ${hash}`);
-
   /** A form of ours, sent by the browser that is proven; anything else is refused, and nothing is bound by it. */
   async function submitted(
     ticket: string,
     visitor: Visitor,
     csrf: string,
-  ): Promise<(Standing & { hash: string; isProven: boolean }) | { view: ConsentView }> {
+  ): Promise<Submitted | { view: ConsentView }> {
     const found = await standing(ticket, visitor);
     if ("view" in found) return found;
     const { consent, proof } = found;
@@ -115,9 +120,9 @@ export function createConsentPages(outside: Outside): ConsentPages {
     if (visitor.browser === null)
       return { view: await refuse(world, consent, { why: "no_cookie", requestId }) };
     const hash = await world.crypto.sha256(visitor.browser);
-    const isOurs = await world.signer.isOurs("consent-form", `${consent.id} ${hash}`, csrf);
-    if (!isOurs) return { view: await refuse(world, consent, { why: "csrf", requestId }) };
-    return { ...found, hash, isProven: isProven(consent, hash, proof) };
+    const shown = await shownBy(world, consent, { browserHash: hash, token: csrf });
+    if (shown === null) return { view: await refuse(world, consent, { why: "csrf", requestId }) };
+    return { ...found, hash, shown, isProven: isProven(consent, hash, proof) };
   }
 
   async function allow(ticket: string, visitor: Visitor, csrf: string): Promise<ConsentView> {
@@ -128,6 +133,8 @@ export function createConsentPages(outside: Outside): ConsentPages {
     if (!found.isProven) return refuse(world, consent, { why: "other_browser", requestId });
     const ready = await authorization.ready(actorOf(consent, requestId), record, null);
     if (!ready.ok) return { kind: "unusable", message: ready.failure.message };
+    // Allow is what the page said, and nothing else.
+    if (found.shown !== (await digestOf(world, consent, ready.way))) return ask(found, hash, requestId);
     return (await startAuthorization(world, found, ready.way, requestId)) ?? overView(world, consent, hash);
   }
 
@@ -231,6 +238,8 @@ function factsOf({ consent, record, proof }: Standing, way: Way): ConsentFacts {
     connection,
     serverHost: new URL(record.connection.target).host,
     authorizationHost: new URL(way.server.authorizationEndpoint).host,
+    tokenHost: new URL(way.server.tokenEndpoint).host,
+    issuerHost: new URL(way.server.issuer).host,
     scopes,
     newScopes,
     why,

@@ -23,6 +23,9 @@ export type ConsentFacts = {
   serverHost: string;
   /** The authorization server's host to which Allow leads, with its port. */
   authorizationHost: string;
+  /** Where the code goes that becomes the permission: the token endpoint's host, and who stands for it, the issuer's. */
+  tokenHost: string;
+  issuerHost: string;
   scopes: string[] | null;
   /** Of these, what is asked for beyond what was granted before. */
   newScopes: string[];

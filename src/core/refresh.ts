@@ -48,6 +48,7 @@ export function createTokenDesk(outside: Outside): TokenDesk {
   // Spares the others of this process their waiting in the store; what holds between replicas is the lease alone.
   const underWay = new Map<string, Promise<Attempt>>();
   const failedLately = createCache<Attempt>({ max: MAX_FAILED, now: outside.clock.now });
+  const waiting = new Map<string, Promise<void>>();
 
   async function obtain(
     context: Context,
@@ -56,7 +57,11 @@ export function createTokenDesk(outside: Outside): TokenDesk {
     staleVersion: number,
   ): Promise<TokenOutcome> {
     const until = outside.clock.now() + WAIT_MS;
-    for (;;) {
+    for (let round = 0; ; round++) {
+      if (round > 0 && (context.signal.aborted || outside.clock.now() >= until)) {
+        const message = "another refresh of this grant takes too long";
+        return { ok: false, need: "later", message, clientRefused: false };
+      }
       const grant = await outside.store.grants.get(key);
       const state = stateOf(grant, binding, { now: outside.clock.now(), staleVersion });
       switch (state.kind) {
@@ -69,7 +74,7 @@ export function createTokenDesk(outside: Outside): TokenDesk {
         case "fresh":
           return tokenOf(outside, state.grant);
         case "due": {
-          const attempt = await attemptOnce(context, state.grant, binding);
+          const attempt = isLeased(state.grant) ? BUSY : await attemptOnce(context, state.grant, binding);
           if (attempt.kind === "moved") continue;
           // About to end is not ended: while somebody else refreshes, or cannot, the old one still serves.
           if (state.stillGood) return tokenOf(outside, state.grant);
@@ -77,14 +82,25 @@ export function createTokenDesk(outside: Outside): TokenDesk {
             const { message, clientRefused } = attempt;
             return { ok: false, need: "later", message, clientRefused };
           }
-          if (context.signal.aborted || outside.clock.now() >= until) {
-            const message = "another refresh of this grant takes too long";
-            return { ok: false, need: "later", message, clientRefused: false };
-          }
-          await outside.clock.sleep(jittered(POLL_MS, outside.newId), context.signal);
+          await leftOr(context.signal, waitOnce(state.grant));
         }
       }
     }
+  }
+
+  /** Somebody has it: until the lease is over there is nothing to try. */
+  function isLeased({ leaseUntil }: Grant): boolean {
+    return leaseUntil !== null && leaseUntil > outside.clock.now();
+  }
+
+  /** Until somebody else's refresh is done, or its lease over. However many wait here, one of them looks. */
+  function waitOnce(grant: Grant): Promise<void> {
+    const id = `${grant.id}:${grant.version}`;
+    const running = waiting.get(id);
+    if (running) return running;
+    const started = waitFor(outside, grant).finally(() => waiting.delete(id));
+    waiting.set(id, started);
+    return started;
   }
 
   function attemptOnce(context: Context, grant: Grant, binding: Binding): Promise<Attempt> {
@@ -116,6 +132,9 @@ const REQUEST_MS = 15_000;
 const LEASE_MS = 2 * REQUEST_MS + 10_000;
 const WAIT_MS = LEASE_MS + 5_000;
 const POLL_MS = 50;
+const MAX_POLL_MS = 1_000;
+/** A token that was made so lately is served, however soon its server says that it ends: another would be no better. */
+const JUST_MADE_MS = 5_000;
 /** Rule 6: a server in trouble is not asked again by every call. */
 const BACK_OFF_MS = 3_000;
 const MAX_FAILED = 10_000;
@@ -129,6 +148,26 @@ const AHEAD_MS = 60_000;
 /** Between once and twice as long, so that those who wait do not all come at once. */
 function jittered(ms: number, newId: World["newId"]): number {
   return ms + (ms * Number.parseInt(newId("w").slice(-4), 16)) / 0xffff;
+}
+
+async function waitFor({ store, clock, newId }: Outside, grant: Grant): Promise<void> {
+  const until = clock.now() + WAIT_MS;
+  for (let pause = POLL_MS; clock.now() < until; pause = Math.min(2 * pause, MAX_POLL_MS)) {
+    await clock.sleep(jittered(pause, newId));
+    const row = await store.grants.get(keyOf(grant));
+    const isSame = row?.version === grant.version && row.status === grant.status;
+    if (!isSame || row.leaseUntil === null || row.leaseUntil <= clock.now()) return;
+  }
+}
+
+/** The work of many is not given up because one of them leaves; that one need not wait for it. */
+async function leftOr(signal: AbortSignal, work: Promise<void>): Promise<void> {
+  const { promise: left, resolve } = Promise.withResolvers<void>();
+  const leave = () => resolve();
+  if (signal.aborted) leave();
+  signal.addEventListener("abort", leave, { once: true });
+  await Promise.race([work, left]);
+  signal.removeEventListener("abort", leave);
 }
 
 type State =
@@ -150,7 +189,8 @@ function stateOf(
   const begun = grant.refreshedAt ?? grant.createdAt;
   const end = grant.expiresAt ?? (grant.hasRefreshToken ? begun + UNSAID_LIFE_MS : Infinity);
   const ahead = Math.min(AHEAD_MS, (end - begun) / 5);
-  if (!isStale && now < end - ahead) return { kind: "fresh", grant };
+  const isNew = grant.refreshedAt !== null && now - grant.refreshedAt < JUST_MADE_MS;
+  if (!isStale && (now < end - ahead || isNew)) return { kind: "fresh", grant };
   if (grant.hasRefreshToken) return { kind: "due", grant, stillGood: !isStale && now < end };
   if (!isStale && now < end) return { kind: "fresh", grant };
   return { kind: "ended", grant, reason: isStale ? "token_rejected" : "token_expired" };
@@ -167,6 +207,8 @@ type Attempt =
   | { kind: "moved" }
   | { kind: "busy" }
   | { kind: "failed"; message: string; clientRefused: boolean };
+
+const BUSY: Attempt = { kind: "busy" };
 
 async function attempt(outside: Outside, context: Context, grant: Grant, binding: Binding): Promise<Attempt> {
   const { store, clock } = outside;
@@ -247,7 +289,7 @@ async function refreshOnce(
         keep(outside, context, {
           grant,
           raw: { ...raw, refreshToken: raw.refreshToken ?? tokens.refreshToken },
-          connection: binding.connection,
+          binding,
         }),
     },
     // Not the caller's: once asked, the answer must be kept, whoever has left by then.
@@ -260,7 +302,7 @@ async function refreshOnce(
 async function keep(
   outside: Outside,
   context: Context,
-  { grant, raw, connection }: { grant: Grant; raw: RawTokens } & Pick<Binding, "connection">,
+  { grant, raw, binding }: { grant: Grant; raw: RawTokens; binding: Binding },
 ): Promise<void> {
   const next = { ...grant, version: grant.version + 1 };
   const body = JSON.stringify({ accessToken: raw.accessToken, refreshToken: raw.refreshToken });
@@ -272,21 +314,41 @@ async function keep(
     at: outside.clock.now(),
   };
   const entry = auditEntry(outside, context, "grant_refreshed", {
-    connection,
+    connection: binding.connection,
     detail: { grant: grant.id, version: next.version },
   });
   for (let tries = 1; ; tries++) {
     try {
       const kept = await outside.store.grants.refreshed(keyOf(grant), grant.version, tokens, [entry]);
       // The first try may have been the one that counted, with its answer lost.
-      if (!kept && tries === 1)
-        outside.log("error", "grant_write_lost", { grant: grant.id, version: grant.version });
+      if (!kept && tries === 1) await giveBack(outside, grant, raw, binding);
       return;
     } catch (error) {
       if (!isRefusal(error, "unavailable") || tries >= COMMIT_TRIES) throw error;
       await outside.clock.sleep(COMMIT_PAUSE_MS);
     }
   }
+}
+
+/**
+ * Tokens that came too late to be kept. Where the grant was taken back meanwhile they must not live on upstream; where
+ * somebody else wrote, theirs stay and nothing is revoked, for it may be the same family.
+ */
+async function giveBack(
+  outside: Outside,
+  grant: Grant,
+  raw: RawTokens,
+  { server, client }: Binding,
+): Promise<void> {
+  const now = await outside.store.grants.get(keyOf(grant));
+  const isTakenBack = !now || now.status === "revoked";
+  if (!isTakenBack)
+    return outside.log("error", "grant_write_lost", { grant: grant.id, version: grant.version });
+  if (server.revocationEndpoint === null) return;
+  const token = raw.refreshToken ?? raw.accessToken;
+  const hint = raw.refreshToken === null ? "access_token" : "refresh_token";
+  const told = await outside.oauth.revoke({ server, client, token, hint }, AbortSignal.timeout(REQUEST_MS));
+  if (!told.ok) outside.log("warn", "tokens_not_given_back", { grant: grant.id });
 }
 
 const COMMIT_TRIES = 20;

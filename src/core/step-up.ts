@@ -21,7 +21,7 @@ export async function stepUp(
   if (challenge?.error !== "insufficient_scope") return { kind: "none" };
   const wanted = wordsOf(challenge.scope) ?? [];
   const newScopes = wanted.filter((scope) => !grant.scopes.includes(scope));
-  const named = wanted.join(" ");
+  const named = wanted.join(" ").slice(0, MAX_NAMED_CHARS);
   if (newScopes.length === 0) {
     return {
       kind: "give_up",
@@ -29,9 +29,12 @@ export async function stepUp(
     };
   }
   const lately = await store.consents.since(grant, clock.now() - WINDOW_MS);
-  const asked = lately.filter(
-    ({ status, scopes }) => status === "connected" && newScopes.every((scope) => scopes?.includes(scope)),
-  );
+  const stepsUp = lately.filter(({ status, why }) => status === "connected" && why === WHY);
+  if (stepsUp.length >= MAX_STEPS || wanted.length + grant.scopes.length > MAX_SCOPES) {
+    const message = `the server asks for ever more scopes ("${named}"); the user is not asked again for now`;
+    return { kind: "give_up", message };
+  }
+  const asked = stepsUp.filter(({ scopes }) => newScopes.every((scope) => scopes?.includes(scope)));
   if (asked.length >= MAX_TIMES) {
     const message = `the user was asked for the scopes "${named}" ${asked.length} times, and the authorization server did not grant them`;
     return { kind: "give_up", message };
@@ -39,10 +42,16 @@ export async function stepUp(
   const scopes = [...new Set([...grant.scopes, ...wanted])];
   return {
     kind: "ask",
-    why: "insufficient_scope",
-    question: { why: "insufficient_scope", scopes, newScopes },
+    why: WHY,
+    question: { why: WHY, scopes, newScopes },
   };
 }
 
+const WHY = "insufficient_scope";
+/** For the same scopes, and for any. */
 const MAX_TIMES = 2;
+const MAX_STEPS = 5;
+/** As many as a person reads. */
+const MAX_SCOPES = 100;
+const MAX_NAMED_CHARS = 300;
 const WINDOW_MS = 60 * 60_000;

@@ -80,6 +80,7 @@ function askPage({ facts, csrf }: { facts: ConsentFacts; csrf: string }, now: nu
           <dt>You will sign in at</dt>
           <dd>${hostOf(authorizationHost)}</dd>
         </div>
+        ${elsewhere(facts)}
         <div>
           <dt>What is asked for</dt>
           <dd>${scopesOf(facts)}</dd>
@@ -105,6 +106,16 @@ function askPage({ facts, csrf }: { facts: ConsentFacts; csrf: string }, now: nu
         </div>
       </form>`,
   };
+}
+
+/** Hosts besides the one that the person will see: whoever collects the permission, and whoever stands for it. */
+function elsewhere({ authorizationHost, tokenHost, issuerHost }: ConsentFacts): Markup | "" {
+  const others = [...new Set([tokenHost, issuerHost])].filter((host) => host !== authorizationHost);
+  if (others.length === 0) return "";
+  return html`<div>
+    <dt>Your permission goes to</dt>
+    <dd>${others.map((host) => html`${hostOf(host)} `)}</dd>
+  </div>`;
 }
 
 function askerOf({ agent, callerName }: ConsentFacts): Markup {

@@ -156,6 +156,10 @@ const FAILURES: Record<string, Explanation> = {
     happened: "The server had forgotten who we are. That has been mended.",
     now: AGAIN,
   },
+  proof_changed: {
+    happened: "How people show here who they are was changed meanwhile.",
+    now: AGAIN,
+  },
   client_changed: changed,
   connection_changed: changed,
   connection_deleted: { happened: "The connection was removed.", now: "There is nothing more to do here." },

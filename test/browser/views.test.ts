@@ -21,6 +21,8 @@ const facts: ConsentFacts = {
   connection: "github",
   serverHost: "api.githubcopilot.com",
   authorizationHost: "github.com",
+  tokenHost: "github.com",
+  issuerHost: "github.com",
   scopes: ["repo", "read:user"],
   newScopes: ["repo", "read:user"],
   why: "none",
