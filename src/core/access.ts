@@ -103,7 +103,7 @@ export function createAccessDesk(world: World): AccessDesk {
     const outcome = await tokens.token(context, key, way);
     if (outcome.ok || outcome.need !== "later" || !outcome.clientRefused) return settle(asked, outcome, null);
     // Rule 8: a client registered anew makes the grant one of another client, and the person is asked, with that reason.
-    const renewed = await authorization.renewClient(context, record);
+    const renewed = await authorization.renewClient(context, record, way.clientGeneration);
     const anew = renewed ? await authorization.known(record) : null;
     return settle(asked, anew ? await tokens.token(context, key, anew) : outcome, null);
   }

@@ -10,6 +10,7 @@ import type { Actor } from "./context.ts";
 import { isRefusal } from "./errors.ts";
 import type { Grant } from "./grants.ts";
 import { type ClientSecrets, NO_SECRETS, readClientSecrets } from "./client-secrets.ts";
+import { clientGenerationOf } from "./client-making.ts";
 import type { Registration } from "./consents.ts";
 import { createDiscovery } from "./discovery.ts";
 import { oauthOf } from "./oauth-settings.ts";
@@ -53,8 +54,11 @@ export type AuthorizationDesk = {
   rediscover: (actor: Actor, record: ConnectionRecord, challenge: Challenge | null) => Promise<void>;
   /** What a grant was made with, to revoke it. Null: that client is not to be had any more. */
   forGrant: (record: ConnectionRecord, grant: Grant) => Promise<Way | null>;
-  /** The client is not known at its authorization server any more: a registered one is made anew. False: it is an admin's to mend. */
-  renewClient: (actor: Actor, record: ConnectionRecord) => Promise<boolean>;
+  /**
+   * The client of this generation is not known at its authorization server any more: a registered one is made anew, unless
+   * somebody has done that already. False: it is an admin's to mend.
+   */
+  renewClient: (actor: Actor, record: ConnectionRecord, refused: Way["clientGeneration"]) => Promise<boolean>;
 };
 
 export function createAuthorizationDesk(world: World): AuthorizationDesk {
@@ -98,7 +102,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
       connection: connection.name,
       server: registration.server,
       client: { clientId, ...held, auth: clientAuth },
-      clientGeneration: `${connection.generation}/${id}`,
+      clientGeneration: clientGenerationOf(registration),
       resource: resourceOf(auth.overrides, registration.resource),
       params: {},
       quirks: null,
@@ -181,10 +185,10 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
         return null;
       }
     },
-    renewClient: async (actor, record) => {
+    renewClient: async (actor, record, refused) => {
       const { source } = oauthOf(record.connection);
       if (source.kind !== "discovery") return false;
-      return discovery.renew(actor, record, source);
+      return discovery.renew(actor, record, source, refused);
     },
   };
 

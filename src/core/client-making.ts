@@ -125,6 +125,9 @@ const CLIENT_NAME = "Consentry";
 const isLoopback = (hostname: string) =>
   hostname === "localhost" || hostname === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 
+/** What tokens of this client are bound to: those of one registration are nothing to another (threats, rule 8). */
+export const clientGenerationOf = ({ generation, id }: Registration) => `${generation}/${id}`;
+
 export const isOver = ({ expiresAt }: Registration, now: number) => expiresAt !== null && expiresAt <= now;
 
 /**

@@ -135,7 +135,11 @@ async function exchange(
   });
   const { failure } = outcome;
   if (failure.kind === "refused" && CLIENT_ERRORS.has(failure.error)) {
-    const renewed = await authorization.renewClient(actorOf(consent, requestId), record);
+    const renewed = await authorization.renewClient(
+      actorOf(consent, requestId),
+      record,
+      way.clientGeneration,
+    );
     return fail(world, claimed, renewed ? "client_renewed" : "client_refused");
   }
   return fail(world, claimed, failure.kind === "transient" ? "transient" : "exchange_failed");

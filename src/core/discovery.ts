@@ -1,5 +1,6 @@
 import { createCache } from "./cache.ts";
 import {
+  clientGenerationOf,
   createClientMaker,
   type DiscoverySource,
   type Failed,
@@ -16,8 +17,10 @@ import { oauthOf } from "./oauth-settings.ts";
 import type { AuthServer, OAuthOutcome, ProtectedResource } from "./oauth.ts";
 import { pkceFault } from "./pkce.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
+import type { Binding } from "./refresh.ts";
 import { canonicalResource } from "./resource.ts";
 import { tokensOf } from "./scopes.ts";
+import { createSharedWork } from "./shared-work.ts";
 
 export type Discovered = { ok: true; registration: Registration; challenge: Challenge | null } | Failed;
 
@@ -36,14 +39,23 @@ export type Discovery = {
   ) => Promise<Discovered>;
   /** What the server says to a stranger, as far as it does. */
   challenge: (connection: Connection) => Promise<Challenge | null>;
-  /** Registers anew at the current server, if the client there is one of ours. */
-  renew: (actor: Actor, record: ConnectionRecord, source: DiscoverySource) => Promise<boolean>;
+  /**
+   * Registers anew at the current server, if the client there is one of ours and still the one that was refused. However many
+   * were refused, in this process one asks for another; of replicas the first one's stands. True: there is another now.
+   */
+  renew: (
+    actor: Actor,
+    record: ConnectionRecord,
+    source: DiscoverySource,
+    refused: Binding["clientGeneration"],
+  ) => Promise<boolean>;
 };
 
 export function createDiscovery(world: World): Discovery {
   const challenges = createCache<Challenge | null>({ max: MAX_CHALLENGES, now: world.clock.now });
   const underWay = new Map<string, Promise<Discovered>>();
   const clients = createClientMaker(world);
+  const renewals = createSharedWork<boolean>({ max: MAX_RENEWALS, now: world.clock.now, keepMs: () => 0 });
 
   /** What the server says to a stranger: its challenge decides where the metadata are, and which scopes it wants (C3, C28). */
   async function strangersChallenge(connection: Connection): Promise<Challenge | null | UpstreamFailure> {
@@ -128,6 +140,22 @@ export function createDiscovery(world: World): Discovery {
     return slashed.ok ? slashed : found;
   }
 
+  async function renew(
+    actor: Actor,
+    connection: Connection,
+    source: DiscoverySource,
+    refused: Binding["clientGeneration"],
+  ): Promise<boolean> {
+    const latest = await world.store.registrations.latest(connection.project, connection.id);
+    if (!latest) return false;
+    if (clientGenerationOf(latest) !== refused) return true;
+    if (latest.kind !== "dynamic") return false;
+    const made = await clients.make(connection, source, latest, null, AbortSignal.timeout(DISCOVERY_MS));
+    if (!made.ok) return false;
+    await clients.keep(actor, connection, latest, made.client, latest.id);
+    return true;
+  }
+
   return {
     register: (actor, record, source, challenge, { fresh = false } = {}) => {
       const { id, version } = record.connection;
@@ -142,18 +170,13 @@ export function createDiscovery(world: World): Discovery {
       const said = await strangersChallenge(connection);
       return said !== null && "kind" in said ? null : said;
     },
-    renew: async (actor, { connection }, source) => {
-      const latest = await world.store.registrations.latest(connection.project, connection.id);
-      if (latest?.kind !== "dynamic") return false;
-      const made = await clients.make(connection, source, latest, null, AbortSignal.timeout(DISCOVERY_MS));
-      if (!made.ok) return false;
-      await clients.keep(actor, connection, latest, made.client, latest.id);
-      return true;
-    },
+    renew: (actor, { connection }, source, refused) =>
+      renewals(refused, () => renew(actor, connection, source, refused)),
   };
 }
 
 const MAX_CHALLENGES = 5_000;
+const MAX_RENEWALS = 5_000;
 /** What a server said of itself is believed for so long before a person is asked. */
 const FRESH_MS = 5 * 60_000;
 const ASK_MS = 30_000;
