@@ -236,7 +236,7 @@ CREATE TABLE "registrations" (
 	"project" text COLLATE "C" NOT NULL,
 	"connection_id" text COLLATE "C" NOT NULL,
 	"generation" integer NOT NULL,
-	"issuer_key" text COLLATE "C" NOT NULL,
+	"issuer_key" text COLLATE "C",
 	"issuer" text COLLATE "C" NOT NULL,
 	"kind" text COLLATE "C" NOT NULL,
 	"server" text NOT NULL,

@@ -267,7 +267,7 @@ CREATE TABLE `registrations` (
 	`project` text NOT NULL,
 	`connection_id` text NOT NULL,
 	`generation` integer NOT NULL,
-	`issuer_key` text NOT NULL,
+	`issuer_key` text,
 	`issuer` text NOT NULL,
 	`kind` text NOT NULL,
 	`server` text NOT NULL,

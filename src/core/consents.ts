@@ -173,6 +173,11 @@ export type Registration = {
 
 export type Registrations = {
   get: (project: string, connectionId: ConnectionId, issuer: string) => Promise<Registration | null>;
+  /**
+   * By id. Also one whose connection means something else by now or is gone: nothing else finds it, and it stays until the
+   * authorization servers were told of all the connection's revoked grants, for it takes this client to tell them.
+   */
+  find: (project: string, id: Registration["id"]) => Promise<Registration | null>;
   /** The one that was discovered last: the connection's current authorization server. */
   latest: (project: string, connectionId: ConnectionId) => Promise<Registration | null>;
   /**

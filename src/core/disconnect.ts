@@ -1,13 +1,13 @@
 import { asTheyEnd } from "./as-they-end.ts";
 import { createCache } from "./cache.ts";
-import type { AuthorizationDesk, Way } from "./authorization.ts";
+import type { AuthorizationDesk } from "./authorization.ts";
 import type { ConnectionRecord } from "./connection.ts";
 import { type Actor, auditEntry } from "./context.ts";
 import { isRefusal } from "./errors.ts";
-import { type Grant, grantAad, type GrantKey } from "./grants.ts";
-import type { ConnectionId, UserId } from "./ids.ts";
+import { type Grant, grantAad, type GrantKey, type GrantsOf } from "./grants.ts";
 import { textMembers } from "./json.ts";
 import type { World } from "./ports.ts";
+import { type RevocationWay, revocationWay } from "./revocation-way.ts";
 import type { Listed } from "./storage.ts";
 
 /**
@@ -17,23 +17,19 @@ import type { Listed } from "./storage.ts";
 export type Told = "revoked" | "impossible" | "refused" | "failed";
 
 /** A grant that is revoked here, and how its authorization server is told. */
-export type Telling = () => Promise<Told>;
+type Telling = () => Promise<Told>;
 
 /** Takes grants back: here first, which holds from the next call on, then at their authorization servers (RFC 7009). */
 export type Disconnect = {
   /** One grant; waits until the server was told, ten seconds at most. Null: there was none to take back. */
   revoke: (actor: Actor, key: GrantKey) => Promise<Told | null>;
   /**
-   * All of a connection or a user. What it takes to tell the servers is read now, so that the connection may be changed or
-   * deleted before `tell`. `record`: the connection as it was when the grants were made.
+   * What a block, an edit or a deletion has just taken back: waits for five seconds; what is not done by then goes on by
+   * itself, and what this process cannot finish is the sweep's. `record`: the connection as it was when the grants were made.
+   * An app whose client or endpoints were edited stands nowhere else, so that the sweep of another process finds it impossible.
+   * Never throws.
    */
-  takeAll: (
-    actor: Actor,
-    of: { connectionId: ConnectionId } | { user: UserId },
-    facts: { why: string; record: ConnectionRecord | null },
-  ) => Promise<Telling[]>;
-  /** Waits for five seconds; what is not done by then goes on by itself. Never throws. */
-  tell: (tellings: Telling[]) => Promise<void>;
+  tellOf: (of: GrantsOf, record: ConnectionRecord | null) => Promise<void>;
   /** Tries again what is left of earlier processes and servers that were away. Never throws. */
   sweep: () => Promise<void>;
   /** Resolves when nothing goes on by itself any more. */
@@ -50,7 +46,7 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
     return told;
   }
 
-  async function tellOne(grant: Grant, way: Way | null, isDeleted: boolean): Promise<Told> {
+  async function tellOne(grant: Grant, way: RevocationWay | null, isDeleted: boolean): Promise<Told> {
     if (!way) return end(grant, isDeleted ? "connection_deleted" : "impossible", "impossible");
     const { server, client } = way;
     const token = await tokenOf(world, grant);
@@ -62,7 +58,7 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
   }
 
   async function tellingOf(grant: Grant, record: ConnectionRecord | null): Promise<Telling> {
-    const way = record && (await authorization.forGrant(record, grant));
+    const way = await revocationWay(world, authorization, grant, record);
     return () => tellOne(grant, way, record === null);
   }
 
@@ -81,30 +77,11 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
       records.get(`${grant.project} ${grant.connectionId}`) ?? null;
   }
 
-  async function grantsOf(project: string, of: { connectionId: ConnectionId } | { user: UserId }) {
-    const grants: Grant[] = [];
-    for (let after: string | null = null; ;) {
-      const page: Listed<Grant> = await store.grants.list(project, of, { after, limit: PAGE });
-      grants.push(...page.rows);
-      after = page.rows.at(-1)?.id ?? null;
-      if (!page.more || after === null) return grants;
-    }
-  }
-
   /** Whether its server has been away for a day of sweeps, as far as this process knows. */
   function isHopeless({ id }: Grant): boolean {
     const since = failingSince.get(id) ?? clock.now();
     failingSince.set(id, since, { ttlMs: 2 * GIVE_UP_MS });
     return clock.now() - since > GIVE_UP_MS;
-  }
-
-  function entryFor(actor: Actor, grant: Grant, facts: { connection: string | null; why: string }) {
-    const { connection, why } = facts;
-    return auditEntry(world, actor, "grant_revoked", {
-      user: grant.user,
-      connection,
-      detail: { grant: grant.id, why },
-    });
   }
 
   /** A fault of one must not keep the others from being told. */
@@ -121,8 +98,8 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
     while (!(await ends.next()).done);
   }
 
-  async function sweepPage(grants: Grant[]): Promise<void> {
-    const recordOf = await recordsOf(grants);
+  async function tellPage(grants: Grant[], record: ConnectionRecord | null): Promise<void> {
+    const recordOf = record ? () => record : await recordsOf(grants);
     const again = grants.map((grant) => async (): Promise<Told> => {
       const told = await (await tellingOf(grant, recordOf(grant)))();
       return told === "failed" && isHopeless(grant) ? end(grant, "gave_up", told) : told;
@@ -130,51 +107,43 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
     await run(again);
   }
 
+  async function tellUntold(of?: GrantsOf, record: ConnectionRecord | null = null): Promise<void> {
+    try {
+      let after: string | null = null;
+      for (let seen = 0; seen < MAX_SWEPT; seen += PAGE) {
+        const page: Listed<Grant> = await store.grants.unrevoked({ after, limit: PAGE }, of);
+        await tellPage(page.rows, record);
+        after = page.rows.at(-1)?.id ?? null;
+        if (!page.more || after === null) return;
+      }
+    } catch (err) {
+      world.log("warn", "sweep_failed", { what: "grants", err });
+    }
+  }
+
   return {
     revoke: async (actor, key) => {
       const grant = await store.grants.get(key);
       if (!grant || grant.status === "revoked") return null;
       const record = await store.connections.find(key.project, key.connectionId);
-      const entry = entryFor(actor, grant, {
+      const entry = auditEntry(world, actor, "grant_revoked", {
+        user: grant.user,
         connection: record?.connection.name ?? null,
-        why: "disconnected",
+        detail: { grant: grant.id, why: "disconnected" },
       });
       const revoked = await store.grants.revoke(key, [entry]);
       return revoked && heard(await tellingOf(revoked, record))();
     },
-    takeAll: async (actor, of, { why, record }) => {
-      const { name: project } = actor.project;
-      const recordOf = record ? () => record : await recordsOf(await grantsOf(project, of));
-      const revoked = await store.grants.revokeAll(project, of, (grant) =>
-        entryFor(actor, grant, { connection: recordOf(grant)?.connection.name ?? null, why }),
-      );
-      return Promise.all(revoked.map((grant) => tellingOf(grant, recordOf(grant))));
-    },
-    tell: async (tellings) => {
+    tellOf: async (of, record) => {
       const told = new AbortController();
-      const all = run(tellings).finally(() => {
+      const all = tellUntold(of, record).finally(() => {
         underWay.delete(all);
         told.abort();
       });
       underWay.add(all);
       await Promise.race([all, clock.sleep(TELL_MS, told.signal)]);
     },
-    sweep: async () => {
-      try {
-        let after: string | null = null;
-        for (let seen = 0; seen < MAX_SWEPT; seen += PAGE) {
-          const { rows, more }: { rows: Grant[]; more: boolean } = await store.grants.unrevoked({
-            after,
-            limit: PAGE,
-          });
-          await sweepPage(rows);
-          after = rows.at(-1)?.id ?? null;
-          if (!more || after === null) return;
-        }
-      } catch (err) {
-        world.log("warn", "sweep_failed", { what: "grants", err });
-      }
-    },
+    sweep: () => tellUntold(),
     idle: async () => {
       while (underWay.size > 0) await Promise.all(underWay);
     },

@@ -52,6 +52,9 @@ export const CONSENT_LEAP = 1_000;
 
 export type GrantKey = Pick<Grant, "project" | "connectionId" | "user">;
 
+/** All of a connection, or all of a user. */
+export type GrantsOf = { project: string } & ({ connectionId: ConnectionId } | { user: UserId });
+
 /** What a token endpoint gave, sealed for the version that the row will have. */
 export type NewTokens = {
   sealed: Uint8Array;
@@ -108,16 +111,13 @@ export type Grants = {
    * told (`emptied`). Gives the row. Null: there is none, or it was revoked.
    */
   revoke: (key: GrantKey, audit: AuditEntry[]) => Promise<Grant | null>;
-  /** The same for all of a connection's or a user's; gives those that were revoked now. One audit row each, made of `entryOf`. */
-  revokeAll: (
-    project: string,
-    of: { connectionId: ConnectionId } | { user: UserId },
-    entryOf: (grant: Grant) => AuditEntry,
-  ) => Promise<Grant[]>;
   /** `revoked` at `version` → the box is emptied and the version moves on; `reason` says what the authorization server said. */
   emptied: (key: GrantKey, version: number, reason: string) => Promise<void>;
-  /** Revoked ones whose box is still there, in order of id, of all projects: a process died, or the server was away. */
-  unrevoked: (page: Page) => Promise<Listed<Grant>>;
+  /**
+   * Revoked ones whose box is still there, in order of id: a list has just taken them back, a process died, or the server was
+   * away. Without `of` those of all projects.
+   */
+  unrevoked: (page: Page, of?: GrantsOf) => Promise<Listed<Grant>>;
   /** Remembers the use; not for every call, and without a version. */
   used: (key: GrantKey, use: { at: number; by: string | null }) => Promise<void>;
 };

@@ -117,9 +117,15 @@ export type Users = {
   note: (user: User) => Promise<void>;
   /**
    * The kill switch: the user is blocked (the row is made when missing), the user's held calls that have not left yet
-   * (`pending`, `approved`) are cancelled, and the user's open consents fail (`user_blocked`), in one step.
+   * (`pending`, `approved`) are cancelled, the user's open consents fail (`user_blocked`), and the user's grants are taken
+   * back (`revoked`, their authorization servers still to be told), in one step. `eachGrant`: the model of an audit row for
+   * each of them, which gets the grant's user, connection, `detail.grant` and an id of its own.
    */
-  block: (user: { project: string; id: UserId; at: number }, audit: AuditEntry[]) => Promise<void>;
+  block: (
+    user: { project: string; id: UserId; at: number },
+    audit: AuditEntry[],
+    eachGrant?: AuditEntry,
+  ) => Promise<void>;
   /** False: there is no blocked user of that id. */
   restore: (project: string, id: UserId, audit: AuditEntry[]) => Promise<boolean>;
 };
@@ -137,12 +143,27 @@ export type Connections = {
   /** False: the name is taken. */
   insert: (record: ConnectionRecord, audit: AuditEntry[]) => Promise<boolean>;
   /**
-   * Replaces the row with the record's id if it is still at `version`. Open consents of another generation fail
-   * (`connection_changed`) in the same step. False: it is not.
+   * Replaces the row with the record's id if it is still at `version`. When its generation moves, open consents of another
+   * one fail (`connection_changed`), all its grants are taken back as by a block, and its registrations are no longer found
+   * but by their ids (`Registrations.find`), in the same step. False: it is not.
    */
-  replace: (record: ConnectionRecord, version: number, audit: AuditEntry[]) => Promise<boolean>;
-  /** With its pins and registrations; its open consents fail (`connection_deleted`), its redirect begins to age at `at`. */
-  delete: (project: string, name: string, at: number, audit: AuditEntry[]) => Promise<boolean>;
+  replace: (
+    record: ConnectionRecord,
+    version: number,
+    audit: AuditEntry[],
+    eachGrant?: AuditEntry,
+  ) => Promise<boolean>;
+  /**
+   * With its pins; its open consents fail (`connection_deleted`), its grants are taken back as by a block, its registrations
+   * are no longer found but by their ids, its redirect begins to age at `at`.
+   */
+  delete: (
+    project: string,
+    name: string,
+    at: number,
+    audit: AuditEntry[],
+    eachGrant?: AuditEntry,
+  ) => Promise<boolean>;
 };
 
 /** Beyond projects: an operator's. The audit of a connector has the project `""`. */

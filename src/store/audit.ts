@@ -83,7 +83,8 @@ export function createMarkedAudit(tables: Tables, row: Marked) {
 const AUDIT_COLUMNS = 15;
 const ROWS_PER_STATEMENT = Math.floor(MAX_PARAMETERS / AUDIT_COLUMNS);
 
-function auditRow(entry: AuditEntry): Values {
+/** The values of an entry, by the columns' names. */
+export function auditRow(entry: AuditEntry): Values {
   return {
     id: entry.id,
     project: entry.project,

@@ -1,18 +1,20 @@
-import { and, asc, eq, gt, ne, sql } from "drizzle-orm";
+import { type SQL, and, asc, eq, gt, ne, sql } from "drizzle-orm";
 import { type ConnectionRecord, placeOf } from "../core/connection.ts";
 import type { Connections } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
 import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
+import { takeGrantsIfMarked } from "./grants-taken.ts";
 import { failIfMarked } from "./open-consents.ts";
 import { listed } from "./paging.ts";
 import { createMarkedRedirect, ownerKeyOf } from "./redirects.ts";
+import { dropRetired } from "./registrations.ts";
 import type { Tables } from "./tables.ts";
 import { indexKey } from "./text.ts";
 
 type Row = Tables["connections"]["$inferSelect"];
 
 export function createConnections(engine: Engine): Connections {
-  const { connections, consents, registrations, toolPins } = engine.tables;
+  const { connections, consents, grants, registrations, toolPins } = engine.tables;
   const row = marked(connections, [connections.project, connections.name]);
   const audited = createMarkedAudit(engine.tables, row);
   const redirect = createMarkedRedirect(engine.tables, row);
@@ -84,17 +86,18 @@ export function createConnections(engine: Engine): Connections {
     eq(registrations.project, given(registrations.project, "project")),
     sql`${registrations.connectionId} in ${theMarked}`,
   );
-  const removeRegistrations: Statement<unknown> = (db) => db.delete(registrations).where(registrationsOf);
+  const retire = (which: SQL | undefined): Statement<unknown> => {
+    return (db) =>
+      db
+        .update(registrations)
+        .set({ issuerKey: null, writeId: given(registrations.writeId, "mark") })
+        .where(and(registrationsOf, which));
+  };
+  const retireRegistrations = retire(undefined);
+  const dropRegistrations = dropRetired(engine.tables, registrationsOf);
   // Before the row is replaced: it still says which generation it was.
-  const removeOldRegistrations: Statement<unknown> = (db) =>
-    db
-      .delete(registrations)
-      .where(
-        and(
-          registrationsOf,
-          sql`exists (select 1 from ${connections} where ${row.where} and ${connections.generation} <> ${given(connections.generation, "generation")})`,
-        ),
-      );
+  const isElsewhere = sql`exists (select 1 from ${connections} where ${row.where} and ${connections.generation} <> ${given(connections.generation, "generation")})`;
+  const retireOldRegistrations = retire(isElsewhere);
   const consentsOf = and(
     eq(consents.project, given(consents.project, "project")),
     sql`${consents.connectionId} in ${theMarked}`,
@@ -105,6 +108,12 @@ export function createConnections(engine: Engine): Connections {
     row,
     and(consentsOf, ne(consents.generation, given(consents.generation, "generation"))),
   );
+  const grantsOf = and(
+    eq(grants.project, given(grants.project, "ofProject")),
+    sql`${grants.connectionId} in ${theMarked}`,
+  );
+  const takeGrants = takeGrantsIfMarked(engine.tables, row, grantsOf);
+  const takeOldGrants = takeGrantsIfMarked(engine.tables, row, and(grantsOf, isElsewhere));
   const remove: Statement<unknown> = (db) => db.delete(connections).where(row.where);
 
   return {
@@ -151,14 +160,13 @@ export function createConnections(engine: Engine): Connections {
       return made.length > 0;
     },
 
-    replace: async ({ connection, sealed }, version, audit) => {
+    replace: async ({ connection, sealed }, version, audit, eachGrant) => {
       const { project, name, id, generation, redirectId, updatedAt: at } = connection;
       const mark = newMark();
       const found = row.values([project, name], mark);
       const place = await indexKey(placeOf(connection.target));
       const [replaced] = await engine.atomic([
         step(lock, { project, name, id, expected: version, mark }),
-        step(removeOldRegistrations, { project, generation, ...found }),
         step(failOldConsents, {
           project,
           generation,
@@ -167,6 +175,9 @@ export function createConnections(engine: Engine): Connections {
           consentMark: mark,
           ...found,
         }),
+        ...takeOldGrants({ ofProject: project, generation, grantMark: mark, ...found }, eachGrant),
+        step(retireOldRegistrations, { project, generation, mark, ...found }),
+        step(dropRegistrations, { project, ...found }),
         step(replace, { ...connection, place, sealed, ...found }),
         step(redirect.stay, { redirectId, ...found }),
         ...audited(audit, found),
@@ -174,7 +185,7 @@ export function createConnections(engine: Engine): Connections {
       return replaced.length > 0;
     },
 
-    delete: async (project, name, at, audit) => {
+    delete: async (project, name, at, audit, eachGrant) => {
       const writeId = newMark();
       const found = row.values([project, name], writeId);
       const ownerKey = await ownerKeyOf({ kind: "connection", project, name });
@@ -182,8 +193,10 @@ export function createConnections(engine: Engine): Connections {
         step(mark, { project, name, mark: writeId }),
         ...audited(audit, found),
         step(removePins, { project, ...found }),
-        step(removeRegistrations, { project, ...found }),
         step(failConsents, { project, outcome: "connection_deleted", at, consentMark: writeId, ...found }),
+        ...takeGrants({ ofProject: project, grantMark: writeId, ...found }, eachGrant),
+        step(retireRegistrations, { project, mark: writeId, ...found }),
+        step(dropRegistrations, { project, ...found }),
         step(redirect.age, { ownerKey, at, ...found }),
         step(remove, found),
       ]);

@@ -1,23 +1,25 @@
 import { and, asc, eq, gt, ne, sql } from "drizzle-orm";
 import type { AuditEntry } from "../core/audit.ts";
-import type { Grant, GrantId, GrantKey, Grants } from "../core/grants.ts";
+import type { Grant, GrantKey, Grants } from "../core/grants.ts";
 import { type Engine, type Statement, given, newMark, step } from "./engine.ts";
 import { keyOf, withChunks } from "./grant-boxes.ts";
 import { type GrantRows, grantId } from "./grant-rows.ts";
+import { TAKEN_BACK } from "./grants-taken.ts";
 import { listed } from "./paging.ts";
+import { dropRetired } from "./registrations.ts";
 
-type Revocations = Pick<Grants, "revoke" | "revokeAll" | "emptied" | "unrevoked">;
+type Revocations = Pick<Grants, "revoke" | "emptied" | "unrevoked">;
 
 /** Taking grants back: here at once, and at the authorization server as soon as it can be told. */
 export function createGrantRevocations(engine: Engine, rows: GrantRows): Revocations {
-  const { grants } = engine.tables;
-  const { audited, boxes, fields, found, isAt, mark, noLease, one, wholeOf, wholePage } = rows;
+  const { grants, registrations } = engine.tables;
+  const { audited, boxes, fields, found, isAt, mark, one, wholePage } = rows;
   const isNotRevoked = ne(grants.status, "revoked");
 
   const revoke: Statement<Grant[]> = (db) =>
     db
       .update(grants)
-      .set({ status: "revoked", reason: null, untold: true, ...noLease, ...mark })
+      .set({ ...TAKEN_BACK, ...mark })
       .where(and(one, isNotRevoked))
       .returning(fields);
   const empty: Statement<unknown> = (db) =>
@@ -33,6 +35,14 @@ export function createGrantRevocations(engine: Engine, rows: GrantRows): Revocat
       })
       .where(and(one, isAt, eq(grants.status, "revoked")));
 
+  const dropRegistrations = dropRetired(
+    engine.tables,
+    and(
+      eq(registrations.project, given(registrations.project, "project")),
+      eq(registrations.connectionId, given(registrations.connectionId, "connectionId")),
+    ),
+  );
+
   const revokeOne = async (key: GrantKey, audit: AuditEntry[]): Promise<Grant | null> => {
     const writeId = newMark();
     const [revoked, read] = await engine.atomic([
@@ -46,42 +56,16 @@ export function createGrantRevocations(engine: Engine, rows: GrantRows): Revocat
   return {
     revoke: revokeOne,
 
-    revokeAll: async (project, of, entryOf) => {
-      const which = "user" in of ? eq(grants.user, of.user) : eq(grants.connectionId, of.connectionId);
-      const revoked: Grant[] = [];
-      for (let after: GrantId | null = null; ;) {
-        const page: Grant[] = await engine.run((db) =>
-          db
-            .select(fields)
-            .from(grants)
-            .where(
-              and(
-                eq(grants.project, project),
-                which,
-                isNotRevoked,
-                after === null ? undefined : gt(grants.id, after),
-              ),
-            )
-            .orderBy(asc(grants.id))
-            .limit(TOGETHER),
-        );
-        const whole = await wholeOf(page);
-        const done = await Promise.all(whole.map((grant) => revokeOne(grant, [entryOf(grant)])));
-        revoked.push(...done.filter((grant) => grant !== null));
-        after = page.at(-1)?.id ?? null;
-        if (page.length < TOGETHER) return revoked;
-      }
-    },
-
     emptied: async (key, version, reason) => {
       const writeId = newMark();
       await engine.atomic([
         step(empty, { ...keyOf(key), expected: version, reason, mark: writeId }),
         boxes.removed(key, found(key, writeId)),
+        step(dropRegistrations, keyOf(key)),
       ]);
     },
 
-    unrevoked: async (page) => {
+    unrevoked: async (page, of) => {
       const untold = await engine.run((db) =>
         db
           .select(fields)
@@ -89,6 +73,8 @@ export function createGrantRevocations(engine: Engine, rows: GrantRows): Revocat
           .where(
             and(
               eq(grants.untold, true),
+              of && eq(grants.project, of.project),
+              of && ("user" in of ? eq(grants.user, of.user) : eq(grants.connectionId, of.connectionId)),
               page.after === null ? undefined : gt(grants.id, grantId(page.after)),
             ),
           )
@@ -99,5 +85,3 @@ export function createGrantRevocations(engine: Engine, rows: GrantRows): Revocat
     },
   };
 }
-
-const TOGETHER = 20;

@@ -103,8 +103,8 @@ export const defineOAuthTables = (c: Columns, projects: { name: AnySQLiteColumn 
       project: ofProject().notNull(),
       connectionId: connectionId(),
       generation: c.int("generation").notNull(),
-      /** `indexKey` of the issuer. */
-      issuerKey: c.text("issuer_key").notNull(),
+      /** `indexKey` of the issuer. Null: its connection means something else now, or is gone. */
+      issuerKey: c.text("issuer_key"),
       issuer: c.text("issuer").notNull(),
       kind: c.text("kind").$type<Registration["kind"]>().notNull(),
       server: c.json<AuthServer>("server").notNull(),

@@ -1,7 +1,8 @@
-import { and, desc, eq, getTableColumns } from "drizzle-orm";
+import { type SQL, and, desc, eq, getTableColumns, isNotNull, isNull, not, sql } from "drizzle-orm";
 import type { Registration, Registrations } from "../core/consents.ts";
 import { createMarkedAudit } from "./audit.ts";
 import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
+import type { Tables } from "./tables.ts";
 import { indexKey } from "./text.ts";
 
 export function createRegistrations(engine: Engine): Registrations {
@@ -16,11 +17,21 @@ export function createRegistrations(engine: Engine): Registrations {
   const one = and(ofConnection, eq(issuerKey, given(issuerKey, "issuerKey")));
 
   const get: Statement<Registration[]> = (db) => db.select(fields).from(registrations).where(one);
+  const find: Statement<Registration[]> = (db) =>
+    db
+      .select(fields)
+      .from(registrations)
+      .where(
+        and(
+          eq(registrations.project, given(registrations.project, "project")),
+          eq(registrations.id, given(registrations.id, "id")),
+        ),
+      );
   const latest: Statement<Registration[]> = (db) =>
     db
       .select(fields)
       .from(registrations)
-      .where(ofConnection)
+      .where(and(ofConnection, isNotNull(issuerKey)))
       .orderBy(desc(registrations.discoveredAt), desc(registrations.createdAt), desc(registrations.id))
       .limit(1);
   const replace: Statement<unknown> = (db) =>
@@ -51,6 +62,8 @@ export function createRegistrations(engine: Engine): Registrations {
       return found ?? null;
     },
 
+    find: async (project, id) => (await engine.run(find, { project, id }))[0] ?? null,
+
     latest: async (project, connectionId) => (await engine.run(latest, { project, connectionId }))[0] ?? null,
 
     put: async (registration, instead, audit) => {
@@ -78,4 +91,13 @@ export function createRegistrations(engine: Engine): Registrations {
       await engine.run(seen, { ...found, mark: newMark() });
     },
   };
+}
+
+/**
+ * A later statement of a list: of the registrations that `which` names, those that nobody finds any more go, unless a grant of
+ * their connection is still to be told of.
+ */
+export function dropRetired({ registrations, grants }: Tables, which: SQL | undefined): Statement<unknown> {
+  const isNeeded = sql`exists (select 1 from ${grants} where ${grants.project} = ${registrations.project} and ${grants.connectionId} = ${registrations.connectionId} and ${eq(grants.untold, true)})`;
+  return (db) => db.delete(registrations).where(and(which, isNull(registrations.issuerKey), not(isNeeded)));
 }

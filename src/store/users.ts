@@ -12,11 +12,12 @@ import {
   placeholderRows,
   step,
 } from "./engine.ts";
+import { takeGrantsIfMarked } from "./grants-taken.ts";
 import { failIfMarked } from "./open-consents.ts";
 import { listed } from "./paging.ts";
 
 export function createUsers(engine: Engine): Users {
-  const { users, heldCalls, consents, handles } = engine.tables;
+  const { users, heldCalls, consents, grants, handles } = engine.tables;
   const row = marked(users, [users.project, users.id]);
   const audited = createMarkedAudit(engine.tables, row);
   const one = and(eq(users.project, given(users.project, "project")), eq(users.id, given(users.id, "id")));
@@ -56,6 +57,14 @@ export function createUsers(engine: Engine): Users {
     and(
       eq(consents.project, given(consents.project, "project")),
       eq(consents.user, given(consents.user, "id")),
+    ),
+  );
+  const takeGrants = takeGrantsIfMarked(
+    engine.tables,
+    row,
+    and(
+      eq(grants.project, given(grants.project, "ofProject")),
+      eq(grants.user, given(grants.user, "ofUser")),
     ),
   );
   const endSessions: Statement<unknown> = (db) =>
@@ -100,13 +109,14 @@ export function createUsers(engine: Engine): Users {
       await engine.run(note, { ...user, writeId: newMark() });
     },
 
-    block: async ({ project, id, at }, audit) => {
+    block: async ({ project, id, at }, audit, eachGrant) => {
       const writeId = newMark();
       const found = row.values([project, id], writeId);
       await engine.atomic([
         step(block, { project, id, status: "blocked", createdAt: at, writeId }),
         step(cancelHeldCalls, { project, id, at, writeId, ...found }),
         step(failConsents, { project, id, outcome: "user_blocked", at, consentMark: writeId, ...found }),
+        ...takeGrants({ ofProject: project, ofUser: id, grantMark: writeId, ...found }, eachGrant),
         step(endSessions, { project, id, ...found }),
         ...audited(audit, found),
       ]);

@@ -1,7 +1,11 @@
 import { expect, test } from "vitest";
 import type { Registration } from "../../src/core/consents.ts";
+import type { Store } from "../../src/core/storage.ts";
+import { giveGrant } from "../helpers/grants.ts";
 import { onEveryEngine } from "./engines.ts";
 import {
+  aConnection,
+  aGrant,
   aRegistration,
   anAuthServer,
   entry,
@@ -116,5 +120,64 @@ onEveryEngine("registrations", (replicas) => {
     await a.audit.append(known);
     await expect(a.registrations.put({ ...one, id: id("reg") }, one.id, known)).rejects.toThrow();
     expect(await a.registrations.get(one.project, one.connectionId, one.issuer)).toEqual(one);
+  });
+
+  const retiring: [string, (store: Store, project: string) => Promise<unknown>][] = [
+    ["is gone", (store, project) => store.connections.delete(project, "github", 9, [])],
+    ["means something else", (store, project) => store.connections.replace(moved(project), 1, [])],
+  ];
+  const connected = (project: string) => aConnection(project, { id: `conn_${project}` });
+  const moved = (project: string) => {
+    const { sealed, connection } = connected(project);
+    return { sealed, connection: { ...connection, version: 2, generation: 2 } };
+  };
+  test.each(retiring)(
+    "one whose connection %s is found by its id for as long as it is needed",
+    async (_, end) => {
+      const { a, b } = replicas();
+      const project = await newProject(a);
+      const record = connected(project);
+      const { id: connectionId } = record.connection;
+      await a.connections.insert(record, []);
+      const old = aRegistration(project, { connectionId });
+      await a.registrations.put(old, null, []);
+      expect(await b.registrations.find(project, old.id)).toEqual(old);
+      const users = ["app:ann", "app:bob"] as const;
+      const grants = users.map((user) => aGrant(project, { connectionId, user }));
+      for (const grant of grants) await giveGrant(a, grant);
+      await end(b, project);
+
+      expect(await a.registrations.find(project, old.id)).toEqual(old);
+      expect(await a.registrations.find(await newProject(a), old.id)).toBeNull();
+      expect(await a.registrations.get(project, connectionId, old.issuer)).toBeNull();
+      expect(await a.registrations.latest(project, connectionId)).toBeNull();
+      const fresh = aRegistration(project, { connectionId, generation: 2, clientId: "client-2" });
+      await a.registrations.seen({ ...old, resource: "https://evil.example" });
+      expect(await a.registrations.put(fresh, old.id, [])).toEqual(fresh);
+      expect(await a.registrations.get(project, connectionId, old.issuer)).toEqual(fresh);
+
+      const [ann, bob] = grants;
+      if (!ann || !bob) throw new Error("not two");
+      await b.grants.emptied(ann, ann.version, "revoked");
+      expect(await a.registrations.find(project, old.id)).toEqual(old);
+      await b.grants.emptied(bob, bob.version, "revoked");
+      expect(await a.registrations.find(project, old.id)).toBeNull();
+      expect(await a.registrations.find(project, fresh.id)).toEqual(fresh);
+    },
+  );
+
+  test.each(retiring)("one whose connection %s goes at once when no grant needs it", async (_, end) => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const record = connected(project);
+    await a.connections.insert(record, []);
+    const mine = aRegistration(project, { connectionId: record.connection.id });
+    const theirs = aRegistration(project);
+    for (const each of [mine, theirs]) await a.registrations.put(each, null, []);
+    const stranger = await giveGrant(a, aGrant(project));
+    await a.grants.revoke(stranger, []);
+    await end(b, project);
+    expect(await a.registrations.find(project, mine.id)).toBeNull();
+    expect(await a.registrations.find(project, theirs.id)).toEqual(theirs);
   });
 });

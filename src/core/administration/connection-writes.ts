@@ -55,10 +55,8 @@ export async function writeConnection(
     return connection && { connection, before: existing };
   });
   const { connection, before } = written;
-  if (before?.connection.auth.kind === "oauth" && connection.generation !== before.connection.generation) {
-    const of = { connectionId: connection.id };
-    const facts = { why: "connection_changed", record: before };
-    await disconnect.tell(await disconnect.takeAll(context, of, facts));
+  if (before && connection.generation !== before.connection.generation) {
+    await disconnect.tellOf({ project: connection.project, connectionId: connection.id }, before);
   }
   return connection;
 }
@@ -127,7 +125,9 @@ async function change(
       ...overrideFacts(content.auth),
     },
   });
-  return (await world.store.connections.replace(record, before.version, [entry])) ? connection : null;
+  const eachGrant = auditEntry(world, context, "grant_revoked", { detail: { why: "connection_changed" } });
+  const isReplaced = await world.store.connections.replace(record, before.version, [entry], eachGrant);
+  return isReplaced ? connection : null;
 }
 
 /** Its own, kept across edits; a connector's connections use the connector's. */

@@ -60,16 +60,12 @@ export async function deleteConnection(
   name: string,
 ): Promise<void> {
   const record = await getRecord(world, context, name);
-  const of = { connectionId: record.connection.id };
-  const facts = { why: "connection_deleted", record };
-  const isOAuth = record.connection.auth.kind === "oauth";
-  // Before the row goes, for its registrations go with it, and they tell how the servers are asked.
-  const tellings = isOAuth ? await disconnect.takeAll(context, of, facts) : [];
+  const { project, id: connectionId } = record.connection;
   const entry = auditEntry(world, context, "connection_deleted", { connection: name });
-  const isGone = await world.store.connections.delete(context.project.name, name, world.clock.now(), [entry]);
-  // And after it, for a consent may have ended in between; none can any more.
-  if (isOAuth) tellings.push(...(await disconnect.takeAll(context, of, facts)));
-  await disconnect.tell(tellings);
+  const eachGrant = auditEntry(world, context, "grant_revoked", { detail: { why: "connection_deleted" } });
+  const now = world.clock.now();
+  const isGone = await world.store.connections.delete(project, name, now, [entry], eachGrant);
+  await disconnect.tellOf({ project, connectionId }, record);
   if (!isGone) throw new BrokerError("not_found", { what: "connection", name });
 }
 

@@ -29,10 +29,9 @@ export async function blockUser(
   const id = userIdIn(name);
   const project = context.project.name;
   const entry = auditEntry(world, context, "user_blocked", { user: id });
-  await world.store.users.block({ project, id, at: world.clock.now() }, [entry]);
-  await disconnect.tell(
-    await disconnect.takeAll(context, { user: id }, { why: "user_blocked", record: null }),
-  );
+  const eachGrant = auditEntry(world, context, "grant_revoked", { detail: { why: "user_blocked" } });
+  await world.store.users.block({ project, id, at: world.clock.now() }, [entry], eachGrant);
+  await disconnect.tellOf({ project, user: id }, null);
   return getUser(world, context, id);
 }
 
