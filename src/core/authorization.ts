@@ -47,10 +47,19 @@ export type AuthorizationDesk = {
   known: (record: ConnectionRecord) => Promise<Way | null>;
   /**
    * The way as it is now, for asking a person: servers are asked what is not known well enough, a client is registered if
-   * there is none. `challenge`: what the server said when it refused. PKCE is judged here (C21 to C23).
+   * there is none. `challenge`: what the server said when it refused. PKCE is judged here (C21 to C23). `fresh`: what was found
+   * lately, or failed, does not count; for an admin who wants to know.
    */
-  ready: (actor: Actor, record: ConnectionRecord, challenge: Challenge | null) => Promise<Ready>;
-  /** After a 401 that came although there was a token (C12): another authorization server may have taken over. */
+  ready: (
+    actor: Actor,
+    record: ConnectionRecord,
+    challenge: Challenge | null,
+    options?: { fresh?: boolean },
+  ) => Promise<Ready>;
+  /**
+   * After a 401 that came although there was a token (C12): another authorization server may have taken over. Looks once a
+   * minute at most.
+   */
   rediscover: (actor: Actor, record: ConnectionRecord, challenge: Challenge | null) => Promise<void>;
   /** What a grant was made with, to revoke it. Null: that client is not to be had any more. */
   forGrant: (record: ConnectionRecord, grant: Grant) => Promise<Way | null>;
@@ -145,7 +154,12 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
     }
   }
 
-  async function ready(actor: Actor, record: ConnectionRecord, challenge: Challenge | null): Promise<Ready> {
+  async function ready(
+    actor: Actor,
+    record: ConnectionRecord,
+    challenge: Challenge | null,
+    options: { fresh?: boolean } = {},
+  ): Promise<Ready> {
     const { connection } = record;
     const { source } = oauthOf(connection);
     if (source.kind !== "discovery") {
@@ -154,7 +168,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
       // What nobody typed is the server's to say (C27).
       return judged(way, challenge ?? (way.scopes === null ? await discovery.challenge(connection) : null));
     }
-    const found = await discovery.register(actor, record, source, challenge);
+    const found = await discovery.register(actor, record, source, challenge, options);
     if (!found.ok) return found;
     const way = await registered(record, found.registration);
     if (!way) return refused(`${connection.name} was changed meanwhile; ask again`);
@@ -167,7 +181,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
     rediscover: async (actor, record, challenge) => {
       const { source } = oauthOf(record.connection);
       if (source.kind !== "discovery") return;
-      const found = await discovery.register(actor, record, source, challenge, { fresh: true });
+      const found = await discovery.rediscover(actor, record, source, challenge);
       if (!found.ok)
         world.log("warn", "rediscovery_failed", { connection: record.connection.name, why: found.failure });
     },

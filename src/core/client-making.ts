@@ -60,6 +60,9 @@ export function createClientMaker(world: World) {
     );
     if (!registered.ok) return failedWith(registered.failure);
     const { client, secretExpiresAt: expiresAt } = registered.value;
+    // A person's way there and back takes longer, and every call would register another one.
+    if (expiresAt !== null && expiresAt - world.clock.now() < MIN_SECRET_MS)
+      return refused(`the authorization server ${server.issuer} registers clients whose secret ends at once`);
     return { ok: true, client: { kind: "dynamic", client, expiresAt } };
   }
 
@@ -121,6 +124,7 @@ export function createClientMaker(world: World) {
 }
 
 const CLIENT_NAME = "Consentry";
+const MIN_SECRET_MS = 60_000;
 
 const isLoopback = (hostname: string) =>
   hostname === "localhost" || hostname === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(hostname);

@@ -30,12 +30,23 @@ export type Discovered = { ok: true; registration: Registration; challenge: Chal
  * registration (C14). What is found is a row, so that calls need no discovery; rows say when they were found.
  */
 export type Discovery = {
+  /**
+   * What failed is not tried again for some seconds (per connection, its version and its issuer, in this process), and what
+   * was found lately is not asked for again. `fresh`: neither counts.
+   */
   register: (
     actor: Actor,
     record: ConnectionRecord,
     source: DiscoverySource,
     challenge: Challenge | null,
     options?: { fresh?: boolean },
+  ) => Promise<Discovered>;
+  /** As `register` with `fresh`, once a minute at most; whoever comes within it receives what came of that. */
+  rediscover: (
+    actor: Actor,
+    record: ConnectionRecord,
+    source: DiscoverySource,
+    challenge: Challenge | null,
   ) => Promise<Discovered>;
   /** What the server says to a stranger, as far as it does. */
   challenge: (connection: Connection) => Promise<Challenge | null>;
@@ -52,16 +63,23 @@ export type Discovery = {
 };
 
 export function createDiscovery(world: World): Discovery {
-  const challenges = createCache<Challenge | null>({ max: MAX_CHALLENGES, now: world.clock.now });
-  const underWay = new Map<string, Promise<Discovered>>();
+  const bounds = { max: MAX_REMEMBERED, now: world.clock.now };
+  const challenges = createCache<Challenge | null>(bounds);
+  // Failures: what goes well is a row.
+  const lately = createCache<Discovered>(bounds);
+  const discoveries = createSharedWork<Discovered>({ ...bounds, keepMs: () => 0 });
+  const rediscoveries = createSharedWork<Discovered>({ ...bounds, keepMs: () => REDISCOVER_EVERY_MS });
+  const renewals = createSharedWork<{ ok: true } | Failed>({ ...bounds, keepMs: failedMs });
   const clients = createClientMaker(world);
-  const renewals = createSharedWork<boolean>({ max: MAX_RENEWALS, now: world.clock.now, keepMs: () => 0 });
 
   /** What the server says to a stranger: its challenge decides where the metadata are, and which scopes it wants (C3, C28). */
-  async function strangersChallenge(connection: Connection): Promise<Challenge | null | UpstreamFailure> {
+  async function strangersChallenge(
+    connection: Connection,
+    { fresh } = { fresh: false },
+  ): Promise<Challenge | null | UpstreamFailure> {
     const key = `${connection.id}:${connection.version}`;
     const cached = challenges.get(key);
-    if (cached !== undefined) return cached;
+    if (cached !== undefined && !fresh) return cached;
     const { target: url, timeoutMs } = connection;
     const as = `${key}:stranger`;
     const outcome = await world.upstream.listTools(
@@ -86,7 +104,7 @@ export function createDiscovery(world: World): Discovery {
     const { connection } = record;
     const { project, id, target } = connection;
     const { overrides } = oauthOf(connection);
-    const challenge = told ?? (await strangersChallenge(connection));
+    const challenge = told ?? (await strangersChallenge(connection, { fresh }));
     if (challenge !== null && "kind" in challenge) return { ok: false, failure: challenge };
     const latest = await world.store.registrations.latest(project, id);
     const now = world.clock.now();
@@ -145,44 +163,71 @@ export function createDiscovery(world: World): Discovery {
     connection: Connection,
     source: DiscoverySource,
     refused: Binding["clientGeneration"],
-  ): Promise<boolean> {
+  ): Promise<{ ok: true } | Failed> {
     const latest = await world.store.registrations.latest(connection.project, connection.id);
-    if (!latest) return false;
-    if (clientGenerationOf(latest) !== refused) return true;
-    if (latest.kind !== "dynamic") return false;
+    if (!latest) return NOT_OURS;
+    if (clientGenerationOf(latest) !== refused) return { ok: true };
+    if (latest.kind !== "dynamic") return NOT_OURS;
     const made = await clients.make(connection, source, latest, null, AbortSignal.timeout(DISCOVERY_MS));
-    if (!made.ok) return false;
+    if (!made.ok) return made;
     await clients.keep(actor, connection, latest, made.client, latest.id);
-    return true;
+    return { ok: true };
+  }
+
+  /** Of those who ask at once one asks the servers; each keeps to the challenge that they were given themselves. */
+  async function register(
+    actor: Actor,
+    record: ConnectionRecord,
+    source: DiscoverySource,
+    told: Challenge | null,
+    { fresh = false } = {},
+  ): Promise<Discovered> {
+    const key = keyOf(record, source);
+    const failed = lately.get(key);
+    if (failed && !fresh) return failed;
+    const found = await discoveries(`${key} ${fresh}`, () => discover(actor, record, source, told, fresh));
+    lately.set(key, found, { ttlMs: failedMs(found) });
+    return found.ok ? { ...found, challenge: told ?? found.challenge } : found;
   }
 
   return {
-    register: (actor, record, source, challenge, { fresh = false } = {}) => {
-      const { id, version } = record.connection;
-      const key = JSON.stringify([id, version, challenge, fresh]);
-      const running = underWay.get(key);
-      if (running) return running;
-      const started = discover(actor, record, source, challenge, fresh).finally(() => underWay.delete(key));
-      underWay.set(key, started);
-      return started;
-    },
+    register,
+    rediscover: (actor, record, source, challenge) =>
+      rediscoveries(keyOf(record, source), () => register(actor, record, source, challenge, { fresh: true })),
     challenge: async (connection) => {
       const said = await strangersChallenge(connection);
       return said !== null && "kind" in said ? null : said;
     },
-    renew: (actor, { connection }, source, refused) =>
-      renewals(refused, () => renew(actor, connection, source, refused)),
+    renew: async (actor, { connection }, source, refused) =>
+      (await renewals(refused, () => renew(actor, connection, source, refused))).ok,
   };
 }
 
-const MAX_CHALLENGES = 5_000;
-const MAX_RENEWALS = 5_000;
+const MAX_REMEMBERED = 5_000;
+/** A server that turns every token down is not asked by every call who gives tokens. */
+const REDISCOVER_EVERY_MS = 60_000;
+const NOT_OURS = refused("the client was not registered by discovery");
+/** What failed for a moment, and what must be mended by somebody, is not tried again for so long. */
+const TRANSIENT_MS = 5_000;
+const LASTING_MS = 30_000;
 /** What a server said of itself is believed for so long before a person is asked. */
 const FRESH_MS = 5 * 60_000;
 const ASK_MS = 30_000;
 /** All requests of one discovery. */
 const DISCOVERY_MS = 60_000;
 const DENIALS = [401, 403];
+
+/** An edit is a new key. */
+function keyOf({ connection: { id, version } }: ConnectionRecord, { issuer }: DiscoverySource): string {
+  return JSON.stringify([id, version, issuer]);
+}
+
+function failedMs(outcome: { ok: true } | Failed): number {
+  if (outcome.ok) return 0;
+  const { failure } = outcome;
+  const isLasting = failure.kind === "authorization" ? !failure.transient : failure.kind === "refused";
+  return isLasting ? LASTING_MS : TRANSIENT_MS;
+}
 
 /**
  * The authorization server to use (RFC 9728, 7.6). The one that the admin named is the only one (A7); else the one that we are

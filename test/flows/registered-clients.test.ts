@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import Database from "better-sqlite3";
 import type OpenAI from "openai";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { audited, consentsOf, linkOf } from "../helpers/people.ts";
@@ -16,6 +17,7 @@ let folder: string;
 let world: TestWorld;
 let authServer: ScriptedAuthServer;
 let server: ProtectedServer;
+let resourceReads: number;
 
 const start = (keyring = `old:${keyOf(7)}`) =>
   createWorld({
@@ -25,12 +27,16 @@ const start = (keyring = `old:${keyOf(7)}`) =>
       CONSENTRY_KEYRING: keyring,
     },
   });
-
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "consentry-clients-"));
   authServer = await startScriptedAuthServer();
   server = await startProtectedServer({ authServer });
   server.knobs.audience = null;
+  resourceReads = 0;
+  server.knobs.prm = (document) => {
+    resourceReads++;
+    return document;
+  };
   world = await start();
   await world.connect("notes", { authType: "OAuth2", target: server.url, credentials: {} });
 });
@@ -50,6 +56,15 @@ const connect = async (client: OpenAI, account: string) => {
   const page = await authServer.allow(linkOf(await ask(client)), account);
   if (!page.includes("Connected")) throw new Error(page);
 };
+const clientsKept = (): unknown => {
+  const database = new Database(join(folder, "consentry.db"), { readonly: true });
+  try {
+    return database.prepare("SELECT client_id FROM registrations ORDER BY created_at, id").pluck().all();
+  } finally {
+    database.close();
+  }
+};
+
 describe("a client that is not known any more", () => {
   test("is renewed once, however late another's refusal comes", async () => {
     const [ann, bob] = [await runtime("ann"), await runtime("bob")];
@@ -86,4 +101,87 @@ describe("a client that is not known any more", () => {
     expect(authServer.registrations()).toBe(2);
     expect(await audited(world, "client_registered")).toHaveLength(2);
   });
+
+  test("and cannot be renewed: one of its users asks for another, not each", async () => {
+    const people = await Promise.all(["u1", "u2", "u3"].map(runtime));
+    for (const [at, client] of people.entries()) await connect(client, `u${at}`);
+    world.advance(61 * MINUTE);
+    authServer.knobs.refresh = () => "invalid_client";
+    authServer.knobs.registration = 400;
+    for (const client of people) expect(consentsOf(await ask(client))).toEqual([]);
+    expect(authServer.registrations()).toBe(2);
+  });
+});
+
+describe("what failed", () => {
+  const reads = () => [resourceReads, authServer.metadataReads(), authServer.registrations()];
+  const messageOf = async (client: OpenAI) => JSON.stringify((await ask(client)).output);
+
+  test("is not asked again by each of many calls, at once or in a row", async () => {
+    authServer.knobs.registration = 400;
+    const ann = await runtime("ann");
+    await Promise.all(Array.from({ length: 10 }, () => ask(ann)));
+    for (let more = 0; more < 10; more++) {
+      expect(await messageOf(ann)).toContain("refused to register a client");
+    }
+    expect(reads()).toEqual([1, 1, 1]);
+    authServer.knobs.registration = 201;
+    world.advance(31_000);
+    expect(consentsOf(await ask(ann))).toHaveLength(1);
+  });
+
+  test("for a moment is asked again after a moment", async () => {
+    authServer.knobs.registration = 503;
+    const ann = await runtime("ann");
+    for (let calls = 0; calls < 3; calls++) expect(consentsOf(await ask(ann))).toEqual([]);
+    expect(reads()).toEqual([1, 1, 1]);
+    authServer.knobs.registration = 201;
+    world.advance(6_000);
+    expect(consentsOf(await ask(ann))).toHaveLength(1);
+  });
+
+  test("is looked at anew by an admin who validates, and by calls after an edit", async () => {
+    authServer.knobs.registration = 400;
+    const ann = await runtime("ann");
+    await ask(ann);
+    authServer.knobs.registration = 201;
+    const validated = await world.rest("POST", "/api/projects/default/connections/notes:validate");
+    expect(validated.body).toMatchObject({ ok: true });
+    expect(consentsOf(await ask(ann))).toHaveLength(1);
+
+    authServer.knobs.registration = 400;
+    await world.connect("notes", { authType: "OAuth2", target: `${server.url}?a=1`, credentials: {} });
+    expect(consentsOf(await ask(ann))).toEqual([]);
+    authServer.knobs.registration = 201;
+    await world.connect("notes", { authType: "OAuth2", target: `${server.url}?a=2`, credentials: {} });
+    expect(consentsOf(await ask(ann))).toHaveLength(1);
+  });
+
+  test("a server that turns every token down has its metadata read once a minute", async () => {
+    const ann = await runtime("ann");
+    await connect(ann, "ann");
+    // Not a token that was made a moment ago.
+    world.advance(2 * MINUTE);
+    server.knobs.accepts = () => false;
+    authServer.knobs.refresh = () => "temporarily_unavailable";
+    const before = reads();
+    await Promise.all(Array.from({ length: 5 }, () => ask(ann)));
+    for (let calls = 0; calls < 5; calls++) await ask(ann);
+    expect(reads()).toEqual(before.map((count, at) => (at === 2 ? count : count + 1)));
+    world.advance(MINUTE + 1_000);
+    await ask(ann);
+    expect(reads()).toEqual(before.map((count, at) => (at === 2 ? count : count + 2)));
+  });
+
+  test.each([1, 30])(
+    "a secret that ends %i s from now is no client, and is not asked for at each call",
+    async (seconds) => {
+      authServer.knobs.secretExpiresAt = Math.floor(Date.now() / 1000) + seconds;
+      const ann = await runtime("ann");
+      for (let calls = 0; calls < 3; calls++)
+        expect(await messageOf(ann)).toContain("whose secret ends at once");
+      expect(authServer.registrations()).toBe(1);
+      expect(clientsKept()).toEqual([]);
+    },
+  );
 });

@@ -50,7 +50,9 @@ export async function reportAuthorization(
   const grant = context.user === null ? null : (found?.status ?? "none");
   const isUsable = grant === "active";
   const known = isUsable ? await authorization.known(record) : null;
-  const ready = known ? { ok: true as const, way: known } : await authorization.ready(context, record, null);
+  const ready = known
+    ? { ok: true as const, way: known }
+    : await authorization.ready(context, record, null, { fresh: true });
   if (!ready.ok) {
     const finding = explainFailure(connection, {}, ready.failure);
     return { isUsable, report: null, diagnosis: { ok: false, ...finding, notes: [], toolCount: null } };
