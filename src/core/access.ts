@@ -97,8 +97,12 @@ export function createAccessDesk(world: World): AccessDesk {
     if (user === null)
       return unusable(`the connection ${record.connection.name} acts for a user, and none is named`);
     const asked = { context: { ...context, user }, server, record };
-    const way = await authorization.known(record);
-    if (!way) return ask(asked, { why: "none", challenge: null });
+    const known = await authorization.known(record);
+    const ready = known
+      ? { ok: true as const, way: known }
+      : await authorization.ready(context, record, null);
+    if (!ready.ok) return ready;
+    const { way } = ready;
     const key = keyOf(record, user);
     const outcome = await tokens.token(context, key, way);
     if (outcome.ok || outcome.need !== "later" || !outcome.clientRefused) return settle(asked, outcome, null);

@@ -1,4 +1,3 @@
-import { createCache } from "./cache.ts";
 import {
   type Connection,
   type ConnectionRecord,
@@ -9,7 +8,8 @@ import {
 import type { Actor } from "./context.ts";
 import { isRefusal } from "./errors.ts";
 import type { Grant } from "./grants.ts";
-import { type ClientSecrets, NO_SECRETS, readClientSecrets } from "./client-secrets.ts";
+import { createClientBoxes } from "./client-boxes.ts";
+import type { ClientSecrets } from "./client-secrets.ts";
 import { clientGenerationOf } from "./client-making.ts";
 import type { Registration } from "./consents.ts";
 import { createDiscovery } from "./discovery.ts";
@@ -18,7 +18,6 @@ import { pkceFault } from "./pkce.ts";
 import { canonicalResource } from "./resource.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
 import type { Binding } from "./refresh.ts";
-import { connectionAad, connectorAad, registrationAad } from "./storage.ts";
 
 /** How a connection's users are authorized: what a grant is bound to, and what a consent asks for. */
 export type Way = Binding & {
@@ -41,8 +40,8 @@ export type Ready =
 /** Where the credentials of OAuth clients are: the connection's own app, an operator's connector, or what discovery registered. */
 export type AuthorizationDesk = {
   /**
-   * The way by rows alone, for every call. Null: discovery has not found it yet. Throws `unavailable` when a box cannot be
-   * opened.
+   * The way by rows alone, for every call. Null: discovery has not found it yet, or the secret that it registered cannot be
+   * opened. Throws `unavailable` when the box of a connection or connector cannot be opened.
    */
   known: (record: ConnectionRecord) => Promise<Way | null>;
   /**
@@ -71,42 +70,21 @@ export type AuthorizationDesk = {
 };
 
 export function createAuthorizationDesk(world: World): AuthorizationDesk {
-  // By connection, connector and registration version: an edit is a new key.
-  const secrets = createCache<ClientSecrets>({ max: MAX_OPENED, now: world.clock.now });
-  const discovery = createDiscovery(world);
-
-  async function opened(key: string, sealed: Uint8Array | null, aad: string): Promise<ClientSecrets> {
-    if (!sealed) return NO_SECRETS;
-    const cached = secrets.get(key);
-    if (cached) return cached;
-    const read = readClientSecrets(await world.sealer.open(sealed, aad));
-    secrets.set(key, read, { ttlMs: OPENED_TTL_MS });
-    return read;
-  }
-
-  function ownSecrets({ connection, sealed }: ConnectionRecord): Promise<ClientSecrets> {
-    const { project, id, version } = connection;
-    return opened(`${id}:${version}`, sealed, connectionAad(project, id, version));
-  }
-
-  function connectorSecrets({ connector, sealed }: ConnectorRecord): Promise<ClientSecrets> {
-    const { name, version, createdAt } = connector;
-    return opened(`connector:${name}:${createdAt}:${version}`, sealed, connectorAad(name, version));
-  }
+  const boxes = createClientBoxes(world);
+  const discovery = createDiscovery(world, boxes);
 
   async function registered(record: ConnectionRecord, registration: Registration): Promise<Way | null> {
     const { connection } = record;
     const auth = oauthOf(connection);
     if (auth.source.kind !== "discovery" || connection.redirectId === null) return null;
-    const { project, connectionId, issuer, id, clientId, clientAuth } = registration;
+    const { issuer, clientId, clientAuth } = registration;
     if (registration.generation !== connection.generation) return null;
     const own = registration.kind === "preregistered";
     // Another client of the admin's by now: what was registered for the one before is nothing to it.
     if (own !== (auth.source.clientId !== null)) return null;
     if (own && (auth.source.clientId !== clientId || auth.source.issuer !== issuer)) return null;
-    const held = own
-      ? await ownSecrets(record)
-      : await opened(id, registration.sealed, registrationAad(project, connectionId, issuer, id));
+    const held = own ? await boxes.ofConnection(record) : await boxes.ofRegistration(registration);
+    if (!held) return null;
     return {
       connection: connection.name,
       server: registration.server,
@@ -132,7 +110,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
       case "custom":
         if (connection.redirectId === null) return null;
         return wayOfApp(connection, source.app, {
-          secrets: await ownSecrets(record),
+          secrets: await boxes.ofConnection(record),
           redirectId: connection.redirectId,
           connector: null,
         });
@@ -141,7 +119,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
         // Its operator decides where its tokens may go, whatever was allowed when the connection was saved.
         if (!connector || !mayReceive(connector.connector.targets, connection.target)) return null;
         return wayOfApp(connection, connector.connector.app, {
-          secrets: await connectorSecrets(connector),
+          secrets: await boxes.ofConnector(connector),
           redirectId: connector.connector.redirectId,
           connector: connector.connector,
         });
@@ -212,9 +190,6 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
     return registration && registered(record, registration);
   }
 }
-
-const MAX_OPENED = 10_000;
-const OPENED_TTL_MS = 5 * 60_000;
 
 function wayOfApp(
   connection: Connection,

@@ -1,4 +1,5 @@
 import { createCache } from "./cache.ts";
+import type { ClientBoxes } from "./client-boxes.ts";
 import {
   clientGenerationOf,
   createClientMaker,
@@ -62,7 +63,7 @@ export type Discovery = {
   ) => Promise<boolean>;
 };
 
-export function createDiscovery(world: World): Discovery {
+export function createDiscovery(world: World, boxes: Pick<ClientBoxes, "ofRegistration">): Discovery {
   const bounds = { max: MAX_REMEMBERED, now: world.clock.now };
   const challenges = createCache<Challenge | null>(bounds);
   // Failures: what goes well is a row.
@@ -109,7 +110,7 @@ export function createDiscovery(world: World): Discovery {
     const latest = await world.store.registrations.latest(project, id);
     const now = world.clock.now();
     const isFresh = latest && latest.discoveredAt + FRESH_MS > now && !isOver(latest, now);
-    if (isFresh && !fresh && isFor(latest, connection, source))
+    if (isFresh && !fresh && isFor(latest, connection, source) && (await isReadable(latest)))
       return { ok: true, registration: latest, challenge };
 
     const signal = AbortSignal.timeout(DISCOVERY_MS);
@@ -135,17 +136,25 @@ export function createDiscovery(world: World): Discovery {
       scopesSupported: tokensOf(resource.value?.scopes ?? null),
     };
     const standing = await world.store.registrations.get(project, id, server.value.issuer);
-    const reused = standing && clients.canReuse(standing, { connection, source, server: server.value, now });
-    if (standing && reused) {
+    const isOurs = standing && clients.canReuse(standing, { connection, source, server: server.value, now });
+    if (isOurs && (await isReadable(standing))) {
       const registration = { ...standing, ...seen, discoveredAt: now };
       await world.store.registrations.seen(registration);
       return { ok: true, registration, challenge };
+    }
+    if (isOurs) {
+      const { id: registration, issuer } = standing;
+      world.log("error", "registration_unreadable", { connection: connection.name, registration, issuer });
     }
     const made = await clients.make(connection, source, seen, challenge, signal);
     if (!made.ok) return made;
     const registration = await clients.keep(actor, connection, seen, made.client, standing?.id ?? null);
     return { ok: true, registration, challenge };
   }
+
+  /** The key that its secret was sealed with may have left the keyring: then it is a client of nobody. */
+  const isReadable = async (registration: Registration) =>
+    (await boxes.ofRegistration(registration)) !== null;
 
   /** Where nobody named the issuer, and it is the server's own origin: many call themselves that with a slash. */
   async function serverAt(

@@ -27,6 +27,11 @@ const start = (keyring = `old:${keyOf(7)}`) =>
       CONSENTRY_KEYRING: keyring,
     },
   });
+const restart = async (keyring: string) => {
+  await world.stop();
+  world = await start(keyring);
+};
+
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "consentry-clients-"));
   authServer = await startScriptedAuthServer();
@@ -184,4 +189,42 @@ describe("what failed", () => {
       expect(clientsKept()).toEqual([]);
     },
   );
+});
+
+describe("a client whose secret was sealed with a key that is gone", () => {
+  test("is made anew, and its people are asked, for that reason", async () => {
+    await connect(await runtime("ann"), "ann");
+    await restart(`new:${keyOf(8)}`);
+    const bob = await runtime("bob");
+    expect(consentsOf(await ask(bob))).toHaveLength(1);
+    expect(clientsKept()).toEqual(["client-2"]);
+    const ann = await runtime("ann");
+    expect(consentsOf(await ask(ann))).toHaveLength(1);
+    expect(await audited(world, "grant_failed")).toMatchObject([{ detail: { reason: "client_changed" } }]);
+    await connect(ann, "ann");
+    expect(outputsOf(await ask(ann))).toEqual(["ann"]);
+    expect(world.logs.filter(({ event }) => event === "registration_unreadable")).toHaveLength(1);
+  });
+
+  test("the first to find out may be somebody with a grant", async () => {
+    await connect(await runtime("ann"), "ann");
+    await restart(`new:${keyOf(8)}`);
+    const ann = await runtime("ann");
+    expect(consentsOf(await ask(ann))).toHaveLength(1);
+    expect(await audited(world, "grant_failed")).toMatchObject([{ detail: { reason: "client_changed" } }]);
+    expect(await audited(world, "consent_opened")).toMatchObject([{ detail: { why: "client_changed" } }, {}]);
+  });
+
+  test("an app of the admin's own stays a failure", async () => {
+    await world.connect("notes", {
+      authType: "OAuth2",
+      target: server.url,
+      credentials: { clientId: "mine", clientSecret: "a secret of the admin" },
+      authorizationUrl: `${authServer.issuer}/authorize`,
+      tokenUrl: `${authServer.issuer}/token`,
+    });
+    await restart(`new:${keyOf(8)}`);
+    const answer = await ask(await runtime("ann"));
+    expect(itemsOf(answer, "mcp_call")).toMatchObject([{ error: { type: "http_error", code: 503 } }]);
+  });
 });
