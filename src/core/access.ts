@@ -149,7 +149,9 @@ export function createAccessDesk(world: World): AccessDesk {
       return question.kind === "ask" ? ask(asked, { ...question, challenge }) : unusable(question.message);
     }
     // A token that was made a moment ago and is turned down: another would be, too.
-    if (grant.refreshedAt !== null && world.clock.now() - grant.refreshedAt < FRESH_TOKEN_MS) return null;
+    const now = world.clock.now();
+    const isOver = grant.expiresAt !== null && grant.expiresAt <= now;
+    if (!isOver && grant.refreshedAt !== null && now - grant.refreshedAt < FRESH_TOKEN_MS) return null;
     await authorization.rediscover(context, record, challenge);
     const way = await authorization.known(record);
     if (!way) return ask(asked, { why: "issuer_changed", challenge });
@@ -183,7 +185,10 @@ export function createAccessDesk(world: World): AccessDesk {
     }
     const { id } = consent.consent;
     const request = { id, label: server.label, link: await consentLink(world, id) };
-    const message = `The user must connect ${server.label} first: see the consent request.`;
+    const more = about.question?.newScopes.join(" ");
+    const message = more
+      ? `${server.label} wants more than the user allowed (${more}): see the consent request.`
+      : `The user must connect ${server.label} first: see the consent request.`;
     return { ok: false, failure: { kind: "consent", request, message } };
   }
 

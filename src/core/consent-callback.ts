@@ -1,4 +1,5 @@
 import type { AuthorizationDesk, Way } from "./authorization.ts";
+import { consentLink } from "./consent-asking.ts";
 import { actorOf, endConsent, overView, refuse, standingRecord } from "./consent-ends.ts";
 import { proofOf } from "./consent-proof.ts";
 import type { ConsentPages, ConsentView, Visitor } from "./consent-views.ts";
@@ -38,8 +39,14 @@ export function createCallback({ world, authorization }: Outside): ConsentPages[
     // Written by Allow, opened under its own name.
     const flow = JSON.parse(await world.sealer.open(consent.sealedFlow, aad)) as Flow;
     const claimed = { consent, flow, attempt, browserHash, requestId: visitor.requestId };
-    return judge({ world, authorization }, claimed, params);
+    return onItsOwnPage(world, consent, await judge({ world, authorization }, claimed, params));
   };
+}
+
+/** A callback works once, and people reload what they see: the consent's own page says how it ended as often as they like. */
+async function onItsOwnPage(world: World, consent: Consent, end: ConsentView): Promise<ConsentView> {
+  if (end.kind !== "over" || end.doneUrl !== null) return end;
+  return { kind: "go", url: await consentLink(world, consent.id) };
 }
 
 async function refusedCallback(

@@ -79,7 +79,7 @@ export type ConsentPages = {
   decline: (ticket: string, visitor: Visitor, csrf: string) => Promise<WithBrowser<ConsentView>>;
   /** GET `/consent/continue/{token}`: the runtime recognized its person, in this browser. Gives `go` to our own page. */
   resume: (token: string, visitor: Visitor) => Promise<ConsentView>;
-  /** GET `/oauth/callback/{redirectId}`: gives `over` or `refused`. `params`: the query as it came. */
+  /** GET `/oauth/callback/{redirectId}`: gives `go` to the consent's own page, which says how it ended, or `refused`. `params`: the query as it came. */
   callback: (redirectId: string, params: URLSearchParams, visitor: Visitor) => Promise<ConsentView>;
   /** The OAuth client ID metadata document of a redirect id. Null: there is none such. */
   clientDocument: (redirectId: string) => Promise<ClientDocument | null>;

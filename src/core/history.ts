@@ -3,7 +3,7 @@ import { type CallEnd, failureSentence } from "./calls.ts";
 import { endOf } from "./approved.ts";
 import type { Context } from "./context.ts";
 import { viewer } from "./identity.ts";
-import type { Item, ToolCall } from "./items.ts";
+import type { Item, Message, ToolCall } from "./items.ts";
 import type { ToolNames } from "./naming.ts";
 import type { ModelExchange, World } from "./ports.ts";
 import type { HeldCall } from "./storage.ts";
@@ -53,6 +53,9 @@ export async function historyOf(
         history.push(await exchangeOfCall(reader, item));
         break;
       case "message":
+        // What we said to the person about a link, sent back: it was not the model's, and the link is not for it.
+        if (!asksForConsent(world, item)) history.push(item);
+        break;
       case "function_call":
       case "function_call_output":
       case "other":
@@ -61,6 +64,11 @@ export async function historyOf(
     }
   }
   return history;
+}
+
+function asksForConsent({ publicUrl }: World, { role, content }: Message): boolean {
+  if (role !== "assistant") return false;
+  return content.some((part) => part.kind === "output_text" && part.text.includes(`${publicUrl}/consent/`));
 }
 
 type Reader = { world: World; context: Context; names: ToolNames; stored: Map<string, CallEnd> };

@@ -48,7 +48,7 @@ export async function planTurn(
   const { context: known, chain } = await findChain({ world }, caller, request);
   const settled = await settle(world, known, { request, chain, read });
   const servers = await findServers({ world }, known, settled);
-  requireUser(known, servers);
+  requireUser(known, servers, request);
   const functions = settled.tools.filter((tool) => tool.kind === "function");
   const agent = settled.agent?.name ?? null;
   const { input, anew, declined } = await resumeOf(
@@ -67,21 +67,24 @@ export async function planTurn(
 type Only = Pick<Desks, "world">;
 
 /** A connection that acts for a person needs to know for whom, before anything runs (DESIGN 5). */
-function requireUser({ user }: Context, servers: Server[]): void {
+function requireUser(
+  { user, caller }: Context,
+  servers: Server[],
+  named: Pick<TurnRequest, "safetyIdentifier" | "user">,
+): void {
   if (user !== null) return;
-  const faults = servers.flatMap(({ record, label }) =>
-    record?.connection.auth.kind === "oauth"
-      ? [
-          {
-            param: "safety_identifier",
-            message:
-              `the connection '${record.connection.name}' (${label}) acts for a user, and the request names none: send ` +
-              "x-ms-user-identity or safety_identifier, with a key that has the right act_for_users",
-          },
-        ]
-      : [],
+  const names = servers.flatMap(({ record }) =>
+    record?.connection.auth.kind === "oauth" ? [record.connection.name] : [],
   );
-  if (faults.length > 0) throw invalid(...faults);
+  if (names.length === 0) return;
+  const mayAssert = caller.rights.includes("act_for_users");
+  const isNamed = named.safetyIdentifier !== null || named.user !== null;
+  const why =
+    isNamed && !mayAssert
+      ? 'the body names one, but this key lacks the right act_for_users: use a key with "rights": ["act_for_users"]'
+      : `the request names none: send x-ms-user-identity, or safety_identifier or user in the body${mayAssert ? "" : ', with a key with "rights": ["act_for_users"]'}`;
+  const message = `${[...new Set(names)].join(", ")}: calls are made with the account of a user, and ${why}`;
+  throw invalid({ param: "safety_identifier", message });
 }
 
 async function findChain(

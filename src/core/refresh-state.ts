@@ -8,10 +8,11 @@ export type State =
   | { kind: "fresh"; grant: Grant }
   | { kind: "due"; grant: Grant; stillGood: boolean };
 
+/** `since`: when the token was asked for. */
 export function stateOf(
   grant: Grant | null,
   binding: Binding,
-  { now, staleVersion }: { now: number; staleVersion: number },
+  { now, since, staleVersion }: { now: number; since: number; staleVersion: number },
 ): State {
   if (!grant) return { kind: "consent", reason: "none" };
   if (grant.status !== "active") return { kind: "consent", reason: grant.reason ?? grant.status };
@@ -21,7 +22,9 @@ export function stateOf(
   const begun = grant.refreshedAt ?? grant.createdAt;
   const end = grant.expiresAt ?? (grant.hasRefreshToken ? begun + UNSAID_LIFE_MS : Infinity);
   const ahead = Math.min(AHEAD_MS, (end - begun) / 5);
-  const isNew = grant.refreshedAt !== null && now - grant.refreshedAt < JUST_MADE_MS;
+  // Made since it was asked for, or a moment before: served, however soon its server says that it ends. Another would be no
+  // better, and the server that it is for may say so.
+  const isNew = grant.refreshedAt !== null && grant.refreshedAt >= Math.min(since, now - JUST_MADE_MS);
   if (!isStale && (now < end - ahead || isNew)) return { kind: "fresh", grant };
   if (grant.hasRefreshToken) return { kind: "due", grant, stillGood: !isStale && now < end };
   if (!isStale && now < end) return { kind: "fresh", grant };
@@ -34,7 +37,6 @@ function foreignFault(grant: Grant, binding: Binding): string | null {
   return grant.resource === binding.resource ? null : "resource_changed";
 }
 
-/** A token that was made so lately is served, however soon its server says that it ends: another would be no better. */
 const JUST_MADE_MS = 5_000;
 /** Rule 7: a token without an end is taken to live this long. */
 const UNSAID_LIFE_MS = 10 * 60_000;

@@ -55,14 +55,15 @@ export function createTokenDesk(outside: Outside): TokenDesk {
     binding: Binding,
     staleVersion: number,
   ): Promise<TokenOutcome> {
-    const until = outside.clock.now() + WAIT_MS;
+    const since = outside.clock.now();
+    const until = since + WAIT_MS;
     for (let round = 0; ; round++) {
       if (round > 0 && (context.signal.aborted || outside.clock.now() >= until)) {
         const message = "another refresh of this grant takes too long";
         return { ok: false, need: "later", message, clientRefused: false };
       }
       const grant = await outside.store.grants.get(key);
-      const state = stateOf(grant, binding, { now: outside.clock.now(), staleVersion });
+      const state = stateOf(grant, binding, { now: outside.clock.now(), since, staleVersion });
       switch (state.kind) {
         case "consent":
           return { ok: false, need: "consent", reason: state.reason };

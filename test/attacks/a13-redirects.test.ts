@@ -48,7 +48,7 @@ async function get(path: string, headers: Record<string, string> = {}) {
   const [answer] = (await once(outgoing, "response")) as [IncomingMessage]; // Seam: what the event carries.
   const chunks: Buffer[] = [];
   for await (const chunk of answer) chunks.push(chunk as Buffer); // Seam: no encoding is set.
-  return { status: answer.statusCode, text: Buffer.concat(chunks).toString() };
+  return { status: answer.statusCode, headers: answer.headers, text: Buffer.concat(chunks).toString() };
 }
 
 describe("a callback", () => {
@@ -81,7 +81,9 @@ describe("a callback", () => {
       expect([path, text]).toEqual([path, expect.not.stringContaining("Connected")]);
     }
     expect(authServer.tokenRequests).toEqual([]);
-    expect((await get(`${pathname}${search}`, { cookie })).text).toContain("Connected");
+    const back = await get(`${pathname}${search}`, { cookie });
+    const page = new URL(back.headers.location ?? "", world.url);
+    expect((await get(page.pathname, { cookie })).text).toContain("Connected");
     const [exchange] = authServer.tokenRequests;
     expect(exchange?.params.get("redirect_uri")).toBe(authorizationUrl.searchParams.get("redirect_uri"));
   });

@@ -68,7 +68,9 @@ test.each(MODES)(
     expect(resumed.status).toBe("completed");
     expect(consentsOf(resumed)).toEqual([]);
     // The model knows that its call was not made.
-    expect(JSON.stringify(model.requests.at(-1)?.body.messages)).toContain("must connect notes first");
+    expect(JSON.stringify(model.requests.at(-1)?.body.messages)).toContain(
+      "wants more than the user allowed",
+    );
   },
 );
 

@@ -252,10 +252,23 @@ describe("how a project wants to be asked", () => {
   });
 });
 
+test("our question, sent back by a client that keeps its own history, is not told to the model", async () => {
+  const input = [{ role: "user" as const, content: "who am I?" }];
+  const asked = await ann.responses.create({ model: "m", tools: [mcp()], input, store: false });
+  await allow(person(authServer, "ann"), linkOf(asked));
+  const replayed = [...input, ...asked.output] as typeof input;
+  await ann.responses.create({ model: "m", tools: [mcp()], input: replayed, store: false });
+  expect(JSON.stringify(model.requests.at(-1)?.body.messages)).not.toContain("/consent/");
+});
+
 test("a request that names no user is refused before anything runs", async () => {
   const nobody = await world.runtime();
   const refused = await nobody.responses.create({ tools: [mcp()] }).catch((error: unknown) => error);
-  expect(refused).toMatchObject({ status: 400, message: expect.stringContaining("acts for a user") });
+  expect(refused).toMatchObject({ status: 400, message: expect.stringContaining("names none: send") });
+  const unheard = await nobody.responses
+    .create({ tools: [mcp()], user: "ann" })
+    .catch((error: unknown) => error);
+  expect(unheard).toMatchObject({ status: 400, message: expect.stringContaining("lacks the right") });
   expect(server.requests).toEqual([]);
 });
 

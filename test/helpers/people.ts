@@ -70,12 +70,16 @@ export function submit(
   });
 }
 
-/** A GET with a browser's cookies, which follows no redirect. */
+/** A GET with a browser's cookies, which follows no redirect but the one from a callback to our own page. */
 export async function visit(
   url: string | URL,
   cookie = "",
 ): Promise<{ status: number; text: string; headers: Headers }> {
   const response = await fetch(url, { redirect: "manual", headers: { cookie } });
+  const { origin, pathname } = new URL(url);
+  const to = response.headers.get("location");
+  if (pathname.startsWith("/oauth/callback/") && to?.startsWith(`${origin}/consent/`))
+    return visit(to, cookie);
   return { status: response.status, text: await response.text(), headers: response.headers };
 }
 
