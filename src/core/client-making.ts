@@ -72,7 +72,7 @@ export function createClientMaker(world: World) {
     seen: Seen,
     { kind, client, expiresAt }: MadeClient,
     instead: Registration["id"] | null,
-  ): Promise<Registration> {
+  ): Promise<Registration | null> {
     const id = world.newId("reg");
     const now = world.clock.now();
     const { issuer } = seen.server;
@@ -93,8 +93,11 @@ export function createClientMaker(world: World) {
       createdAt: now,
       discoveredAt: now,
     };
-    const detail = { issuer, kind, registration: id };
+    const detail = { issuer, kind, registration: id, generation };
     const entry = auditEntry(world, actor, "client_registered", { connection: name, detail });
+    // Registering took its time. What happens between this look and the write leaves a row that nobody uses.
+    const current = await world.store.connections.find(project, connectionId);
+    if (current?.connection.generation !== generation) return null;
     return world.store.registrations.put(registration, instead, [entry]);
   }
 
@@ -116,7 +119,10 @@ export function createClientMaker(world: World) {
   return {
     /** The client that the server lets us be. A registered one is asked for now. */
     make,
-    /** Keeps it for the connection. Of racers the first wins, and all receive the winner's. */
+    /**
+     * Keeps it for the connection. Of racers the first wins, and all receive the winner's. Null: the connection is gone, or
+     * means something else by now.
+     */
     keep,
     /** Whether what stands may be used still, and need not be made anew. */
     canReuse: reuse,

@@ -19,6 +19,7 @@ import type { AuthServer, OAuthOutcome, ProtectedResource } from "./oauth.ts";
 import { pkceFault } from "./pkce.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
 import type { Binding } from "./refresh.ts";
+import { hasTooManyClients, MAX_CLIENTS } from "./registration-limit.ts";
 import { canonicalResource } from "./resource.ts";
 import { tokensOf } from "./scopes.ts";
 import { createSharedWork } from "./shared-work.ts";
@@ -146,10 +147,14 @@ export function createDiscovery(world: World, boxes: Pick<ClientBoxes, "ofRegist
       const { id: registration, issuer } = standing;
       world.log("error", "registration_unreadable", { connection: connection.name, registration, issuer });
     }
+    if (!standing && (await hasTooManyClients(world, connection)))
+      return refused(
+        `the server of ${connection.name} has named ${MAX_CLIENTS} authorization servers, one after the other: set issuer to one of them`,
+      );
     const made = await clients.make(connection, source, seen, challenge, signal);
     if (!made.ok) return made;
     const registration = await clients.keep(actor, connection, seen, made.client, standing?.id ?? null);
-    return { ok: true, registration, challenge };
+    return registration ? { ok: true, registration, challenge } : changedMeanwhile(connection);
   }
 
   /** The key that its secret was sealed with may have left the keyring: then it is a client of nobody. */
@@ -179,8 +184,8 @@ export function createDiscovery(world: World, boxes: Pick<ClientBoxes, "ofRegist
     if (latest.kind !== "dynamic") return NOT_OURS;
     const made = await clients.make(connection, source, latest, null, AbortSignal.timeout(DISCOVERY_MS));
     if (!made.ok) return made;
-    await clients.keep(actor, connection, latest, made.client, latest.id);
-    return { ok: true };
+    const kept = await clients.keep(actor, connection, latest, made.client, latest.id);
+    return kept ? { ok: true } : changedMeanwhile(connection);
   }
 
   /** Of those who ask at once one asks the servers; each keeps to the challenge that they were given themselves. */
@@ -225,6 +230,8 @@ const ASK_MS = 30_000;
 /** All requests of one discovery. */
 const DISCOVERY_MS = 60_000;
 const DENIALS = [401, 403];
+
+const changedMeanwhile = ({ name }: Connection) => refused(`${name} was changed meanwhile; ask again`);
 
 /** An edit is a new key. */
 function keyOf({ connection: { id, version } }: ConnectionRecord, { issuer }: DiscoverySource): string {

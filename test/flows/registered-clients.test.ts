@@ -228,3 +228,45 @@ describe("a client whose secret was sealed with a key that is gone", () => {
     expect(itemsOf(answer, "mcp_call")).toMatchObject([{ error: { type: "http_error", code: 503 } }]);
   });
 });
+
+describe("a registration that nobody needs", () => {
+  test.each(["DELETE", "PUT"])("is not kept when its connection went meanwhile (%s)", async (method) => {
+    const path = "/api/projects/default/connections/notes";
+    const properties = { category: "RemoteTool", authType: "None", target: server.url };
+    authServer.knobs.beforeRegistration = async () => {
+      await world.rest(method, path, method === "PUT" ? { properties } : undefined);
+    };
+    expect(consentsOf(await ask(await runtime("ann")))).toEqual([]);
+    expect(authServer.registrations()).toBe(1);
+    expect(clientsKept()).toEqual([]);
+  });
+
+  test("is one at yet another authorization server, of a server that names a new one each time", async () => {
+    const others = await Promise.all(Array.from({ length: 20 }, startScriptedAuthServer));
+    try {
+      const ann = await runtime("ann");
+      const [last, ...first] = [...others, authServer];
+      let named = authServer.issuer;
+      server.knobs.prm = (document) => ({ ...document, authorization_servers: [named] });
+      for (const { issuer } of first) {
+        named = issuer;
+        expect(consentsOf(await ask(ann))).toHaveLength(1);
+        world.advance(6 * MINUTE);
+      }
+      named = last?.issuer ?? "";
+      expect(JSON.stringify((await ask(ann)).output)).toContain("has named 20 authorization servers");
+      expect(last?.registrations()).toBe(0);
+      expect(clientsKept()).toHaveLength(20);
+      // Those before are still good, and an admin who names one begins anew.
+      world.advance(6 * MINUTE);
+      named = authServer.issuer;
+      expect(consentsOf(await ask(ann))).toHaveLength(1);
+      named = last?.issuer ?? "";
+      const properties = { authType: "OAuth2", target: server.url, credentials: {}, issuer: named };
+      await world.connect("notes", properties);
+      expect(consentsOf(await ask(ann))).toHaveLength(1);
+    } finally {
+      for (const other of others) await other.stop();
+    }
+  });
+});

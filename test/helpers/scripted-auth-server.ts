@@ -10,6 +10,8 @@ export type ScriptedAuthServer = {
     metadata: (document: Record<string, unknown>) => Record<string, unknown>;
     /** When secrets of clients that register end, in seconds since the epoch. 0: never. */
     secretExpiresAt: number;
+    /** Before a registration is answered. */
+    beforeRegistration: () => Promise<void> | void;
     /** HTTP status of registrations. */
     registration: 201 | 400 | 503;
     /** Before a refresh is answered: gives the error that it meets, or null. */
@@ -32,6 +34,7 @@ export async function startScriptedAuthServer(): Promise<ScriptedAuthServer> {
   const knobs: ScriptedAuthServer["knobs"] = {
     metadata: (document) => document,
     secretExpiresAt: 0,
+    beforeRegistration: () => {},
     registration: 201,
     refresh: () => null,
   };
@@ -48,6 +51,18 @@ export async function startScriptedAuthServer(): Promise<ScriptedAuthServer> {
       refresh_token: account,
       token_type: "bearer",
       expires_in: 3600,
+    });
+  }
+
+  async function register(response: ServerResponse): Promise<void> {
+    const id = `client-${++counts.registrations}`;
+    await knobs.beforeRegistration();
+    answer(response, knobs.registration, {
+      ...(knobs.registration !== 201 && { error: "invalid_client_metadata" }),
+      client_id: id,
+      client_secret: "a secret of this client alone",
+      client_secret_expires_at: knobs.secretExpiresAt,
+      token_endpoint_auth_method: "client_secret_post",
     });
   }
 
@@ -70,13 +85,7 @@ export async function startScriptedAuthServer(): Promise<ScriptedAuthServer> {
           }),
         );
       case "/register":
-        return void answer(response, knobs.registration, {
-          ...(knobs.registration !== 201 && { error: "invalid_client_metadata" }),
-          client_id: `client-${++counts.registrations}`,
-          client_secret: "a secret of this client alone",
-          client_secret_expires_at: knobs.secretExpiresAt,
-          token_endpoint_auth_method: "client_secret_post",
-        });
+        return void register(response);
       case "/token":
         return void token(new URLSearchParams(body), response);
       default:
