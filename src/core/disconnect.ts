@@ -131,7 +131,7 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
         connection: record?.connection.name ?? null,
         detail: { grant: grant.id, why: "disconnected" },
       });
-      const revoked = await store.grants.revoke(key, [entry]);
+      const revoked = await store.grants.revoke(key, clock.now(), [entry]);
       return revoked && heard(await tellingOf(revoked, record))();
     },
     tellOf: async (of, record) => {

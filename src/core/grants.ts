@@ -108,9 +108,10 @@ export type Grants = {
   fail: (key: GrantKey, version: number, reason: string, audit: AuditEntry[]) => Promise<Grant | null>;
   /**
    * Any status → `revoked`, which holds from now on. The box stays, at its version, until the authorization server was
-   * told (`emptied`). Gives the row. Null: there is none, or it was revoked.
+   * told (`emptied`). The key's open consent fails (`disconnected`) in the same step, so that nothing under way brings it back.
+   * Gives the row. Null: there is none, or it was revoked.
    */
-  revoke: (key: GrantKey, audit: AuditEntry[]) => Promise<Grant | null>;
+  revoke: (key: GrantKey, at: number, audit: AuditEntry[]) => Promise<Grant | null>;
   /** `revoked` at `version` → the box is emptied and the version moves on; `reason` says what the authorization server said. */
   emptied: (key: GrantKey, version: number, reason: string) => Promise<void>;
   /**

@@ -1,6 +1,6 @@
 import { html } from "hono/html";
 import type { ConsentView } from "../core/consent-views.ts";
-import { type Page, paragraphs } from "./pages.ts";
+import { forHelpers, type Page, paragraphs } from "./pages.ts";
 import { hostOf, inert, type Markup } from "./pages-inert.ts";
 
 type Over = ConsentView & { kind: "over" };
@@ -80,7 +80,7 @@ function failedPage(outcome: string | null, name: Markup, connection: string): P
     title: `${connection} was not connected`,
     body: html` <p>Connecting ${name} did not work. ${happened}</p>
       <p>${now}</p>
-      <p class="quiet">For whoever helps you: <code>${inert(outcome ?? "unknown")}</code></p>`,
+      ${forHelpers(outcome ?? "unknown")}`,
   };
 }
 
@@ -163,6 +163,10 @@ const FAILURES: Record<string, Explanation> = {
   client_changed: changed,
   connection_changed: changed,
   connection_deleted: { happened: "The connection was removed.", now: "There is nothing more to do here." },
+  disconnected: {
+    happened: "The permission was taken back while you were on your way.",
+    now: "If that was a mistake, go back to where you came from and ask again: you will get a new link.",
+  },
   user_blocked: {
     happened: "Your access here was stopped by an administrator.",
     now: "Ask whoever runs the service.",

@@ -1,10 +1,10 @@
 import { and, asc, eq, gt, ne, sql } from "drizzle-orm";
-import type { AuditEntry } from "../core/audit.ts";
-import type { Grant, GrantKey, Grants } from "../core/grants.ts";
+import type { Grant, Grants } from "../core/grants.ts";
 import { type Engine, type Statement, given, newMark, step } from "./engine.ts";
 import { keyOf, withChunks } from "./grant-boxes.ts";
 import { type GrantRows, grantId } from "./grant-rows.ts";
 import { TAKEN_BACK } from "./grants-taken.ts";
+import { failOpen } from "./open-consents.ts";
 import { listed } from "./paging.ts";
 import { dropRetired } from "./registrations.ts";
 
@@ -12,7 +12,7 @@ type Revocations = Pick<Grants, "revoke" | "emptied" | "unrevoked">;
 
 /** Taking grants back: here at once, and at the authorization server as soon as it can be told. */
 export function createGrantRevocations(engine: Engine, rows: GrantRows): Revocations {
-  const { grants, registrations } = engine.tables;
+  const { consents, grants, registrations } = engine.tables;
   const { audited, boxes, fields, found, isAt, mark, one, wholePage } = rows;
   const isNotRevoked = ne(grants.status, "revoked");
 
@@ -43,9 +43,21 @@ export function createGrantRevocations(engine: Engine, rows: GrantRows): Revocat
     ),
   );
 
-  const revokeOne = async (key: GrantKey, audit: AuditEntry[]): Promise<Grant | null> => {
+  // First, for whoever finishes a consent locks it before the grant. Of racers that find a grant here all mean the same.
+  const failConsent = failOpen(
+    engine.tables,
+    and(
+      eq(consents.project, given(consents.project, "project")),
+      eq(consents.connectionId, given(consents.connectionId, "connectionId")),
+      eq(consents.user, given(consents.user, "user")),
+      sql`exists (select 1 from ${grants} where ${and(one, isNotRevoked)})`,
+    ),
+  );
+
+  const revokeOne: Grants["revoke"] = async (key, at, audit) => {
     const writeId = newMark();
-    const [revoked, read] = await engine.atomic([
+    const [, revoked, read] = await engine.atomic([
+      step(failConsent, { ...keyOf(key), outcome: "disconnected", at, consentMark: newMark() }),
       step(revoke, { ...keyOf(key), mark: writeId }),
       boxes.chunks(key),
       ...audited(audit, found(key, writeId)),

@@ -7,11 +7,13 @@ export const OVER = { slot: null, stateHash: null, sealedFlow: null };
 
 export const isOpen = ({ consents }: Tables) => inArray(consents.status, ["open", "authorizing"]);
 
-/**
- * A later statement of a list: the open consents that `which` names fail, if the marked row is there. Values: `outcome`, `at`,
- * and `consentMark`, which is fresh or the list's.
- */
+/** A later statement of a list: the open consents that `which` names fail, if the marked row is there. */
 export function failIfMarked(tables: Tables, row: Marked, which: SQL | undefined): Statement<unknown> {
+  return failOpen(tables, and(which, ifMarked(row)));
+}
+
+/** The open consents that `which` names fail. Values: `outcome`, `at`, and `consentMark`, which is fresh or the list's. */
+export function failOpen(tables: Tables, which: SQL | undefined): Statement<unknown> {
   const { consents } = tables;
   return (db) =>
     db
@@ -25,5 +27,5 @@ export function failIfMarked(tables: Tables, row: Marked, which: SQL | undefined
         endedAt: given(consents.endedAt, "at"),
         writeId: given(consents.writeId, "consentMark"),
       })
-      .where(and(which, isOpen(tables), ifMarked(row)));
+      .where(and(which, isOpen(tables)));
 }

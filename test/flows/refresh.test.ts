@@ -264,7 +264,7 @@ test("revoked during a refresh stays revoked", async () => {
   expire();
   const refreshing = token();
   await expect.poll(refreshes).toBe(1);
-  await stores[1]?.grants.revoke(KEY, []);
+  await stores[1]?.grants.revoke(KEY, 9_000, []);
   expect(await refreshing).toMatchObject({ ok: false, need: "consent" });
   expect(await stored()).toMatchObject({ status: "revoked" });
 });

@@ -6,7 +6,7 @@ import { createAuthorizationDesk } from "../../src/core/authorization.ts";
 import { createDisconnect } from "../../src/core/disconnect.ts";
 import { BrokerError } from "../../src/core/errors.ts";
 import { startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
-import { allow, audited, consentsOf, linkOf, person } from "../helpers/people.ts";
+import { allow, audited, beginAuthorization, consentsOf, linkOf, person, visit } from "../helpers/people.ts";
 import { type ProtectedServer, startProtectedServer } from "../helpers/protected-server.ts";
 import { call, createWorld, itemsOf, type TestWorld } from "../helpers/world.ts";
 
@@ -85,6 +85,30 @@ describe.each(ways)("when %s", (_, why, take) => {
   });
 });
 
+test("a disconnect ends the consent that would bring the account back, and its tokens are given back", async () => {
+  const record = await world.world.store.connections.get("default", "notes");
+  const key = {
+    project: "default",
+    connectionId: record?.connection.id ?? "conn_",
+    user: "app:ann",
+  } as const;
+  await world.world.store.grants.fail(key, 1, "invalid_grant", []);
+  const { cookie, authorizationUrl } = await beginAuthorization(linkOf(await whoami()));
+  const callback = await authServer.authorize(authorizationUrl.href, "ann");
+  const exchanges = authServer.countTokenRequests("authorization_code");
+  authServer.knobs.tokenLatencyMs = 300;
+  const finishing = visit(callback, cookie);
+  await expect.poll(() => authServer.countTokenRequests("authorization_code")).toBe(exchanges + 1);
+  expect((await world.rest("DELETE", `${PATH}/grants/ann`)).status).toBe(200);
+  expect((await finishing).text).toContain("The permission was taken back while you were on your way.");
+  expect(await grants()).toMatchObject([{ user: "app:ann", status: "revoked" }]);
+  expect(authServer.revocations).toHaveLength(2);
+  for (const told of authServer.revocations)
+    expect(await authServer.introspect(told.get("token") ?? "")).toEqual({ active: false });
+  authServer.knobs.tokenLatencyMs = 0;
+  await connect();
+});
+
 test("a user who is blocked and restored is asked again, whatever died in between", async () => {
   await dyingAfter(block);
   await world.rest("POST", "/api/projects/default/users/ann:restore");
@@ -134,7 +158,10 @@ describe("what a process has left after an edit is told by the sweep", () => {
     const targets = [new URL(server.url).host];
     const made = await world.rest("PUT", "/api/connectors/shared", {
       ...credentials,
-      ...{ clientAuth, authorizationUrl, tokenUrl, targets },
+      clientAuth,
+      authorizationUrl,
+      tokenUrl,
+      targets,
     });
     authServer.addRedirectUris(String(made.body["redirectUrl"]));
     const of = { authType: "OAuth2", target: server.url, connectorName: "shared" };

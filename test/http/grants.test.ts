@@ -233,7 +233,7 @@ describe("the sweep", () => {
   test("tells what a process that died has left", async () => {
     await put("left");
     const { tokens, grant } = await makeGrant("left", "app:ann");
-    await app.world.store.grants.revoke(grant, []);
+    await app.world.store.grants.revoke(grant, 9_000, []);
     expect((await issuer.introspect(tokens.refreshToken)).active).toBe(true);
     await disconnect().sweep();
     expect((await issuer.introspect(tokens.refreshToken)).active).toBe(false);

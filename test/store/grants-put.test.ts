@@ -80,10 +80,10 @@ onEveryEngine("grants: a consent is finished", (replicas) => {
         await a.grants.fail(grant, 1, "invalid_grant", []);
       },
       async (grant: Grant) => {
-        await a.grants.revoke(grant, []);
+        await a.grants.revoke(grant, 9_000, []);
       },
       async (grant: Grant) => {
-        await a.grants.revoke(grant, []);
+        await a.grants.revoke(grant, 9_000, []);
         await a.grants.emptied(grant, 1, "told");
       },
     ];

@@ -6,7 +6,9 @@ import { onEveryEngine } from "./engines.ts";
 import {
   EVERYTHING,
   aConnection,
+  aConsent,
   aGrant,
+  authorizing,
   bigBox,
   entry,
   eventsOf,
@@ -195,7 +197,7 @@ onEveryEngine("grants: how they change", (replicas) => {
     await a.grants.fail(keyOf(dead), 1, "invalid_grant", []);
     expect(await a.grants.lease(take(dead, "w_1", times))).toBeNull();
     const revoked = await newGrant(a);
-    await a.grants.revoke(keyOf(revoked), []);
+    await a.grants.revoke(keyOf(revoked), 9_000, []);
     expect(await a.grants.lease(take({ ...revoked, version: 2 }, "w_1", times))).toBeNull();
     expect(await a.grants.lease(take(aGrant(dead.project), "w_1", times))).toBeNull();
   });
@@ -305,21 +307,21 @@ onEveryEngine("grants: how they change", (replicas) => {
     await a.grants.used(keyOf(grant), { at: 3, by: "key:runtime" });
     await a.grants.lease(take(grant, "w_1", { now: 1_000, leaseUntil: 5_000 }));
     const revoked = await race({ a, b }, (store) =>
-      store.grants.revoke(keyOf(grant), [entry(grant.project, "grant_revoked")]),
+      store.grants.revoke(keyOf(grant), 9_000, [entry(grant.project, "grant_revoked")]),
     );
     const now = { ...grant, status: "revoked", reason: null, lastUsedAt: 3, lastUsedBy: "key:runtime" };
     expect(revoked.filter(isThere)).toEqual([now]);
     expect(await b.grants.get(keyOf(grant))).toEqual(now);
     expect(await eventsOf(a, grant.project)).toEqual(["grant_revoked"]);
-    expect(await a.grants.revoke(keyOf(aGrant(grant.project)), [])).toBeNull();
-    expect(await a.grants.revoke({ ...keyOf(grant), project: await newProject(a) }, [])).toBeNull();
+    expect(await a.grants.revoke(keyOf(aGrant(grant.project)), 9_000, [])).toBeNull();
+    expect(await a.grants.revoke({ ...keyOf(grant), project: await newProject(a) }, 9_000, [])).toBeNull();
   });
 
   test("what needs consent is revoked as well; what is revoked is neither leased, refreshed nor failed", async () => {
     const { a, b } = replicas();
     const grant = await newGrant(a, { sealed: bigBox(500_000) });
     await a.grants.fail(keyOf(grant), 1, "invalid_grant", []);
-    const revoked = await b.grants.revoke(keyOf(grant), []);
+    const revoked = await b.grants.revoke(keyOf(grant), 9_000, []);
     expect(revoked).toEqual({ ...grant, status: "revoked" });
     const audit = () => [entry(grant.project, "grant_failed")];
     expect(await a.grants.refreshed(keyOf(grant), 1, newTokens(), audit())).toBeNull();
@@ -332,13 +334,62 @@ onEveryEngine("grants: how they change", (replicas) => {
     expect(await b.grants.get(keyOf(grant))).toEqual(again);
   });
 
+  test("revoking fails the consent of its key, open or under way, and nobody else's", async () => {
+    const { a, b } = replicas();
+    for (const isStarted of [false, true]) {
+      const grant = await newGrant(a);
+      const { project, connectionId, user } = grant;
+      const mine = aConsent(project, { connectionId, user, browserHash: "browser" });
+      const others = [
+        aConsent(project, { connectionId, user: "app:bob" }),
+        aConsent(project, { user }),
+        aConsent(await newProject(a), { connectionId, user }),
+      ];
+      for (const each of [mine, ...others]) await a.consents.open(each, []);
+      const start = authorizing(mine);
+      if (isStarted) await a.consents.authorize(start, []);
+      await a.grants.revoke({ ...keyOf(grant), connectionId: id("conn") }, 8_999, []);
+      expect((await b.consents.find(mine.id))?.outcome).toBeNull();
+      await b.grants.revoke(keyOf(grant), 9_000, []);
+      const failed = { status: "failed", outcome: "disconnected", endedAt: 9_000, sealedFlow: null };
+      expect(await a.consents.find(mine.id)).toMatchObject(failed);
+      const next = { ...grant, version: 1_001 };
+      expect(await a.grants.put(next, { id: mine.id, attempt: start.attempt, at: 9_001 }, [])).toBeNull();
+      for (const each of others) expect(await a.consents.find(each.id)).toEqual(each);
+      // The next question is another matter, and a revocation that comes late leaves it alone.
+      const later = { ...mine, id: id("oauthreq") };
+      expect((await a.consents.open(later, [])).isNew).toBe(true);
+      expect(await b.grants.revoke(keyOf(grant), 9_002, [])).toBeNull();
+      expect(await b.consents.find(later.id)).toEqual(later);
+    }
+  });
+
+  test("of a revocation and a consent that is finished at the same time, the grant is gone in the end", async () => {
+    const { a, b } = replicas();
+    for (let round = 0; round < 10; round++) {
+      const grant = await newGrant(a);
+      const { project, connectionId, user } = grant;
+      const consent = aConsent(project, { connectionId, user, browserHash: "browser" });
+      await a.consents.open(consent, []);
+      const start = authorizing(consent);
+      await a.consents.authorize(start, []);
+      const next = { ...grant, version: 1_001 };
+      const [made, revoked] = await Promise.all([
+        a.grants.put(next, { id: consent.id, attempt: start.attempt, at: 8_000 }, []),
+        b.grants.revoke(keyOf(grant), 9_000, []),
+      ]);
+      expect(revoked).toEqual({ ...(made ?? grant), status: "revoked" });
+      expect(await a.grants.get(keyOf(grant))).toEqual(revoked);
+    }
+  });
+
   test("of a refresh and a revocation the grant is revoked in the end, with the tokens of the last", async () => {
     const { a, b } = replicas();
     for (let round = 0; round < 10; round++) {
       const grant = await newGrant(a, { sealed: bigBox(320_000) });
       const [refreshed, revoked] = await Promise.all([
         a.grants.refreshed(keyOf(grant), 1, newTokens({ sealed: bigBox(330_000) }), []),
-        b.grants.revoke(keyOf(grant), []),
+        b.grants.revoke(keyOf(grant), 9_000, []),
       ]);
       expect(revoked).toEqual({ ...(refreshed ?? grant), status: "revoked" });
       expect(await a.grants.get(keyOf(grant))).toEqual(revoked);
@@ -354,7 +405,7 @@ onEveryEngine("grants: how they change", (replicas) => {
     };
     await a.grants.emptied(keyOf(grant), 1, "not revoked");
     expect(await a.grants.get(keyOf(grant))).toEqual(grant);
-    const revoked = await a.grants.revoke(keyOf(grant), []);
+    const revoked = await a.grants.revoke(keyOf(grant), 9_000, []);
     expect(await idsLeft()).toEqual([revoked]);
     await a.grants.emptied(keyOf(grant), 2, "another version");
     await a.grants.emptied({ ...keyOf(grant), user: "app:bob" }, 1, "another user");
@@ -377,7 +428,7 @@ onEveryEngine("grants: how they change", (replicas) => {
   test("a consent that came in between keeps its tokens: they are not those that were told of", async () => {
     const { a, b } = replicas();
     const grant = await newGrant(a);
-    await a.grants.revoke(keyOf(grant), []);
+    await a.grants.revoke(keyOf(grant), 9_000, []);
     const next = await giveGrant(b, { ...grant, version: 1_001, sealed: bigBox(400_000) });
     await a.grants.emptied(keyOf(grant), 1, "told");
     expect(await b.grants.get(keyOf(grant))).toEqual(next);
@@ -387,7 +438,7 @@ onEveryEngine("grants: how they change", (replicas) => {
   test("revoked ones that are still to be told of come in order of id, of all projects, page by page", async () => {
     const { a, b } = replicas();
     const made = await Promise.all(Array.from({ length: 7 }, () => newGrant(a)));
-    for (const grant of made.slice(0, 5)) await a.grants.revoke(keyOf(grant), []);
+    for (const grant of made.slice(0, 5)) await a.grants.revoke(keyOf(grant), 9_000, []);
     const seen: string[] = [];
     for (let after: string | null = null; ;) {
       const page: Awaited<ReturnType<Store["grants"]["unrevoked"]>> = await b.grants.unrevoked({
@@ -412,7 +463,7 @@ onEveryEngine("grants: how they change", (replicas) => {
     const changes = [
       () => a.grants.refreshed(keyOf(grant), 1, newTokens(), [known]),
       () => a.grants.fail(keyOf(grant), 1, "invalid_grant", [known]),
-      () => a.grants.revoke(keyOf(grant), [known]),
+      () => a.grants.revoke(keyOf(grant), 9_000, [known]),
     ];
     for (const change of changes) {
       await expect(change()).rejects.toThrow();

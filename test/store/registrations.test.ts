@@ -175,7 +175,7 @@ onEveryEngine("registrations", (replicas) => {
     const theirs = aRegistration(project);
     for (const each of [mine, theirs]) await a.registrations.put(each, null, []);
     const stranger = await giveGrant(a, aGrant(project));
-    await a.grants.revoke(stranger, []);
+    await a.grants.revoke(stranger, 9_000, []);
     await end(b, project);
     expect(await a.registrations.find(project, mine.id)).toBeNull();
     expect(await a.registrations.find(project, theirs.id)).toEqual(theirs);

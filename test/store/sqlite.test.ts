@@ -110,7 +110,7 @@ test("nothing of a grant's box is left behind: not when it is replaced, not when
   expect(parts()).toEqual([2]);
   await giveGrant(store, { ...grant, version: 1_002 });
   expect(parts()).toEqual([1_002]);
-  await store.grants.revoke(grant, []);
+  await store.grants.revoke(grant, 9_000, []);
   expect(parts()).toEqual([1_002]);
   await store.grants.emptied(grant, 1_002, "revoked");
   expect(parts()).toEqual([]);
