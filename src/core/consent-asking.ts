@@ -64,12 +64,23 @@ export async function askForConsent(
     detail: { consent: id, why: question.why, scopes: question.scopes?.join(" ") ?? null },
   });
   const opened = await world.store.consents.open(consent, [entry]);
-  return { ok: true, consent: await widened(world, opened.consent, question) };
+  const open = await readdressed(world, opened.consent, consent);
+  return { ok: true, consent: await widened(world, open, question) };
 }
 
 const LIFE_MS = 60 * 60_000;
 /** Whoever has the link is the person: it must not lie about for long. */
 const POSSESSION_MS = 10 * 60_000;
+
+/** The runtime that asks last gets its person back, unless the person is on the way already. */
+async function readdressed(
+  world: World,
+  consent: Consent,
+  { confirmUrl, doneUrl }: Pick<Consent, "confirmUrl" | "doneUrl">,
+): Promise<Consent> {
+  if (consent.confirmUrl === confirmUrl && consent.doneUrl === doneUrl) return consent;
+  return (await world.store.consents.readdress(consent.id, { confirmUrl, doneUrl })) ?? consent;
+}
 
 async function widened(world: World, consent: Consent, question: Question): Promise<Consent> {
   const had = new Set(consent.scopes);

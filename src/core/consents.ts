@@ -80,7 +80,7 @@ export type Consents = {
   since: (key: Pick<Consent, "project" | "connectionId" | "user">, createdAt: number) => Promise<Consent[]>;
   /**
    * Nothing is taken. A state is gone when a callback has taken it and when its consent has ended, but for one that failed because
-   * of something else: its connection was changed or deleted, its user blocked.
+   * of something else: its connection was changed or deleted, its user blocked, its grant taken back.
    */
   findByState: (stateHash: string) => Promise<Consent | null>;
   /** More scopes than before, while it is `open`. Null: it is not any more. */
@@ -88,11 +88,14 @@ export type Consents = {
     id: ConsentId,
     scopes: { scopes: string[]; newScopes: string[]; why: string },
   ) => Promise<Consent | null>;
+  /** Where its person is sent from now on, while it is `open`: by the runtime that asked last. Null: it is not any more. */
+  readdress: (id: ConsentId, urls: Pick<Consent, "confirmUrl" | "doneUrl">) => Promise<Consent | null>;
   /** The first sight of the page; exactly one racer receives true. */
   shown: (id: ConsentId, at: number, audit: AuditEntry[]) => Promise<boolean>;
   /**
    * `open` and not expired: this browser is the person's from now on. `rebind` "never": only while there is none, or if it
-   * is the same one. Null: it is not to be had.
+   * is the same one. "while open": instead of another one, too, and also while it is `authorizing`: the person goes on here,
+   * what was under way is void, and it is `open` again. Null: it is not to be had.
    */
   prove: (
     proof: {

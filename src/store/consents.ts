@@ -78,6 +78,16 @@ export function createConsents(engine: Engine): Consents {
       })
       .where(and(one, eq(consents.status, "open")))
       .returning(fields);
+  const readdress: Statement<Consent[]> = (db) =>
+    db
+      .update(consents)
+      .set({
+        confirmUrl: given(consents.confirmUrl, "confirmUrl"),
+        doneUrl: given(consents.doneUrl, "doneUrl"),
+        ...mark,
+      })
+      .where(and(one, eq(consents.status, "open")))
+      .returning(fields);
   const show: Statement<{ id: string }[]> = (db) =>
     db
       .update(consents)
@@ -85,16 +95,20 @@ export function createConsents(engine: Engine): Consents {
       .where(and(one, isNull(consents.shownAt)))
       .returning({ id: consents.id });
   const prove = (rebind: "never" | "while open"): Statement<Consent[]> => {
-    const isFree = rebind === "never" ? or(isNull(consents.browserHash), isThisBrowser) : undefined;
+    const isFree =
+      rebind === "never"
+        ? and(eq(consents.status, "open"), or(isNull(consents.browserHash), isThisBrowser))
+        : open;
     return (db) =>
       db
         .update(consents)
         .set({
           browserHash: given(consents.browserHash, "browserHash"),
           provenBy: given(consents.provenBy, "by"),
+          ...NOTHING_UNDER_WAY,
           ...mark,
         })
-        .where(and(one, eq(consents.status, "open"), hasTime, isFree))
+        .where(and(one, hasTime, isFree))
         .returning(fields);
   };
   const proofs = { never: prove("never"), "while open": prove("while open") };
@@ -158,6 +172,9 @@ export function createConsents(engine: Engine): Consents {
       return widened ?? null;
     },
 
+    readdress: async (id, { confirmUrl, doneUrl }) =>
+      (await engine.run(readdress, { id, confirmUrl, doneUrl, mark: newMark() }))[0] ?? null,
+
     shown: async (id, at, audit) => {
       const mark = newMark();
       const [shown] = await engine.atomic([
@@ -209,6 +226,15 @@ export function createConsents(engine: Engine): Consents {
 }
 
 const SHOWN = 20;
+/** An open consent before anybody has allowed it. */
+const NOTHING_UNDER_WAY = {
+  status: "open",
+  redirectId: null,
+  stateHash: null,
+  stateExpiresAt: null,
+  attempt: null,
+  sealedFlow: null,
+} as const;
 
 /** As JSON, because ids of users may hold anything. */
 function slotOf({ project, connectionId, user }: Consent): Promise<string> {

@@ -140,3 +140,64 @@ test("an administrator who changes the issuer meanwhile ends what is under way",
   expect(answer.status).toBe(400);
   expect(answer.text).toContain("changed by an administrator");
 });
+
+test("a person who allowed in one browser goes on in another, and the first one's callback is refused", async () => {
+  const link = await ask("ann");
+  const signedIn = async () => {
+    const { cookie, url } = await begin(link);
+    await visit(await authServer.authorize(url, "ann"), cookie);
+    return cookie;
+  };
+  const press = async (cookie: string) => {
+    const csrf = /name="csrf" value="([^"]+)"/.exec((await visit(link, cookie)).text)?.[1] ?? "";
+    return (await submit(link, { cookie, form: { action: "allow", csrf } })).headers.get("location") ?? "";
+  };
+  const first = await signedIn();
+  const callback = await authServer.authorize(await press(first), "ann");
+
+  const second = await signedIn();
+  expect((await visit(link, second)).text).toContain("You are signed in as");
+  expect((await visit(link, first)).text).not.toContain("You are signed in as");
+  const exchanges = authServer.countTokenRequests("authorization_code");
+  for (const cookie of [first, second]) expect((await visit(callback, cookie)).status).toBe(403);
+  expect(authServer.countTokenRequests("authorization_code")).toBe(exchanges);
+  const done = await visit(await authServer.authorize(await press(second), "ann"), second);
+  expect(done.text).toContain("Connected to notes");
+});
+
+test("a person who goes on in another browser while the code is exchanged gets that one's account", async () => {
+  const link = await ask("ann");
+  const signedIn = async () => {
+    const { cookie, url } = await begin(link);
+    await visit(await authServer.authorize(url, "ann"), cookie);
+    return cookie;
+  };
+  const first = await signedIn();
+  const csrf = /name="csrf" value="([^"]+)"/.exec((await visit(link, first)).text)?.[1] ?? "";
+  const sent = await submit(link, { cookie: first, form: { action: "allow", csrf } });
+  const callback = await authServer.authorize(sent.headers.get("location") ?? "", "ann");
+  const { cookie: second, url } = await begin(link);
+  const proof = await authServer.authorize(url, "ann");
+  let isExchanging = () => {};
+  const { oauth } = world.world;
+  const { exchangeCode } = oauth;
+  const exchanging = new Promise<void>((resolve) => {
+    isExchanging = resolve;
+  });
+  let goOn = () => {};
+  const held = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  oauth.exchangeCode = async (request, signal) => {
+    isExchanging();
+    await held;
+    return exchangeCode(request, signal);
+  };
+  const finishing = visit(callback, first);
+  await exchanging;
+  await visit(proof, second);
+  goOn();
+  expect((await finishing).text).not.toContain("Connected");
+  expect(authServer.revocations).toHaveLength(1);
+  expect((await visit(link, second)).text).toContain("You are signed in as");
+});

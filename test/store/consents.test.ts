@@ -2,7 +2,18 @@ import { expect, test } from "vitest";
 import type { Consent } from "../../src/core/consents.ts";
 import type { Store } from "../../src/core/storage.ts";
 import { onEveryEngine } from "./engines.ts";
-import { aConsent, authorizing, bigBox, entry, eventsOf, id, isThere, newProject, race } from "./things.ts";
+import {
+  aConsent,
+  aGrant,
+  authorizing,
+  bigBox,
+  entry,
+  eventsOf,
+  id,
+  isThere,
+  newProject,
+  race,
+} from "./things.ts";
 
 /** An open consent of a new project. */
 async function newConsent(store: Store, more: Partial<Consent> = {}): Promise<Consent> {
@@ -219,12 +230,55 @@ onEveryEngine("consents: before the person allows", (replicas) => {
     const rebound = { ...proofOf(consent, "other"), by: "sign-in", rebind: "while open" } as const;
     const now = { ...consent, browserHash: "other", provenBy: "sign-in" } as const;
     expect(await b.consents.prove(rebound, [])).toEqual(now);
-    await a.consents.authorize(authorizing(now), []);
+    await a.consents.end({ ...over(consent), browserHash: null }, []);
     expect(
       await b.consents.prove({ ...rebound, browserHash: "third" }, [entry(consent.project, "consent_shown")]),
     ).toBeNull();
     expect((await a.consents.find(consent.id))?.browserHash).toBe("other");
     expect(await eventsOf(a, consent.project)).toEqual([]);
+  });
+
+  const over = (consent: Consent) =>
+    ({ id: consent.id, status: "declined", outcome: "x", attempt: null, at: 1_500 }) as const;
+
+  test("while it is authorizing, a stronger proof takes it along, and what was under way is void", async () => {
+    const { a, b } = replicas();
+    const consent = await newConsent(a, { browserHash: "browser", provenBy: "sign-in" });
+    const weak = { ...proofOf(consent, "other"), by: "possession" } as const;
+    for (const isClaimed of [false, true]) {
+      const browserHash = isClaimed ? "other" : "browser";
+      const start = authorizing(consent, { browserHash });
+      const { redirectId, stateHash, attempt } = start;
+      expect(await a.consents.authorize(start, [])).not.toBeNull();
+      const callback = { redirectId, stateHash, browserHash, now: 2_000 };
+      const claimed = isClaimed && (await a.consents.claim(callback));
+      expect(claimed !== null).toBe(true);
+      for (const each of [browserHash, "weak"])
+        expect(await b.consents.prove({ ...weak, browserHash: each }, [])).toBeNull();
+      const next = isClaimed ? "third" : "other";
+      const proof = { ...proofOf(consent, next), by: "sign-in", rebind: "while open" } as const;
+      const now = { ...consent, browserHash: next, provenBy: "sign-in" };
+      expect(await b.consents.prove(proof, [])).toEqual(now);
+      expect(await a.consents.find(consent.id)).toEqual(now);
+      expect(await a.consents.claim(callback)).toBeNull();
+      expect(await a.consents.findByState(stateHash)).toBeNull();
+      const grant = aGrant(consent.project, { connectionId: consent.connectionId, user: consent.user });
+      expect(await a.grants.put(grant, { id: consent.id, attempt, at: 2_000 }, [])).toBeNull();
+      expect(await b.consents.end({ ...over(consent), attempt, browserHash: null }, [])).toBeNull();
+    }
+    expect((await b.consents.open(another(consent), [])).isNew).toBe(false);
+  });
+
+  test("it is sent to whoever asked last, while it is open and not when it is authorizing", async () => {
+    const { a, b } = replicas();
+    const consent = await newConsent(a, { browserHash: "browser", confirmUrl: "https://a.example/" });
+    const urls = { confirmUrl: "https://b.example/confirm", doneUrl: null };
+    expect(await b.consents.readdress(consent.id, urls)).toEqual({ ...consent, ...urls });
+    expect(await a.consents.find(consent.id)).toEqual({ ...consent, ...urls });
+    const started = await a.consents.authorize(authorizing(consent), []);
+    expect(await b.consents.readdress(consent.id, { ...urls, doneUrl: "https://c.example/" })).toBeNull();
+    expect(await a.consents.find(consent.id)).toEqual(started);
+    expect(await b.consents.readdress(id("oauthreq"), urls)).toBeNull();
   });
 
   test("nobody is proven for one that has expired, at the exact millisecond", async () => {
