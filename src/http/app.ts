@@ -106,7 +106,7 @@ export function createApp(options: AppOptions): Hono<Env> {
       json: once(() => readJson(raw)),
     };
     if (route.access === "public")
-      return route.isPage ? visit(c, () => route.handle(call)) : route.handle(call);
+      return route.visit ? visit(c, route.visit, () => route.handle(call)) : route.handle(call);
 
     const claim = projectClaim(route, params, raw.headers);
     const identified = await identify(world, raw.headers, claim);
@@ -138,12 +138,18 @@ export function createApp(options: AppOptions): Hono<Env> {
   }
 
   /** People are nobody's callers: all are counted, and who asks for what is not there or not theirs is a stranger. */
-  async function visit(c: HonoContext<Env>, handle: () => Promise<Response> | Response): Promise<Response> {
+  async function visit(
+    c: HonoContext<Env>,
+    kind: "page" | "return",
+    handle: () => Promise<Response> | Response,
+  ): Promise<Response> {
     const address = options.addressOf(c) ?? "unknown";
-    const wait = await limits.visitor(address);
+    const wait = await (kind === "page" ? limits.visitor(address) : limits.returning(address));
     if (wait !== null) return refuse(c, httpProblems.tooMany(wait));
     const response = await handle();
-    const late = GUESSES.has(response.status) ? await limits.stranger(address) : null;
+    // Nobody guesses a state, and what a person is told at the end of the way is theirs, whatever others guessed.
+    const isGuess = kind === "page" && GUESSES.has(response.status);
+    const late = isGuess ? await limits.stranger(address) : null;
     return late === null ? response : refuse(c, httpProblems.tooMany(late));
   }
 

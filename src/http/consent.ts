@@ -61,6 +61,7 @@ export function consentRoutes(deps: Deps): Route[] {
     }),
     pageRoute({
       path: "/oauth/callback/{redirectId}",
+      visit: "return",
       summary: "The way back from an authorization server (RFC 6749, 4.1.2)",
       handle: async (call) => {
         const { searchParams } = new URL(call.request.url);
@@ -73,6 +74,7 @@ export function consentRoutes(deps: Deps): Route[] {
     publicRoute({
       method: "GET",
       path: "/oauth/client/{redirectId}",
+      visit: "page",
       tag: "person",
       summary: "What we say of ourselves to authorization servers (client ID metadata document)",
       answers: {

@@ -4,7 +4,7 @@ import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 export type RateLimits = {
   /** Requests of one principal. */
   perCaller: number;
-  /** Requests of one address that name no caller we know; requests for pages are counted by themselves. */
+  /** Requests of one address that name no caller we know; requests for pages and callbacks are each counted by themselves. */
   perAddress: number;
 };
 
@@ -20,16 +20,20 @@ export type Limits = {
   stranger: Limiter;
   /** Requests for the pages that people see, which name no caller at all. */
   visitor: Limiter;
+  /** Callbacks, with which people come back from authorization servers and sign-ins. */
+  returning: Limiter;
 };
 
 /** Counters of this process; each replica allows as much. */
 export function createLimits(limits: RateLimits): Limits {
   const stranger = limiter(limits.perAddress);
   const visitor = limiter(limits.perAddress);
+  const returning = limiter(limits.perAddress);
   return {
     caller: limiter(limits.perCaller),
     stranger: (address) => stranger(networkOf(address)),
     visitor: (address) => visitor(networkOf(address)),
+    returning: (address) => returning(networkOf(address)),
   };
 }
 

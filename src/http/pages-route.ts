@@ -7,6 +7,8 @@ import type { Deps } from "./routes.ts";
 
 type PageSpec = {
   path: string;
+  /** `page` if nothing is said. */
+  visit?: "page" | "return";
   summary: string;
   answers?: Answers;
   handle: (call: Call) => Promise<Response>;
@@ -36,9 +38,9 @@ export function formRoute(spec: PageSpec): Route {
   return publicRoute({ ...described(spec), method: "POST" });
 }
 
-function described({ path, summary, answers, handle }: PageSpec) {
+function described({ path, summary, answers, handle, visit = "page" }: PageSpec) {
   const html = { 200: { description: "A page (text/html)" }, 303: { description: "On to the next page" } };
-  return { path, summary, tag: "person", answers: { ...html, ...answers }, isPage: true as const, handle };
+  return { path, summary, tag: "person", answers: { ...html, ...answers }, visit, handle };
 }
 
 function headOf(status = 200): Response {

@@ -40,8 +40,11 @@ type Described = {
   answers: Answers;
   query?: Shape<unknown>;
   body?: Shape<unknown>;
-  /** A page that people see: its visitors are counted by address, and those who guess twice. */
-  isPage?: true;
+  /**
+   * Asked by visitors, who are counted by address, and those who guess twice. A `return` from somewhere else is counted by itself,
+   * and once: whoever has come so far must not be stopped by other visitors of the address.
+   */
+  visit?: "page" | "return";
 };
 
 type Handler<C> = (call: C) => Promise<Response> | Response;

@@ -10,6 +10,7 @@ export function signInRoutes(deps: Deps): Route[] {
   return [
     pageRoute({
       path: "/signin/callback",
+      visit: "return",
       summary: "The way back from a sign-in (OpenID Connect Core, 3.1.2.5)",
       handle: async (call) => {
         const end = await signIn.finish(new URL(call.request.url).searchParams, visitorOf(call));

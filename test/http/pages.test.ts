@@ -300,4 +300,36 @@ describe("limits", () => {
       await limited.stop();
     }
   });
+
+  test("count those who ask for the document of a client", async () => {
+    const limited = await createTestApp({ rateLimits: { perCaller: 0, perAddress: 3 } });
+    try {
+      const ask = () => limited.raw(new Request(`${HERE}/oauth/client/${"a".repeat(32)}`), "192.0.2.9");
+      for (let tries = 0; tries < 3; tries++) expect((await ask()).status).toBe(404);
+      const late = await ask();
+      expect(late.status).toBe(429);
+      expect(late.headers.get("content-type")).toContain("json");
+    } finally {
+      await limited.stop();
+    }
+  });
+
+  test.each(["/oauth/callback/x?state=s&code=c", "/signin/callback?state=s&code=c"])(
+    "let people come back whose address others have used up: %s",
+    async (path) => {
+      const limited = await createTestApp({ rateLimits: { perCaller: 0, perAddress: 3 } });
+      try {
+        const ask = async (asked: string) =>
+          (await limited.raw(new Request(`${HERE}${asked}`), "192.0.2.9")).status;
+        for (let visits = 0; visits < 4; visits++) await ask("/me/default");
+        expect(await ask("/me/default")).toBe(429);
+        const returned = await ask(path);
+        expect(returned).not.toBe(429);
+        for (let returns = 0; returns < 3; returns++) await ask(path);
+        expect(await ask(path)).toBe(429);
+      } finally {
+        await limited.stop();
+      }
+    },
+  );
 });
