@@ -42,6 +42,7 @@ export const AUDIT_EVENTS = [
   "consent_refused",
   "consent_failed",
   "me_link_made",
+  "sign_in_failed",
   "grant_made",
   "grant_refreshed",
   "grant_failed",

@@ -160,8 +160,8 @@ export type SignInEnd =
   | { kind: "consent"; url: string }
   | { kind: "me"; url: string; session: string }
   | { kind: "refused" }
-  /** `back`: where to try again. */
-  | { kind: "failed"; message: string; back: string | null };
+  /** `code`: for whoever helps. `back`: where to try again. */
+  | { kind: "failed"; code: string; message: string; back: string | null };
 
 /** What the broker does for people at their browsers. */
 export type People = { consent: ConsentPages; me: MePages; signIn: SignInDesk };

@@ -158,7 +158,10 @@ function isAt(iss: string, authorizationEndpoint: string): boolean {
 
 /** OpenID Connect at a project's own issuer: who sits at this browser (DESIGN 6, proof `sign-in`). Never throws for what a server does. */
 export type SignIn = {
-  /** The URL that the browser is sent to: `openid email`, state, nonce, PKCE S256, `prompt=select_account`. */
+  /**
+   * The URL that the browser is sent to: `openid email`, state, nonce, PKCE S256, and `prompt=select_account` unless the
+   * issuer does not know that value (it names others in its metadata, or refused a callback of the last hour).
+   */
   authorizationUrl: (
     request: SignInClient & { state: string; nonce: string; verifier: string },
     signal: AbortSignal,

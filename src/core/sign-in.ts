@@ -6,9 +6,10 @@ import type { Handle } from "./consents.ts";
 import { type ConsentId, hasPrefix, type UserId } from "./ids.ts";
 import { isJsonObject, type Json } from "./json.ts";
 import { startSession } from "./me-session.ts";
-import type { OAuthFailure, SignInClient } from "./oauth.ts";
+import type { SignInClient } from "./oauth.ts";
 import type { World } from "./ports.ts";
 import type { Project, SignInSettings } from "./project.ts";
+import { failSignIn, SIGN_IN_CHANGED } from "./sign-in-failure.ts";
 import { userOfClaims } from "./sign-in-user.ts";
 import { handleAad } from "./storage.ts";
 
@@ -44,7 +45,7 @@ export function createSignInDesk(world: World): SignInDesk {
     const made = await openMade(handle);
     const signIn = project?.settings.signIn;
     if (!project || !signIn || signIn.issuer !== made.issuer || signIn.clientId !== made.clientId)
-      return { kind: "failed", message: "The sign-in was changed by an administrator meanwhile.", back };
+      return { kind: "failed", ...SIGN_IN_CHANGED, back };
 
     const { nonce, verifier } = made;
     const outcome = await world.signIn.claims(
@@ -58,8 +59,8 @@ export function createSignInDesk(world: World): SignInDesk {
       AbortSignal.timeout(SIGN_IN_MS),
     );
     if (!outcome.ok) {
-      world.log("warn", "sign_in_failed", { project: project.name, failure: outcome.failure.kind });
-      return { kind: "failed", message: messageOf(outcome.failure), back };
+      const about = { subject, signIn, requestId: visitor.requestId };
+      return { kind: "failed", ...(await failSignIn(world, outcome.failure, about)), back };
     }
     const user = userOfClaims({ signIn, users: project.settings.users }, outcome.value);
     return subject.kind === "consent"
@@ -145,8 +146,8 @@ export function createSignInDesk(world: World): SignInDesk {
         AbortSignal.timeout(SIGN_IN_MS),
       );
       if (!outcome.ok) {
-        world.log("warn", "sign_in_failed", { project: project.name, failure: outcome.failure.kind });
-        return { ok: false, message: messageOf(outcome.failure) };
+        const about = { subject, signIn, requestId: null };
+        return { ok: false, message: (await failSignIn(world, outcome.failure, about)).message };
       }
       const hash = await hashOf(state);
       const now = world.clock.now();
@@ -205,18 +206,4 @@ function readMade(plain: string): Made {
 
 function subjectOf({ subject, project }: Handle): SignInSubject {
   return hasPrefix("oauthreq", subject) ? { kind: "consent", project, id: subject } : { kind: "me", project };
-}
-
-/** Words of ours: what a server says is for nobody's eyes but the log's. */
-function messageOf(failure: OAuthFailure): string {
-  switch (failure.kind) {
-    case "refused":
-      return failure.error === "access_denied"
-        ? "You cancelled the sign-in, or it was not allowed."
-        : "The sign-in service refused.";
-    case "transient":
-      return "The sign-in service cannot be reached right now.";
-    case "invalid":
-      return "The answer of the sign-in service could not be trusted.";
-  }
 }

@@ -1,6 +1,6 @@
 import { html } from "hono/html";
 import type { Connected, MeView, SignInEnd } from "../core/consent-views.ts";
-import { type Page, paragraphs, refusedPage, unusablePage } from "./pages.ts";
+import { forHelpers, type Page, paragraphs, refusedPage, unusablePage } from "./pages.ts";
 import { hostOf, inert, type Markup } from "./pages-inert.ts";
 import { momentOf } from "./pages-times.ts";
 
@@ -36,6 +36,8 @@ export function signInEndPage(end: SignInEnd & { kind: "refused" | "failed" }): 
     status: 400,
     title: "You are not signed in",
     body: html` <p>${end.message}</p>
+      <p>If it happens again, show this page to whoever runs the service.</p>
+      ${forHelpers(end.code)}
       ${end.back === null ? "" : html`<div class="actions"><a class="button main" href="${end.back}">Try again</a></div>`}`,
   };
 }

@@ -99,6 +99,11 @@ export function paragraphs(...texts: (string | Markup)[]): Markup {
   return html`${texts.map((text) => html`<p>${text}</p>`)}`;
 }
 
+/** What went wrong, as a code of ours. */
+export function forHelpers(code: string): Markup {
+  return html`<p class="quiet">For whoever helps you: <code>${inert(code)}</code></p>`;
+}
+
 /** One sentence, whatever the reason: it tells a stranger nothing. */
 export const refusedPage: Page = {
   status: 403,

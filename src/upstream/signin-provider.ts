@@ -24,6 +24,7 @@ export async function discoverProvider(
   const endpoint = (name: string) => endpointOf(document, { name, host: url.host, urlFault });
   const algorithms = textsOf(document["id_token_signing_alg_values_supported"]);
   const methods = textsOf(document["token_endpoint_auth_methods_supported"]);
+  const prompts = textsOf(document["prompt_values_supported"]);
   return {
     issuer,
     authorization_endpoint: endpoint("authorization_endpoint"),
@@ -33,6 +34,7 @@ export async function discoverProvider(
       document["authorization_response_iss_parameter_supported"] === true,
     ...(algorithms && { id_token_signing_alg_values_supported: algorithms }),
     ...(methods && { token_endpoint_auth_methods_supported: methods }),
+    ...(prompts && { prompt_values_supported: prompts }),
   };
 }
 

@@ -21,6 +21,7 @@ import { broken, OAuthFault, outcomeOf, transient } from "./oauth-failures.ts";
 import { ask, type Outgoing } from "./oauth-http.ts";
 import { MAX_DESCRIPTION, MAX_ERROR_CODE } from "./oauth-limits.ts";
 import { configureSignIn } from "./signin-client.ts";
+import { createPrompts } from "./signin-prompt.ts";
 import { discoverProvider } from "./signin-provider.ts";
 
 /** What is known of an issuer: its metadata and, once a token was checked, its keys. Replaced whole, for minutes. */
@@ -43,6 +44,7 @@ export function createSignIn({
 }): SignIn {
   const userAgent = `${clientInfo.name}/${clientInfo.version}`;
   const issuers = createCache<Known>({ max: MAX_ISSUERS, now: clock.now });
+  const prompts = createPrompts(clock.now);
   const outgoing = (signal: AbortSignal) => ({ egress, userAgent, signal });
 
   async function known(out: Outgoing, issuer: string): Promise<Known> {
@@ -60,10 +62,11 @@ export function createSignIn({
         // Rules may have changed since it was remembered, and a browser is about to go there.
         const why = urlFault(metadata.authorization_endpoint ?? "");
         if (why !== null) throw broken(`The sign-in page of ${request.issuer} is refused: ${why}`);
-        return authorizationUrl(configureSignIn(metadata, request), request);
+        const config = configureSignIn(metadata, request);
+        return authorizationUrl(config, { ...request, params: prompts.paramsFor(metadata) });
       }),
-    claims: (request, signal) =>
-      outcomeOf(signal, async () => {
+    claims: async (request, signal) => {
+      const outcome = await outcomeOf(signal, async () => {
         const out = outgoing(signal);
         const issuer = await known(out, request.issuer);
         const config = configureSignIn(issuer.metadata, request);
@@ -72,11 +75,15 @@ export function createSignIn({
         const claims = await verifiedClaims(out, config, request);
         issuer.keys = getJwksCache(config);
         return claims;
-      }),
+      });
+      // What an exchange is answered with is about something else.
+      if (!outcome.ok && request.callback.has("error")) prompts.heard(request.issuer, outcome.failure);
+      return outcome;
+    },
   };
 }
 
-type Asked = Parameters<SignIn["authorizationUrl"]>[0];
+type Asked = Parameters<SignIn["authorizationUrl"]>[0] & { params: Record<string, string> };
 
 async function authorizationUrl(config: Configuration, request: Asked): Promise<string> {
   const url = buildAuthorizationUrl(config, {
@@ -87,8 +94,7 @@ async function authorizationUrl(config: Configuration, request: Asked): Promise<
     nonce: request.nonce,
     code_challenge: await calculatePKCECodeChallenge(request.verifier),
     code_challenge_method: "S256",
-    // Somebody else may be signed in at this browser.
-    prompt: "select_account",
+    ...request.params,
   });
   return url.href;
 }

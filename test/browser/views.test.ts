@@ -147,7 +147,12 @@ const views: Record<string, Page> = {
   "me-no-link": mePage({ kind: "no_link" }, "default"),
   "me-left": mePage({ kind: "left" }, "default"),
   "me-closed": mePage({ kind: "closed" }, "default"),
-  "sign-in-failed": signInEndPage({ kind: "failed", message: "It was cancelled.", back: "/consent/x" }),
+  "sign-in-failed": signInEndPage({
+    kind: "failed",
+    code: "access_denied",
+    message: "You cancelled the sign-in, or it was not allowed.",
+    back: "/consent/x",
+  }),
   "strange-form": strangeFormPage,
   "too-many": problemPage(httpProblems.tooMany(12)),
   "our-fault": problemPage(httpProblems.ourFault("req_1")),

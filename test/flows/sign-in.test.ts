@@ -1,5 +1,5 @@
 // The sign-in that proves who sits at a consent page: made for one consent and one browser.
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
 import { linkOf, submit, visit } from "../helpers/people.ts";
 import { type ProtectedServer, startProtectedServer } from "../helpers/protected-server.ts";
@@ -104,18 +104,66 @@ test("an answer for another state, or with a foreign iss, proves nobody", async 
   expect((await visit(link, cookie)).text).not.toContain("You are signed in as");
 });
 
-test("words of the issuer are not shown", async () => {
-  const { cookie, url } = await begin(await ask("ann"));
-  const state = new URL(url).searchParams.get("state") ?? "";
-  const query = new URLSearchParams({
-    state,
-    error: "<b>pwned</b>",
-    error_description: "call 0800",
-    iss: authServer.issuer,
+describe("an issuer that answers with an error", () => {
+  /** The page after the issuer sent a browser back with this, and with words for it. */
+  async function sentBack(link: string, error: string) {
+    const { cookie, url } = await begin(link);
+    const state = new URL(url).searchParams.get("state") ?? "";
+    const words = { error_description: "call 0800", error_uri: "https://evil.example" };
+    const query = new URLSearchParams({ state, error, ...words, iss: authServer.issuer });
+    return visit(`${world.url}/signin/callback?${query}`, cookie);
+  }
+  const failures = async () => {
+    const { body } = await world.rest("GET", "/api/projects/default/audit?event=sign_in_failed");
+    return (body as unknown as { value: object[] }).value; // Seam: an answer of ours.
+  };
+
+  test.each([
+    ["access_denied", "You cancelled the sign-in"],
+    ["invalid_request", "did not accept the request"],
+    ["unauthorized_client", "as it is set up here"],
+    ["server_error", "in trouble"],
+    ["temporarily_unavailable", "in trouble"],
+    ["login_required", "did not come about"],
+  ])("%s is told to the person, and by its code to those who help", async (error, words) => {
+    const answer = await sentBack(await ask("ann"), error);
+    expect(answer.status).toBe(400);
+    expect(answer.text).toContain(words);
+    expect(answer.text).toContain("show this page to whoever runs the service");
+    expect(answer.text).toMatch(new RegExp(`For whoever helps you: <code>.*${error}`, "s"));
+    expect(answer.text).not.toContain("refused");
+    const { host } = new URL(authServer.issuer);
+    expect(await failures()).toMatchObject([
+      { outcome: "failed", user: null, detail: { error, issuer: host, consent: expect.any(String) } },
+    ]);
+    const logged = world.logs.filter(({ event }) => event === "sign_in_failed");
+    expect(logged).toMatchObject([{ fields: { error, issuer: host } }]);
   });
-  const answer = await visit(`${world.url}/signin/callback?${query}`, cookie);
-  expect(answer.status).toBe(400);
-  expect(answer.text).not.toMatch(/pwned|0800/);
+
+  test("its own words are nowhere", async () => {
+    const answer = await sentBack(await ask("ann"), "<b>pwned</b>");
+    expect(answer.status).toBe(400);
+    expect(await failures()).toMatchObject([{ detail: { error: "authorization_error" } }]);
+    const told = [answer.text, JSON.stringify(await failures()), JSON.stringify(world.logs)].join("\n");
+    expect(told).not.toMatch(/pwned|0800|evil/);
+  });
+
+  test("because it does not know our prompt is asked without it, and the person gets in", async () => {
+    const link = await ask("ann");
+    await sentBack(link, "invalid_request");
+    const { cookie, url } = await begin(link);
+    expect(new URL(url).searchParams.has("prompt")).toBe(false);
+    expect((await visit(await authServer.authorize(url, "ann"), cookie)).status).toBe(303);
+  });
+});
+
+test("an issuer that is away is told to those who help, too", async () => {
+  const link = await ask("ann");
+  authServer.knobs.metadata = () => ({});
+  const { url } = await begin(link);
+  expect(url).toBe("");
+  const { body } = await world.rest("GET", "/api/projects/default/audit?event=sign_in_failed");
+  expect(body).toMatchObject({ value: [{ detail: { error: "answer_invalid" } }] });
 });
 
 test("an e-mail address that is not verified is nobody's", async () => {

@@ -259,7 +259,40 @@ describe("at a provider that is not honest", () => {
     });
   });
 
+  test.each<[unknown, string | null]>([
+    [undefined, "select_account"],
+    [["none", "login", "consent", "select_account"], "select_account"],
+    [["none", "login", "consent"], null],
+    ["select_account", "select_account"],
+  ])("an issuer that understands the prompts %j is sent %j", async (prompts, expected) => {
+    pages[METADATA] = { status: 200, body: metadata({ prompt_values_supported: prompts }) };
+    expect(await promptSent()).toBe(expected);
+  });
+
+  test.each([
+    ["invalid_request", null],
+    ["account_selection_required", null],
+    ["access_denied", "select_account"],
+    ["server_error", "select_account"],
+  ])("after %s it is sent %j, for an hour", async (error, expected) => {
+    expect(await promptSent()).toBe("select_account");
+    const callback = new URLSearchParams({ error, state: STATE });
+    const failure = failureOf(await signIn.claims({ ...client, ...checks, callback }, forLong()));
+    expect(failure).toMatchObject({ kind: "refused", error });
+    now += 59 * 60_000;
+    expect(await promptSent()).toBe(expected);
+    now += 60_000;
+    expect(await promptSent()).toBe("select_account");
+  });
+
+  test("an error for another state says nothing about prompts", async () => {
+    const callback = new URLSearchParams({ error: "invalid_request", state: "another" });
+    await signIn.claims({ ...client, ...checks, callback }, forLong());
+    expect(await promptSent()).toBe("select_account");
+  });
+
   const start = () => signIn.authorizationUrl({ ...client, ...checks }, forLong());
+  const promptSent = async () => new URL(valueOf(await start())).searchParams.get("prompt");
 });
 
 async function signedIn(
