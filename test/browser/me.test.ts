@@ -106,7 +106,7 @@ describe("a link that the application made", () => {
     await page.goto(`${world.url}/me/default`);
     expect(await page.locator("main").innerText()).toContain("app:ann");
     world.advance(5 * 60_000);
-    expect((await page.reload())?.status()).toBe(404);
+    expect((await page.goto(page.url()))?.status()).toBe(404);
     expect(await heading(page)).toBe("There is no way in here");
   });
 
@@ -167,7 +167,7 @@ describe("a sign-in at the project's issuer", () => {
     await press(page, "Sign in");
     expect(await page.locator("main").innerText()).toContain("app:ann");
     await world.rest("DELETE", "/api/projects/default/users/ann");
-    await page.reload();
+    await page.goto(page.url());
     expect(await page.locator("main").innerText()).not.toContain("app:ann");
     await press(page, "Sign in");
     expect(await heading(page)).toBe("This does not go on here");
