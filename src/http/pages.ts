@@ -104,13 +104,14 @@ export function forHelpers(code: string): Markup {
   return html`<p class="quiet">For whoever helps you: <code>${inert(code)}</code></p>`;
 }
 
-/** One sentence, whatever the reason: it tells a stranger nothing. */
+/** The same words, whatever the reason: they tell a stranger nothing, and are true for everybody who may read them. */
 export const refusedPage: Page = {
   status: 403,
   title: "This does not go on here",
   body: paragraphs(
     "The link is not for this browser, or not for this person, or its time is over.",
-    "Go back to where you got the link, ask for it again, and open it in one browser from beginning to end.",
+    "If this is your link: go on in the browser where you opened it first, and where you are asked to sign in, sign in as yourself. A private window counts as another browser, and so does a browser that blocks cookies.",
+    "Or wait ten minutes and ask for a link again.",
   ),
 };
 

@@ -163,10 +163,33 @@ describe("somebody else", () => {
     const second = await person({ account: "eve@provider" });
     expect((await second.page.goto(link))?.status()).toBe(403);
     expect(await second.page.content()).not.toMatch(/notes|ann/);
+    const advice = await second.page.locator("main").innerText();
+    for (const words of [
+      "browser where you opened it first",
+      "wait ten minutes",
+      "private window",
+      "cookies",
+    ])
+      expect(advice).toContain(words);
     await shoot(second.page, "flow-refused");
     expect(await refusals()).toEqual(["other_browser"]);
     await press(first.page, "Allow");
     expect(await heading(first.page)).toBe("Connected to notes");
+  });
+
+  test("who is the right one, in another browser, gets a new link after ten minutes", async () => {
+    const link = await ask();
+    const first = await person();
+    await first.page.goto(link);
+    const { page } = await person({ account: "ann@provider" });
+    expect((await page.goto(link))?.status()).toBe(403);
+    expect(await ask()).toBe(link);
+    world.advance(10 * 60_000);
+    const fresh = await ask();
+    expect(fresh).not.toBe(link);
+    await page.goto(fresh);
+    await press(page, "Allow");
+    expect(await heading(page)).toBe("Connected to notes");
   });
 
   test("who sends the form from another site is refused, whatever is in it", async () => {
