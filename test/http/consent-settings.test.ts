@@ -130,6 +130,18 @@ describe("how consent is asked for and proven", () => {
     });
   });
 
+  test("by a sign-in only where there is one: in the same body, or before", async () => {
+    await patch({ signIn: null });
+    const alone = await patch({ consentProof: "sign-in" });
+    expect([alone.status, faultsOf(alone.body)]).toEqual([400, ["consentProof"]]);
+    expect(alone.text).toContain("set signIn");
+    expect((await app.send("PUT", path, { body: { consentProof: "sign-in" } })).status).toBe(400);
+    expect((await patch({ consentProof: "sign-in", signIn })).status).toBe(200);
+    expect((await patch({ consentProof: null })).status).toBe(200);
+    expect((await patch({ consentProof: "sign-in" })).status).toBe(200);
+    await app.send("PUT", path, { body: {} });
+  });
+
   test("by possession only where the operator allows it beyond loopback", async () => {
     expect((await patch({ consentProof: "possession" })).status).toBe(200);
     await app.makeProject("trusting");

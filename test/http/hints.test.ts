@@ -119,3 +119,108 @@ test("an explicit call for a label that no tool has is told which tool to add", 
     `input: the call c1 names server_label 'notes', which no tool has: add {"type":"mcp","server_label":"notes"} to tools`,
   ]);
 });
+
+/** What is said of each field, by its name. */
+const said = (body: unknown) =>
+  Object.fromEntries((errorOf(body).details ?? []).map(({ target, message }) => [target, message]));
+
+describe("credentials of a connection", () => {
+  test.each([
+    ["client_id", "is not known here; did you mean clientId?"],
+    ["client_secret", "is not known here; did you mean clientSecret?"],
+    ["private_key", "is not known here; did you mean privateKey?"],
+    ["Keys", "is not known here; did you mean keys?"],
+    ["tokenUrl", "belongs beside credentials, not into them"],
+    ["scopes", "belongs beside credentials, not into them"],
+  ])("with %s are told what is wrong with it", async (name, message) => {
+    for (const method of ["PUT", "PATCH"]) {
+      const body = { properties: { ...open, credentials: { [name]: "x" } } };
+      const answer = await app.send(method, `${project}/connections/near`, { body });
+      expect([answer.status, said(answer.body)]).toEqual([
+        400,
+        { [`properties.credentials.${name}`]: message },
+      ]);
+    }
+  });
+
+  test.each(["clientSecret", "privateKey"])("are where %s belongs, not beside them", async (name) => {
+    const body = { properties: { ...open, [name]: "s3cret-canary" } };
+    const answer = await app.send("PUT", `${project}/connections/near`, { body });
+    expect(said(answer.body)).toEqual({ [`properties.${name}`]: "belongs into credentials" });
+    expect(answer.text).not.toContain("s3cret-canary");
+  });
+
+  test("may hold what other makers' clients send, and what an answer shows", async () => {
+    for (const credentials of [{ type: "None" }, { username: "x", authUrl: "https://a.example.com" }]) {
+      const body = { properties: { ...open, credentials } };
+      expect((await app.send("PUT", `${project}/connections/near`, { body })).status).toBe(200);
+    }
+  });
+});
+
+describe("a key", () => {
+  const make = (body: Body) =>
+    app.send("POST", `${project}/keys`, { body: { name: "near", roles: ["runtime"], ...body } });
+
+  test("is not made with a field that nobody knows, and each is told what was meant", async () => {
+    const answer = await make({ confirm_url: "x", done_url: "x", act_for_users: true, colour: "red" });
+    expect([answer.status, said(answer.body)]).toEqual([
+      400,
+      {
+        confirm_url: "is not known here; did you mean confirmUrl?",
+        done_url: "is not known here; did you mean doneUrl?",
+        act_for_users: 'is not known here; did you mean "rights": ["act_for_users"]?',
+        colour: "is not known here",
+      },
+    ]);
+    const { body } = await app.send("GET", `${project}/keys`);
+    expect(JSON.stringify(body)).not.toContain('"near"');
+  });
+
+  test("has a successor that takes nothing but graceMs, and says where its URLs come from", async () => {
+    await make({ name: "turning" });
+    const answer = await app.send("POST", `${project}/keys/turning:rotate`, {
+      body: { grace_ms: 0, confirmUrl: "https://app.example.com/", done_url: "x" },
+    });
+    const inherited = expect.stringContaining("a successor has what its predecessor has, URLs included");
+    expect([answer.status, said(answer.body)]).toEqual([
+      400,
+      {
+        grace_ms: "is not known here; did you mean graceMs?",
+        confirmUrl: inherited,
+        done_url: inherited,
+      },
+    ]);
+  });
+});
+
+describe("settings", () => {
+  test.each([
+    ["users.assertedAs", 'did you mean {"users": {"assertedAs": …}}?'],
+    ["approvals.expireAfterMs", 'did you mean {"approvals": {"expireAfterMs": …}}?'],
+    ["consent_proof", "did you mean consentProof?"],
+    ["sign_in", "did you mean signIn?"],
+  ])("named %s are told how they are written", async (name, advice) => {
+    for (const [method, path, body] of [
+      ["PATCH", `${project}/settings`, { [name]: null }],
+      ["PUT", `${project}/settings`, { [name]: null }],
+      ["POST", "/api/projects", { name: "near", settings: { [name]: null } }],
+    ] as const) {
+      const answer = await app.send(method, path, { body });
+      const param = method === "POST" ? `settings.${name}` : name;
+      expect([answer.status, said(answer.body)]).toEqual([400, { [param]: `is not known here; ${advice}` }]);
+    }
+  });
+
+  test("inside others are told alike", async () => {
+    const signIn = { name: "acme", issuer: "https://login.example.com", client_id: "x" };
+    const answer = await app.send("PATCH", `${project}/settings`, {
+      body: { signIn, users: { asserted_as: null } },
+    });
+    expect(said(answer.body)).toEqual({
+      "signIn.clientId": "is required",
+      "signIn.client_id": "is not known here; did you mean clientId?",
+      "users.asserted_as": "is not known here; did you mean assertedAs?",
+    });
+  });
+});

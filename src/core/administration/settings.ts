@@ -50,7 +50,7 @@ export function changeSettings(before: Settings, change: SettingsChange, rules: 
     consentPresentation: change.consentPresentation ?? before.consentPresentation,
     consentStatus: change.consentStatus ?? before.consentStatus,
   };
-  faults.push(...faultsOf(settings), ...proofFaults(change, rules));
+  faults.push(...faultsOf(settings), ...proofFaults(change, settings, rules));
   const { at = "" } = rules;
   if (faults.length === 0) return settings;
   throw invalid(
@@ -127,11 +127,20 @@ function changedFields(before: Settings, after: Settings): string[] {
   return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
 }
 
-function proofFaults({ consentProof }: SettingsChange, { mayPossess: isAllowed }: SettingsRules): Fault[] {
+/** What stands there already is not judged again: a change of something else must not fail for it. */
+function proofFaults(
+  { consentProof }: SettingsChange,
+  { signIn }: Settings,
+  { mayPossess: isAllowed }: SettingsRules,
+): Fault[] {
+  const param = "consentProof";
+  if (consentProof === "sign-in" && signIn === null) {
+    return [{ param, message: "sign-in needs an OpenID provider: set signIn, too, in this body or before" }];
+  }
   if (consentProof !== "possession" || isAllowed) return [];
   const message =
     "possession proves little beyond this machine: the operator must name the project in CONSENTRY_ALLOW_POSSESSION";
-  return [{ param: "consentProof", message }];
+  return [{ param, message }];
 }
 
 function faultsOf({ approvals, adhocServers }: Settings): Fault[] {

@@ -17,6 +17,31 @@ const policy = {
   timeoutMs: z.number().meta({ type: "integer", minimum: MIN_TIMEOUT_MS, maximum: MAX_TIMEOUT_MS }).nullish(),
 };
 
+const secrets = { keys: strings.nullish(), ...secretFields };
+
+/** Foundry's clients send other fields here, too. One that is nearly ours, or belongs beside these, is told. */
+const credentials = z
+  .looseObject(secrets)
+  .superRefine((given, context) => {
+    for (const name of Object.keys(given)) {
+      // `key` is that of an auth kind which the rules refuse with better words.
+      if (Object.hasOwn(secrets, name) || name === "key") continue;
+      const meant = nearMiss(name, Object.keys(secrets));
+      const isOutside = Object.hasOwn(appFields, name);
+      if (!isOutside && meant === null) continue;
+      const message = isOutside ? "belongs beside credentials, not into them" : didYouMean(meant);
+      context.addIssue({ code: "custom", path: [name], message });
+    }
+  })
+  .transform(({ keys, clientId, clientSecret, privateKey }) => ({
+    keys,
+    clientId,
+    clientSecret,
+    privateKey,
+  }));
+
+const didYouMean = (name: string | null) => `is not known here; did you mean ${name}?`;
+
 /**
  * The ARM `properties` of a connection (foundry-wire 7.1) and ours beside them. Foundry's clients send many more, which
  * are ignored.
@@ -29,7 +54,7 @@ const arm = {
     .optional(),
   category: z.string().optional(),
   target: z.string().optional(),
-  credentials: z.object({ keys: strings.nullish(), ...secretFields }).nullish(),
+  credentials: credentials.nullish(),
   metadata: strings.nullish(),
   isDefault: z.boolean().nullish(),
 };
@@ -39,9 +64,12 @@ const oauth = { ...appFields, ...oauthFields };
 const properties = z.looseObject({ ...arm, ...oauth, ...policy }).superRefine((given, context) => {
   const ours = Object.keys({ ...oauth, ...policy });
   for (const name of Object.keys(given)) {
-    const meant = Object.hasOwn(arm, name) ? null : nearMiss(name, ours);
-    if (meant === null) continue;
-    context.addIssue({ code: "custom", path: [name], message: `is not known here; did you mean ${meant}?` });
+    if (Object.hasOwn(arm, name)) continue;
+    const isSecret = !Object.hasOwn(oauth, name) && Object.hasOwn(secretFields, name);
+    const meant = nearMiss(name, ours);
+    if (!isSecret && meant === null) continue;
+    const message = isSecret ? "belongs into credentials" : didYouMean(meant);
+    context.addIssue({ code: "custom", path: [name], message });
   }
 });
 

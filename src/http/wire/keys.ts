@@ -3,18 +3,29 @@ import type { KeyDraft, NewKey } from "../../core/administration/keys.ts";
 import { RIGHTS, ROLES } from "../../core/identity.ts";
 import type { Key } from "../../core/storage.ts";
 import { moment, writeMoment } from "./common.ts";
-import { arrayOf, type Shape } from "./shape.ts";
+import { nearMiss } from "./near-miss.ts";
+import { arrayOf, only, type Shape } from "./shape.ts";
 
-export const keyDraft: Shape<KeyDraft> = z.object({
+const draftFields = {
   name: z.string(),
   roles: arrayOf(z.enum(ROLES), 100).default([]),
   rights: arrayOf(z.enum(RIGHTS), 100).default([]),
   expiresAt: moment.nullable().default(null),
   confirmUrl: z.string().nullable().default(null),
   doneUrl: z.string().nullable().default(null),
-});
+};
 
-export const rotation = z.object({ graceMs: z.number().optional() }).default({});
+export const keyDraft: Shape<KeyDraft> = only(draftFields, (name) =>
+  RIGHTS.some((right) => right === name) ? `did you mean "rights": ["${name}"]?` : null,
+);
+
+const ALL_FIELDS = Object.keys(draftFields);
+
+export const rotation = only({ graceMs: z.number().optional() }, (name) =>
+  ALL_FIELDS.includes(name) || nearMiss(name, ALL_FIELDS) !== null
+    ? "a successor has what its predecessor has, URLs included: to change that make another key"
+    : null,
+).default({});
 
 export const keyBody = z.object({
   id: z.string(),

@@ -2,12 +2,12 @@ import * as z from "zod";
 import type { SettingsChange } from "../../core/administration/settings.ts";
 import { CONSENT_PROOFS, type Settings } from "../../core/project.ts";
 import { approvalRule, writeApprovalRule } from "./policy.ts";
-import { arrayOf, jsonObject, type Shape } from "./shape.ts";
+import { arrayOf, jsonObject, only, type Shape } from "./shape.ts";
 
 const presentation = z.enum(["item+message", "item", "message"]);
 const status = z.enum(["completed", "incomplete"]);
-const assertedAs = z.strictObject({ issuer: z.string(), claim: z.string() });
-const signIn = z.strictObject({
+const assertedAs = only({ issuer: z.string(), claim: z.string() });
+const signIn = only({
   name: z.string(),
   issuer: z.string(),
   clientId: z.string(),
@@ -15,32 +15,40 @@ const signIn = z.strictObject({
   clientSecret: z.string().nullable().optional(),
 });
 
+const settings = {
+  users: only({ fromBody: z.boolean().optional(), assertedAs: assertedAs.nullable().optional() }).optional(),
+  defaultRequireApproval: approvalRule.optional(),
+  approvals: only({ expireAfterMs: z.number().optional() }).optional(),
+  adhocServers: z
+    .union([z.enum(["allow", "deny"]), arrayOf(z.string(), 1_000), z.null()], {
+      error: 'must be "allow", "deny", an array of hosts, or null',
+    })
+    .optional(),
+  consentProof: z.enum(CONSENT_PROOFS).nullable().optional(),
+  signIn: signIn.nullable().optional(),
+  consent_presentation: presentation.optional(),
+  consent_status: status.optional(),
+  // The spelling of the settings beside them, for whoever expects it.
+  consentPresentation: presentation.optional(),
+  consentStatus: status.optional(),
+};
+
+/** `users.assertedAs` in a text is the object `assertedAs` in the object `users`. */
+function dotted(name: string): string | null {
+  const [outer = "", ...inner] = name.split(".");
+  if (inner.length === 0 || inner.length > 2 || !Object.hasOwn(settings, outer)) return null;
+  const meant = [outer, ...inner].reduceRight((within, step) => `{${JSON.stringify(step)}: ${within}}`, "…");
+  return `did you mean ${meant}?`;
+}
+
 /** Some or all settings. Strict: a misspelt setting must not pass for one that is set. */
-export const settingsChange: Shape<SettingsChange> = z
-  .strictObject({
-    users: z
-      .strictObject({ fromBody: z.boolean().optional(), assertedAs: assertedAs.nullable().optional() })
-      .optional(),
-    defaultRequireApproval: approvalRule.optional(),
-    approvals: z.strictObject({ expireAfterMs: z.number().optional() }).optional(),
-    adhocServers: z
-      .union([z.enum(["allow", "deny"]), arrayOf(z.string(), 1_000), z.null()], {
-        error: 'must be "allow", "deny", an array of hosts, or null',
-      })
-      .optional(),
-    consentProof: z.enum(CONSENT_PROOFS).nullable().optional(),
-    signIn: signIn.nullable().optional(),
-    consent_presentation: presentation.optional(),
-    consent_status: status.optional(),
-    // The spelling of the settings beside them, for whoever expects it.
-    consentPresentation: presentation.optional(),
-    consentStatus: status.optional(),
-  })
-  .transform(({ consent_presentation, consent_status, ...given }) => ({
+export const settingsChange: Shape<SettingsChange> = only(settings, dotted).transform(
+  ({ consent_presentation, consent_status, ...given }) => ({
     ...given,
     consentPresentation: consent_presentation ?? given.consentPresentation,
     consentStatus: consent_status ?? given.consentStatus,
-  }));
+  }),
+);
 
 export const settingsBody = z.object({
   users: z.object({ fromBody: z.boolean(), assertedAs: assertedAs.nullable() }),

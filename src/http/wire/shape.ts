@@ -1,7 +1,8 @@
 import * as z from "zod";
 import { type Fault, invalid, isRefusal } from "../../core/errors.ts";
 import { isJsonObject, type JsonObject } from "../../core/json.ts";
-import { collect, refusal, under } from "./faults.ts";
+import { collect, MAX_FAULTS, refusal, under } from "./faults.ts";
+import { nearMiss } from "./near-miss.ts";
 
 /** What a body or a query must look like, and what it becomes. Unknown fields are ignored unless the shape is strict. */
 export type Shape<T> = z.ZodType<T>;
@@ -42,6 +43,39 @@ export function readWith<T>(reader: (value: unknown, param: string) => T, schema
       }
     })
     .meta(schema);
+}
+
+/**
+ * An object of these fields alone: a misspelt one must not pass for one that is set, and the one that was probably meant is
+ * told. `advice`: what to say instead of a name that stands there by another mistake; null: nothing special.
+ */
+export function only<S extends z.ZodRawShape>(
+  fields: S,
+  advice: (name: string) => string | null = () => null,
+) {
+  const names = Object.keys(fields);
+  const sentence = (name: string) => `${UNKNOWN}${adviceOn(name, advice, names)}`;
+  return z.strictObject(fields, {
+    // One issue stands for all unknown names: a line for each, which `faultsOf` takes apart.
+    error: (issue) =>
+      issue.code === "unrecognized_keys"
+        ? issue.keys.slice(0, MAX_FAULTS).map(sentence).join("\n")
+        : undefined,
+  });
+}
+
+function adviceOn(name: string, advice: (name: string) => string | null, names: readonly string[]): string {
+  const special = advice(name);
+  if (special !== null) return `; ${special}`;
+  const meant = nearMiss(name, names);
+  return meant === null ? "" : `; did you mean ${meant}?`;
+}
+
+const UNKNOWN = "is not known here";
+
+/** A body of fields: where there is none at all, each field that must be there is named. */
+export function bodyOf<T>(shape: Shape<T>): Shape<T> {
+  return readWith((value) => read(shape, value === undefined ? {} : value), schemaOf(shape));
 }
 
 /** A JSON object that is kept as it is. */
@@ -103,7 +137,8 @@ function faultsOf(issue: z.core.$ZodIssue): Fault[] {
     .map((step) => (typeof step === "number" ? `[${step}]` : String(step)))
     .reduce(under, "");
   if (issue.code === "unrecognized_keys") {
-    return issue.keys.map((key) => ({ param: under(param, key), message: issue.message }));
+    const lines = issue.message.split("\n");
+    return issue.keys.map((key, at) => ({ param: under(param, key), message: lines[at] ?? UNKNOWN }));
   }
   return [{ param, message: issue.message }];
 }
@@ -112,7 +147,7 @@ function faultsOf(issue: z.core.$ZodIssue): Fault[] {
 function wording(issue: z.core.$ZodRawIssue): string | undefined {
   switch (issue.code) {
     case "unrecognized_keys":
-      return "is not known here";
+      return UNKNOWN;
     case "invalid_type":
       if (issue.input === undefined) return "is required";
       return `must be ${NOUNS[issue.expected] ?? issue.expected}`;
