@@ -67,8 +67,15 @@ export function namedUser(
   }
   const name = claims.header ?? body;
   if (name === null) return null;
-  return assertedUser(name, claims.header !== null ? "x-ms-user-identity" : "safety_identifier");
+  const param = claims.header !== null ? "x-ms-user-identity" : "safety_identifier";
+  if (hasRealm(name)) throw invalid({ param, message: WITHOUT_REALM });
+  return assertedUser(name, param);
 }
+
+/** Whether a caller's name for a user is written as answers write it, which would make another user of it: `app:app:ann`. */
+export const hasRealm = (name: string) => name.startsWith("app:");
+
+export const WITHOUT_REALM = "must be the name without its realm: ann, not app:ann";
 
 /** A name asserted by a caller, as a user id. Throws `invalid` for names that are empty, too long or unprintable. */
 export function assertedUser(name: string, param: string): UserId {

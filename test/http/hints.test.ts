@@ -224,3 +224,57 @@ describe("settings", () => {
     });
   });
 });
+
+test.each(["properties", "credentials"])("a connector in %s is told that the body is flat", async (name) => {
+  const answer = await app.send("PUT", "/api/connectors/near", { body: { [name]: { clientId: "x" } } });
+  expect(said(answer.body)).toMatchObject({
+    [name]: `is not known here; the body is flat: give its fields without \`${name}\``,
+  });
+});
+
+describe("a body of fields that is not there at all", () => {
+  test.each([
+    ["me-links", ["user"]],
+    ["consents:confirm", ["code", "user"]],
+  ])("of %s is told which fields must be", async (path, fields) => {
+    const answer = await app.send("POST", `${project}/${path}`, {});
+    expect([answer.status, said(answer.body)]).toEqual([
+      400,
+      Object.fromEntries(fields.map((field) => [field, "is required"])),
+    ]);
+  });
+});
+
+describe("a user's name with its realm", () => {
+  const message = "must be the name without its realm: ann, not app:ann";
+
+  test("is refused in the header and in a body that names the user", async () => {
+    const path = `${project}/openai/v1/responses`;
+    const inHeader = await app.send("POST", path, {
+      body: {},
+      headers: { "x-ms-user-identity": "app:ann" },
+    });
+    const inBody = await app.send("POST", path, { body: { safety_identifier: "app:ann" } });
+    expect([inHeader.status, errorOf(inHeader.body)]).toEqual([
+      400,
+      expect.objectContaining({
+        param: "x-ms-user-identity",
+        message: expect.stringContaining(message),
+      }),
+    ]);
+    expect([inBody.status, errorOf(inBody.body)["message"]]).toEqual([400, expect.stringContaining(message)]);
+  });
+
+  test("is refused in what a runtime says of a person", async () => {
+    for (const path of ["me-links", "consents:confirm"]) {
+      const answer = await app.send("POST", `${project}/${path}`, { body: { code: "x", user: "app:ann" } });
+      expect([answer.status, said(answer.body)]).toEqual([400, { user: message }]);
+    }
+  });
+
+  test("is what other people's names may look like", async () => {
+    const headers = { "x-ms-user-identity": "team:ann" };
+    const answer = await app.send("POST", `${project}/connections/near:validate`, { headers });
+    expect(answer.status).toBe(200);
+  });
+});

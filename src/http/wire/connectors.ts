@@ -3,20 +3,24 @@ import type { Connector } from "../../core/connection.ts";
 import type { ConnectorDraft } from "../../core/connector-rules.ts";
 import { flag, listOf, strictQuery, writeMoment } from "./common.ts";
 import { appBody, appFields, readOAuthDraft, secretFields, writeApp, writeOverrides } from "./oauth.ts";
-import { arrayOf, type Shape } from "./shape.ts";
+import { arrayOf, only, type Shape } from "./shape.ts";
 
 /** A connector, flat. Strict: a misspelt field must not pass for one that is set. `name`: the path's again, if at all. */
-export const connectorDraft: Shape<{ name: string | null; draft: ConnectorDraft }> = z
-  .strictObject({
+export const connectorDraft: Shape<{ name: string | null; draft: ConnectorDraft }> = only(
+  {
     name: z.string().nullish(),
     ...appFields,
     ...secretFields,
     targets: arrayOf(z.string(), 1_000).optional(),
-  })
-  .transform(({ name = null, targets, ...given }) => ({
-    name,
-    draft: { ...readOAuthDraft(given), targets },
-  }));
+  },
+  (name) => (FOREIGN.includes(name) ? `the body is flat: give its fields without \`${name}\`` : null),
+).transform(({ name = null, targets, ...given }) => ({
+  name,
+  draft: { ...readOAuthDraft(given), targets },
+}));
+
+/** What connections have their fields in. */
+const FOREIGN: readonly string[] = ["properties", "credentials"];
 
 export const connectorDeletion = strictQuery({ force: flag.optional() });
 

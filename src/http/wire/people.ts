@@ -1,16 +1,21 @@
 import * as z from "zod";
 import type { ClientDocument } from "../../core/consent-views.ts";
+import { hasRealm, WITHOUT_REALM } from "../../core/identity.ts";
 import { writeMoment } from "./common.ts";
+import { bodyOf } from "./shape.ts";
+
+const userName = z
+  .string()
+  .min(1)
+  .max(256)
+  .refine((name) => !hasRealm(name), WITHOUT_REALM);
 
 /** The runtime's word on who sits at a browser (DESIGN 6, proof `runtime`). */
-export const confirmBody = z.object({
-  code: z.string().min(1).max(200),
-  user: z.string().min(1).max(256),
-});
+export const confirmBody = bodyOf(z.object({ code: z.string().min(1).max(200), user: userName }));
 
 export const confirmAnswer = z.object({ continue_url: z.string() });
 
-export const meLinkBody = z.object({ user: z.string().min(1).max(256) });
+export const meLinkBody = bodyOf(z.object({ user: userName }));
 
 export const meLinkAnswer = z.object({ url: z.string(), expiresAt: z.string() });
 
