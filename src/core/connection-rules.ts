@@ -76,7 +76,7 @@ export function readConnection(
     existing: existing?.auth ?? null,
     target: wrongTarget.length === 0 ? (target ?? null) : null,
   });
-  const isKept = auth.auth.kind === "key" && auth.secrets.kind === "keep";
+  const isKept = auth.secrets.kind === "keep";
   const faults = [
     ...nameFaults(context.name),
     ...categoryFaults(draft.category, `${at}.category`),
@@ -134,7 +134,8 @@ function authTypeFaults(authType: string | null, param: string): Fault[] {
 
 /**
  * Secrets that are kept stay with the server they were given for. An admin may not read them, and must not be able to
- * have them sent to a server of the own choice either.
+ * have them sent to a server of the own choice either. A client's secret is not sent there, but what is made with it is:
+ * the tokens of its users.
  */
 function strayFaults(existing: Connection | null, target: string | undefined, param: string): Fault[] {
   if (!existing || target === undefined || !URL.canParse(target)) return [];

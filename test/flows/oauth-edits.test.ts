@@ -62,6 +62,11 @@ const own = () => {
     scopes: ["read"],
   };
 };
+/** Another origin, so that the secret comes along. */
+const toElsewhere = () => {
+  const { clientSecret } = authServer.clients.post;
+  return { target: elsewhere.url, credentials: { clientSecret } };
+};
 const path = () => `/api/projects/default/connections/${name}`;
 const edit = (properties: Record<string, unknown>) => world.rest("PATCH", path(), { properties });
 const whoami = (client: OpenAI) =>
@@ -112,7 +117,7 @@ describe("what drops them: audited, told to the authorization server, and the ne
     return { clientAuth: "basic", credentials: { clientId, clientSecret } };
   };
   const edits: [string, () => Record<string, unknown>][] = [
-    ["another target", () => ({ target: elsewhere.url })],
+    ["another target", toElsewhere],
     ["the same target with a query", () => ({ target: `${server.url}?tenant=2` })],
     [
       "another authorization URL",
@@ -171,7 +176,7 @@ describe("a consent that was open before the edit", () => {
     const link = linkOf(await whoami(bob));
     const browser = person(authServer, "bob");
     const page = await browser.open(link);
-    await edit({ target: elsewhere.url });
+    await edit(toElsewhere());
     for (const after of [await browser.open(link), await browser.press(page, "allow")]) {
       expect(headingOf(after)).toContain("was not connected");
       expect(after.html).toContain("The connection was changed while you were on your way");
@@ -182,7 +187,7 @@ describe("a consent that was open before the edit", () => {
   test("fails when the person comes back from the authorization server, and says so", async () => {
     const { cookie, authorizationUrl } = await beginAuthorization(linkOf(await whoami(bob)));
     const callback = await authServer.authorize(authorizationUrl.href, "bob");
-    await edit({ target: elsewhere.url });
+    await edit(toElsewhere());
     const exchanges = authServer.countTokenRequests("authorization_code");
     for (let times = 0; times < 2; times++) {
       const page = await visit(callback, cookie);
@@ -234,6 +239,46 @@ describe("a kept secret", () => {
     expect(JSON.stringify(answer.body)).toContain("credentials.clientSecret");
     expect(outputsOf(await whoami(ann))).toEqual(["ann"]);
     expect(authServer.tokenRequests).toHaveLength(seen);
+  });
+
+  const kept: [string, () => Record<string, unknown>][] = [
+    ["a custom app's secret", own],
+    ["a custom app's key", () => ({ ...own(), clientAuth: "private_key_jwt", credentials: keyed() })],
+    ["a registered client's secret", () => ({ ...found(), credentials: own().credentials })],
+    [
+      "a registered client's key",
+      () => ({ ...found(), clientAuth: "private_key_jwt", credentials: keyed() }),
+    ],
+  ];
+  const found = () => ({ authType: "OAuth2", target: server.url, issuer: authServer.issuer });
+  const keyed = () => ({ clientId: "client-key", privateKey: { kty: "EC", d: "x" } });
+  test.each(kept)("does not follow its connection to another origin: %s", async (_, properties) => {
+    expect((await world.connect(name, properties())).status).toBeLessThan(300);
+    const answer = await edit({ target: elsewhere.url });
+    expect(answer.status).toBe(400);
+    expect(JSON.stringify(answer.body)).toContain(
+      "must be given again when the target moves to another origin",
+    );
+    expect((await world.rest("GET", path())).body["properties"]).toMatchObject({ target: server.url });
+    expect((await edit({ target: `${server.url}?tenant=2` })).status).toBe(200);
+    const { credentials } = properties() as { credentials: Record<string, unknown> };
+    expect((await edit({ target: elsewhere.url, credentials })).status).toBe(200);
+  });
+
+  const secretless: [string, () => Record<string, unknown>][] = [
+    ["a public client", () => ({ ...own(), clientAuth: "none", credentials: { clientId: "public" } })],
+    ["a public client that is registered", () => ({ ...found(), credentials: { clientId: "public" } })],
+    ["discovery", () => ({ ...found(), credentials: {} })],
+    ["a connector", () => ({ authType: "OAuth2", target: server.url, connectorName: "shared" })],
+  ];
+  test.each(secretless)("is not asked of %s, which may move", async (_, properties) => {
+    const { clientId, clientSecret } = authServer.clients.post;
+    const { authorizationUrl, tokenUrl } = own();
+    const targets = [server.url, elsewhere.url].map((url) => new URL(url).host);
+    const connector = { clientId, clientSecret, clientAuth: "post", authorizationUrl, tokenUrl, targets };
+    await world.rest("PUT", "/api/connectors/shared", connector);
+    expect((await world.connect(name, properties())).status).toBeLessThan(300);
+    expect((await edit({ target: elsewhere.url })).status).toBe(200);
   });
 
   test("is not found in a PUT without it", async () => {
