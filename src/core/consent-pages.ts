@@ -61,6 +61,10 @@ export function createConsentPages(outside: Outside): ConsentPages {
   ): Promise<ConsentView> {
     const way = await authorization.known(record);
     if (!way) return { kind: "unusable", message: "its authorization server is not known any more" };
+    // What has no host cannot be shown, and nobody is sent there (A9).
+    if (!/^https?:/i.test(way.server.authorizationEndpoint)) {
+      return { kind: "unusable", message: "its authorization server may not be used" };
+    }
     if (consent.shownAt === null) {
       const entry = entryOf(consent, requestId, "consent_shown");
       await world.store.consents.shown(consent.id, world.clock.now(), [entry]);
