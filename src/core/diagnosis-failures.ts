@@ -40,7 +40,7 @@ export function explainFailure(
   const { host } = new URL(connection.target);
   switch (failure.kind) {
     case "http":
-      return explainStatus(connection, headers, failure.status, host);
+      return explainStatus(connection, headers, failure, host);
     case "protocol": {
       const message = `${host} answered with MCP error ${failure.code}: ${failure.message}`;
       return { cause: "protocol_error", message, hints: ["The server itself refused to list its tools."] };
@@ -114,10 +114,21 @@ function explainUnreachable(
   }
 }
 
-function explainStatus(connection: Connection, headers: HeaderValues, status: number, host: string): Finding {
+function explainStatus(
+  connection: Connection,
+  headers: HeaderValues,
+  { status, challenge }: UpstreamFailure & { kind: "http" },
+  host: string,
+): Finding {
   const slips = formatSlips(headers);
+  const isOAuth =
+    connection.auth.kind !== "oauth" && challenge !== null && challenge.resourceMetadata !== null;
+  const oauth = isOAuth ? [USE_OAUTH] : [];
   if (status === 401 && connection.auth.kind === "none") {
-    const hints = ["Use authType CustomKeys with the header that the server's documentation names."];
+    const hints = [
+      ...oauth,
+      "Use authType CustomKeys with the header that the server's documentation names.",
+    ];
     return {
       cause: "key_missing",
       message: `${host} wants credentials (401); this connection sends none.`,
@@ -126,11 +137,12 @@ function explainStatus(connection: Connection, headers: HeaderValues, status: nu
   }
   if ((status === 400 || status === 401 || status === 403) && slips.length > 0) {
     const message = `${host} refused the request (${status}), and the credentials do not have the usual form.`;
-    return { cause: "key_format", message, hints: slips };
+    return { cause: "key_format", message, hints: [...slips, ...oauth] };
   }
   if (status === 401) {
     const names = Object.keys(headers).join(", ");
     const hints = [
+      ...oauth,
       "The key may be wrong, expired or revoked: make a new one and PATCH credentials.keys.",
       `The server may read another header than ${names}.`,
     ];
@@ -150,6 +162,13 @@ function explainStatus(connection: Connection, headers: HeaderValues, status: nu
   const message = `${host} has no MCP endpoint at this path (${status}).`;
   return { cause: "not_mcp", message, hints: pathHints(connection) };
 }
+
+/** Its challenge names where its metadata are (RFC 9728, 5.1), and from there everything is found. */
+const USE_OAUTH = "This server asks for OAuth: use authType OAuth2, nothing else is needed.";
+
+/** For `OAuth2` on a server that is open and names no authorization server. */
+export const IS_OPEN =
+  "It answers without a token: use authType None, or give authorizationUrl, tokenUrl and clientId.";
 
 function pathHints({ target }: Connection): string[] {
   const path = new URL(target).pathname;

@@ -72,6 +72,22 @@ describe("a listing that failed", () => {
     });
   });
 
+  test("by a server that names its metadata says to use OAuth, first of all", () => {
+    const challenge = { error: null, scope: null, resourceMetadata: "https://mcp.example.com/prm" };
+    const failure: UpstreamFailure = { kind: "http", status: 401, message: "said so", challenge };
+    const oauth = "This server asks for OAuth: use authType OAuth2, nothing else is needed.";
+    const none = ofFailure(failure, {}, { auth: { kind: "none" } });
+    expect([none.cause, none.hints]).toEqual(["key_missing", [oauth, expect.stringContaining("CustomKeys")]]);
+    const wrongKey = ofFailure(failure);
+    expect([wrongKey.cause, wrongKey.hints[0]]).toEqual(["key_rejected", oauth]);
+    expect(ofFailure(failure, { Authorization: "ghp_token" }).hints).toEqual([
+      expect.stringContaining('most servers want "Bearer "'),
+      oauth,
+    ]);
+    const silent = { ...challenge, resourceMetadata: null };
+    expect(ofFailure({ ...failure, challenge: silent }).hints).not.toContain(oauth);
+  });
+
   test.each([
     [{ Authorization: "ghp_token" }, 'most servers want "Bearer "'],
     [{ Authorization: "Bearer Bearer ghp_token" }, "two schemes"],
