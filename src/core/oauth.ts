@@ -60,7 +60,8 @@ export type RawTokens = {
 export type OAuthFailure =
   | { kind: "refused"; error: string; description: string | null } // an OAuth error: invalid_grant, invalid_client, …
   | { kind: "transient"; message: string; outcome: "not_sent" | "unknown" }
-  | { kind: "invalid"; message: string }; // what came back breaks a rule, and the rule is named
+  // What came back breaks a rule, and the rule is named. `namedIssuer`: what the metadata calls itself instead.
+  | { kind: "invalid"; message: string; namedIssuer?: string };
 
 export type OAuthOutcome<T> = { ok: true; value: T } | { ok: false; failure: OAuthFailure };
 

@@ -2,7 +2,7 @@ import type { Json, JsonObject } from "../core/json.ts";
 import type { AuthServer } from "../core/oauth.ts";
 import { fetchDocument, insertedWellKnown, pathOf, type UrlFault, withPath } from "./discovery.ts";
 import { textsOf } from "./oauth-answer.ts";
-import { broken } from "./oauth-failures.ts";
+import { broken, OAuthFault } from "./oauth-failures.ts";
 import type { Outgoing } from "./oauth-http.ts";
 
 /**
@@ -38,7 +38,7 @@ function readServer(
   const { issuer, host } = about;
   // Byte for byte: normalizing is how one server passes for another (RFC 9207, 2.4).
   if (document["issuer"] !== issuer) {
-    throw broken(`The metadata of ${host} is about another issuer (RFC 8414, 3.3).`);
+    throw otherIssuer(host, document["issuer"]);
   }
   const endpoint = (name: string) => endpointOf(document[name], { ...about, name });
   const tokenEndpoint = required(endpoint("token_endpoint"), host, "token_endpoint");
@@ -57,6 +57,13 @@ function readServer(
     takesMetadataDocument: document["client_id_metadata_document_supported"] === true,
     scopesSupported: textsOf(document["scopes_supported"]),
   };
+}
+
+/** A server's own word is repeated only if it is a URL of ordinary length and letters. */
+function otherIssuer(host: string, named: Json | undefined): OAuthFault {
+  const message = `The metadata of ${host} is about another issuer (RFC 8414, 3.3).`;
+  const isPlain = typeof named === "string" && /^https?:\/\/[\x21-\x7e]{1,200}$/.test(named);
+  return new OAuthFault({ kind: "invalid", message, ...(isPlain && { namedIssuer: named }) });
 }
 
 /** An https URL without a fragment (RFC 6749, 3.1 and 3.2), which egress would call. Null: there is none. */

@@ -1,12 +1,14 @@
 import type { AuthorizationDesk, Way } from "../authorization.ts";
-import type { ConnectionRecord } from "../connection.ts";
+import type { Connection, ConnectionRecord } from "../connection.ts";
 import { proofOf } from "../consent-proof.ts";
 import type { Context } from "../context.ts";
 import type { Diagnosis } from "../diagnosis.ts";
 import { explainFailure } from "../diagnosis-failures.ts";
 import type { GrantStatus } from "../grants.ts";
-import type { World } from "../ports.ts";
+import { oauthOf } from "../oauth-settings.ts";
+import type { Challenge, UpstreamFailure, World } from "../ports.ts";
 import { namesOf } from "./overrides.ts";
+import { adviseOnDiscovery, NOTHING, probeApp, type Probed, signInFault } from "./setup-probe.ts";
 
 /** How the users of an OAuth connection are authorized, as an admin reads it. */
 export type AuthorizationReport = {
@@ -52,23 +54,66 @@ export async function reportAuthorization(
   const known = isUsable ? await authorization.known(record) : null;
   const ready = known
     ? { ok: true as const, way: known }
-    : await authorization.ready(context, record, null, { fresh: true });
-  if (!ready.ok) {
-    const finding = explainFailure(connection, {}, ready.failure);
-    return { isUsable, report: null, diagnosis: { ok: false, ...finding, notes: [], toolCount: null } };
-  }
-  const report = reportOf(ready.way, grant);
-  const fault = await proofFault(world, context);
-  const notes = report.overrides.length === 0 ? [] : [overrideNote(report)];
-  const diagnosis: Diagnosis =
-    fault === null
-      ? { ok: true, cause: "none", message: READY, hints: [], notes, toolCount: null }
-      : { ok: false, cause: "authorization", message: UNPROVEN, hints: [fault], notes, toolCount: null };
-  return { isUsable, report, diagnosis };
+    : await authorization.ready(context, record, challengeFor(connection), { fresh: true });
+  if (!ready.ok) return unready(world, context, connection, { isUsable, failure: ready.failure });
+  const { way } = ready;
+  const report = reportOf(way, grant);
+  const { faults, notes } = isUsable ? NOTHING : await probe(world, context, connection, way);
+  const [first, ...more] = faults;
+  const finding = first ?? { cause: "none" as const, message: READY, hints: [] };
+  const told = [
+    ...more.map(({ message, hints }) => [message, ...hints].join(" ")),
+    ...notes,
+    ...(report.overrides.length === 0 ? [] : [overrideNote(report)]),
+    ...(first || isOurs(way) ? [] : [untried(way, { isPlain: notes.length === 0 })]),
+  ];
+  return { isUsable, report, diagnosis: { ok: !first, ...finding, notes: told, toolCount: null } };
 }
 
 const READY = "Ready: users are asked for their consent at the first call.";
-const UNPROVEN = "The authorization server is ready, but no user could be asked for consent.";
+const UNPROVEN = "No user could be asked for consent, because nobody could be proven to be that user.";
+
+/** An app's server is asked by the probe, in less time; discovery asks by itself. */
+function challengeFor(connection: Connection): Challenge | null {
+  const isFound = oauthOf(connection).source.kind === "discovery";
+  return isFound ? null : { error: null, scope: null, resourceMetadata: null };
+}
+
+async function probe(world: World, context: Context, connection: Connection, way: Way): Promise<Probed> {
+  const isTyped = way.clientKind === "custom" || way.clientKind === "connector";
+  const [{ faults, notes }, unproven] = await Promise.all([
+    isTyped ? probeApp(world, connection, way, context.signal) : NOTHING,
+    proofFault(world, context),
+  ]);
+  if (unproven === null) return { faults, notes };
+  const fault = { cause: "authorization" as const, message: UNPROVEN, hints: [unproven] };
+  return { faults: [...faults, fault], notes };
+}
+
+/** A client that we registered or describe ourselves. */
+const isOurs = ({ clientKind }: Way) => clientKind === "dynamic" || clientKind === "metadata_document";
+
+/** What an admin gave, and what no server says anything about before there is a person. */
+function untried({ server: { described } }: Way, { isPlain }: { isPlain: boolean }): string {
+  const what = described
+    ? "The client, its secret and the scopes"
+    : "The client, its secret, the scopes and the paths of its URLs";
+  return `${isPlain ? "Nothing contradicts this setup. " : ""}${what} are tried only when a person connects.`;
+}
+
+async function unready(
+  world: World,
+  { signal }: Context,
+  connection: Connection,
+  { isUsable, failure }: { isUsable: boolean; failure: UpstreamFailure },
+): Promise<AuthorizationFinding> {
+  const { hints, ...finding } = explainFailure(connection, {}, failure);
+  const isLasting = failure.kind === "authorization" && !failure.transient;
+  const isFound = oauthOf(connection).source.kind === "discovery";
+  const advice = isLasting && isFound ? await adviseOnDiscovery(world, connection, signal) : [];
+  const diagnosis = { ok: false, ...finding, hints: [...advice, ...hints], notes: [], toolCount: null };
+  return { isUsable, report: null, diagnosis };
+}
 
 function reportOf(way: Way, grant: AuthorizationReport["grant"]): AuthorizationReport {
   const { server, client, resource, clientKind, scopes, scopesSupported, overrides } = way;
@@ -93,11 +138,13 @@ export function overrideNote({ overrides, overrideReason }: AuthorizationReport)
 }
 
 /** With the proof `runtime` it is the runtimes' keys that count, not the one that asks. */
-async function proofFault(world: World, { project, user }: Context): Promise<string | null> {
+async function proofFault(world: World, { project, user, signal }: Context): Promise<string | null> {
   const now = world.clock.now();
   const keys = await world.store.keys.list(project.name);
   const live = keys.filter(({ expiresAt }) => expiresAt === null || expiresAt > now);
   const key = live.find(({ confirmUrl }) => confirmUrl !== null) ?? null;
   const proof = proofOf(world, project, key, user ?? "app:anybody");
-  return proof.ok ? null : proof.message;
+  if (!proof.ok) return proof.message;
+  const { signIn } = project.settings;
+  return proof.proof === "sign-in" && signIn ? signInFault(world, signIn, signal) : null;
 }
