@@ -1,9 +1,10 @@
 import { html } from "hono/html";
 import type { ConsentFacts, ConsentView } from "../core/consent-views.ts";
-import { type Page, paragraphs, refusedPage, unusablePage } from "./pages.ts";
+import { type Page, paragraphs, projectOf, refusedPage, unusablePage } from "./pages.ts";
 import { hostOf, inert, type Markup } from "./pages-inert.ts";
 import { overPage } from "./pages-outcomes.ts";
-import { momentOf, spanUntil } from "./pages-times.ts";
+import { scopeList } from "./pages-scopes.ts";
+import { hourOf, spanUntil } from "./pages-times.ts";
 
 /** A view that is no redirect. */
 type Shown = Exclude<ConsentView, { kind: "go" }>;
@@ -66,12 +67,7 @@ function askPage({ facts, csrf }: { facts: ConsentFacts; csrf: string }, now: nu
       </p>
       ${whyAgain(facts)}
       <dl>
-        <div>
-          <dt>Who asks</dt>
-          <dd>
-            ${askerOf(facts)}${facts.agent === null ? "" : html`, through the key <strong>${inert(facts.callerName)}</strong>`}
-          </dd>
-        </div>
+        ${whoAsks(facts)}
         <div>
           <dt>Server to be used</dt>
           <dd>${hostOf(serverHost)}</dd>
@@ -91,12 +87,13 @@ function askPage({ facts, csrf }: { facts: ConsentFacts; csrf: string }, now: nu
         </div>
         <div>
           <dt>This link ends</dt>
-          <dd>in about ${spanUntil(expiresAt, now)}, at ${momentOf(expiresAt)}</dd>
+          <dd>in about ${spanUntil(expiresAt, now)}, at ${hourOf(expiresAt)}</dd>
         </div>
       </dl>
       <p>
-        Allow takes you to ${hostOf(authorizationHost)}, which asks you again. Then calls to this server are
-        made as you, until you disconnect it. Allow it only if you expected to be asked.
+        Allow takes you to ${hostOf(authorizationHost)}, which may ask you to sign in. Then calls to this
+        server are made as you, until you disconnect it (ask for the link to your connected accounts). Allow
+        it only if you expected to be asked.
       </p>
       <form method="post">
         <input type="hidden" name="csrf" value="${csrf}" />
@@ -124,26 +121,27 @@ function askerOf({ agent, callerName }: ConsentFacts): Markup {
     : html`The agent <strong>${inert(agent)}</strong>`;
 }
 
+/** Nothing where the first sentence has said it all. */
+function whoAsks(facts: ConsentFacts): Markup | "" {
+  const { agent, callerName } = facts;
+  if (agent === null || agent === callerName) return "";
+  return html`<div>
+    <dt>Who asks</dt>
+    <dd>${askerOf(facts)}, through the key <strong>${inert(callerName)}</strong></dd>
+  </div>`;
+}
+
 function scopesOf({ scopes, newScopes, authorizationHost }: ConsentFacts): Markup {
   if (scopes === null || scopes.length === 0) {
     return html`Nothing by name: ${hostOf(authorizationHost)} says what it allows.`;
   }
   const isNew = new Set(newScopes);
-  const marks = newScopes.length < scopes.length ? isNew : new Set<string>();
-  const items = scopes.map(
-    (scope) =>
-      html`<li>
-        <code>${inert(scope)}</code>${marks.has(scope) ? html` <span class="new">new</span>` : ""}
-      </li>`,
-  );
-  return html`<ul>
-    ${items}
-  </ul>`;
+  return scopeList(scopes, newScopes.length < scopes.length ? isNew : new Set());
 }
 
 function personOf({ proof, user, project }: ConsentFacts): Markup {
   const who = html`<strong>${inert(user)}</strong>`;
-  const where = html`in the project <strong>${inert(project)}</strong>`;
+  const where = projectOf(project);
   switch (proof) {
     case "sign-in":
       return html`You are signed in as ${who} ${where}.`;

@@ -1,7 +1,8 @@
 import { html } from "hono/html";
 import type { Connected, MeView, SignInEnd } from "../core/consent-views.ts";
-import { forHelpers, type Page, paragraphs, refusedPage, unusablePage } from "./pages.ts";
+import { forHelpers, type Page, paragraphs, projectOf, refusedPage, unusablePage } from "./pages.ts";
 import { hostOf, inert, type Markup } from "./pages-inert.ts";
+import { scopeList } from "./pages-scopes.ts";
 import { momentOf } from "./pages-times.ts";
 
 /** A view that is no redirect. */
@@ -72,8 +73,7 @@ function signInPage({ host, csrf }: { host: string; csrf: string }, project: str
     title: "Your connected accounts",
     formsLeave: true,
     body: html` <p>
-        Sign in to see which accounts you connected in the project <strong>${inert(project)}</strong>, and to
-        disconnect them.
+        Sign in to see which accounts you connected, and to disconnect them. ${projectOf(project)}
       </p>
       <p>You will sign in at ${hostOf(host)}.</p>
       <form method="post">
@@ -88,8 +88,8 @@ function linkPage(csrf: string, project: string): Page {
     status: 200,
     title: "Your connected accounts",
     body: html` <p>
-        This link opens the list of the accounts that you connected in the project
-        <strong>${inert(project)}</strong>. It works once, and for a quarter of an hour.
+        This link opens the list of the accounts that you connected ${projectOf(project)}. Open it once,
+        within ten minutes; the page then stays open for a quarter of an hour.
       </p>
       <form method="post">
         <input type="hidden" name="csrf" value="${csrf}" />
@@ -104,7 +104,7 @@ function accountsPage(view: MeView & { kind: "me" }, project: string): Page {
     status: 200,
     title: "Your connected accounts",
     body: html` ${doneOf(view.done)}
-      <p>You are <strong>${inert(user)}</strong> in the project <strong>${inert(project)}</strong>.</p>
+      <p>You are <strong>${inert(user)}</strong> ${projectOf(project)}.</p>
       ${
         connected.length === 0
           ? html`<p>Nothing is connected.</p>`
@@ -155,9 +155,7 @@ function cardOf(one: Connected, csrf: string): Markup {
 
 function scopesOf(scopes: string[]): Markup | string {
   if (scopes.length === 0) return "Nothing by name";
-  return html`<ul>
-    ${scopes.map((scope) => html`<li><code>${inert(scope)}</code></li>`)}
-  </ul>`;
+  return scopeList(scopes);
 }
 
 function lastUseOf({ lastUsedAt, lastUsedBy }: Connected): Markup | string {

@@ -16,8 +16,8 @@ export function overPage(view: Over): Page {
         status: 200,
         title: `Connected to ${connection}`,
         body: html` <p>
-            ${name} can be used with your account
-            now${serverHost === null ? "" : html`, at ${hostOf(serverHost)}`}.
+            Your account is connected. It is used for
+            ${name}${serverHost === null ? "" : html`, at ${hostOf(serverHost)}`}.
           </p>
           <p>
             Go back to where you came from and go on there; ask again if nothing happens. You can close this
@@ -90,20 +90,16 @@ const AGAIN = "Go back to where you came from and ask again: you will get a new 
 const LATER = "Wait a little, then go back to where you came from and ask again.";
 const ADMIN = "Trying again will not help: show this page to whoever set up the connection.";
 
-const UNKNOWN: Explanation = { happened: "Something went wrong on the way.", now: AGAIN };
+const TELL = "If it happens again, tell whoever set up the connection.";
 
-const forged: Explanation = {
-  happened:
-    "The answer did not come from the server that you were sent to, so it was thrown away, and nothing was shared.",
-  now: `${AGAIN} If it happens again, tell whoever set up the connection.`,
-};
+const UNKNOWN: Explanation = { happened: "Something went wrong on the way.", now: `${AGAIN} ${TELL}` };
 const misset: Explanation = {
   happened: "The server that you signed in at did not accept the request as it is set up here.",
   now: ADMIN,
 };
 const away: Explanation = {
   happened: "The server that you signed in at is in trouble right now.",
-  now: LATER,
+  now: `${LATER} ${TELL}`,
 };
 const changed: Explanation = {
   happened:
@@ -112,13 +108,21 @@ const changed: Explanation = {
 };
 const signInThere: Explanation = {
   happened: "The server wanted you to sign in or to choose something, and that did not come about.",
-  now: AGAIN,
+  now: `${AGAIN} ${TELL}`,
 };
 
 /** By the code of the outcome. Nobody's error text is ever shown: codes are all that is kept of it. */
 const FAILURES: Record<string, Explanation> = {
-  iss_missing: forged,
-  iss_mismatch: forged,
+  iss_missing: {
+    happened:
+      "The answer did not say that it came from the server that you were sent to, so it was thrown away, and nothing was shared.",
+    now: `${AGAIN} ${TELL}`,
+  },
+  iss_mismatch: {
+    happened:
+      "The answer did not come from the server that you were sent to, or this connection is set up with the wrong name for it. It was thrown away, and nothing was shared.",
+    now: `${AGAIN} ${TELL}`,
+  },
   access_denied: { happened: "The server says that it was not allowed.", now: AGAIN },
   invalid_scope: {
     happened: "The server does not know, or does not give, the permissions that were asked for.",
@@ -133,20 +137,20 @@ const FAILURES: Record<string, Explanation> = {
   temporarily_unavailable: away,
   transient: {
     happened: "The server that you signed in at could not be reached to finish.",
-    now: LATER,
+    now: `${LATER} ${TELL}`,
   },
   exchange_failed: {
     happened:
       "The server that you signed in at did not hand over the permission, or its answer could not be trusted.",
-    now: AGAIN,
+    now: `${AGAIN} ${TELL}`,
   },
   code_missing: {
     happened: "The server sent you back without the permission.",
-    now: AGAIN,
+    now: `${AGAIN} ${TELL}`,
   },
   authorization_error: {
     happened: "The server that you signed in at sent you back with an error.",
-    now: AGAIN,
+    now: `${AGAIN} ${TELL}`,
   },
   interaction_required: signInThere,
   login_required: signInThere,

@@ -11,12 +11,23 @@ const PAGES = /^\/(?:consent|me|signin|oauth\/callback)(?:\/|$)/;
 
 /** A refusal of HTTP's, for people. */
 export function problemPage({ status, message }: Problem): Page {
+  if (status === 404) return nowherePage;
   return { status, title: TITLES[status] ?? "This did not work", body: paragraphs(inertText(message)) };
 }
 
+/** `/me` and `/consent/` alone end here, too: it says what is missing there. */
+const nowherePage: Page = {
+  status: 404,
+  title: "There is nothing at this link",
+  body: paragraphs(
+    "The address is not complete, or there is no such page.",
+    "A link that connects an account goes on after /consent/ with a long row of letters and digits. The list of your connected accounts is at /me/ and the name of your project, for example /me/default.",
+    "Open the link again from where you got it. If you typed or copied it, check that all of it is there.",
+  ),
+};
+
 const TITLES: Record<number, string> = {
   403: "This does not go on here",
-  404: "There is nothing at this link",
   405: "This does not work this way",
   413: "That was too much",
   429: "Too many requests",

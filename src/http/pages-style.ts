@@ -80,6 +80,15 @@ button:hover { filter: brightness(1.08); }
   dl > div { display: grid; grid-template-columns: 10.5rem 1fr; gap: 1rem; }
   dt { padding-top: .1rem; }
 }
-@media (max-width: 26rem) { .actions button { flex: 1 1 100%; } }
+@media (max-width: 26rem) {
+  body { padding: .5rem; line-height: 1.4; }
+  header { padding: .25rem 0 .5rem; }
+  main { padding: 1rem; }
+  h1 { margin-bottom: .5rem; }
+  dl { margin: .75rem 0; }
+  dl > div { padding: .35rem 0; }
+  .actions { margin-top: 1rem; }
+  .actions button, .actions .button { flex: 1 1 8rem; }
+}
 @media (forced-colors: active) { button.main, .button.main { border-width: 2px; } }
 `;

@@ -6,6 +6,11 @@ export function momentOf(at: number): Markup {
   return html`<time datetime="${new Date(at).toISOString()}">${FORMAT.format(at)} UTC</time>`;
 }
 
+/** The same without its day, for what is near. */
+export function hourOf(at: number): Markup {
+  return html`<time datetime="${new Date(at).toISOString()}">${HOUR.format(at)} UTC</time>`;
+}
+
 /** How long until then, rounded up: `12 minutes`. */
 export function spanUntil(at: number, now: number): string {
   const minutes = Math.max(1, Math.ceil((at - now) / 60_000));
@@ -13,3 +18,4 @@ export function spanUntil(at: number, now: number): string {
 }
 
 const FORMAT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
+const HOUR = new Intl.DateTimeFormat("en-GB", { timeStyle: "short", timeZone: "UTC" });

@@ -99,6 +99,11 @@ export function paragraphs(...texts: (string | Markup)[]): Markup {
   return html`${texts.map((text) => html`<p>${text}</p>`)}`;
 }
 
+/** For people with several: the name is an administrator's word. */
+export function projectOf(name: string): Markup {
+  return html`<span class="quiet">(project ${inert(name)})</span>`;
+}
+
 /** What went wrong, as a code of ours. */
 export function forHelpers(code: string): Markup {
   return html`<p class="quiet">For whoever helps you: <code>${inert(code)}</code></p>`;

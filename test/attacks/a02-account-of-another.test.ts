@@ -65,7 +65,7 @@ test("the page says whose account is asked for, by whom, at which server, and wh
     `Server to be used ${new URL(server.url).host}`,
     `You will sign in at ${new URL(authServer.issuer).host}`,
     "The application with the key the-app",
-    "app:ann in the project default",
+    "app:ann (project default",
     "read",
   ])
     expect(words).toContain(said);

@@ -74,8 +74,8 @@ describe("a person who opened the link first", () => {
     const text = await page.locator("main").innerText();
     for (const fact of ["web-app", new URL(server.url).host, new URL(authServer.issuer).host, "app:ann"])
       expect(text).toContain(fact);
-    expect(await faultsOf(page)).toEqual([]);
     await shoot(page, "flow-1-ask");
+    expect(await faultsOf(page)).toEqual([]);
     await press(page, "Allow");
     expect(await heading(page)).toBe("Connected to notes");
     await shoot(page, "flow-2-connected");

@@ -11,7 +11,7 @@ import { strangeFormPage } from "../../src/http/pages-route.ts";
 import { styleRoutes } from "../../src/http/pages-style.ts";
 import { createPages, type Page } from "../../src/http/pages.ts";
 import { httpProblems } from "../../src/http/problems.ts";
-import { faultsOf, shoot, startBrowser, type TestBrowser } from "../helpers/browser.ts";
+import { faultsOf, PHONE, shoot, startBrowser, type TestBrowser } from "../helpers/browser.ts";
 
 const NOW = Date.UTC(2026, 10, 21, 12, 0);
 const MINUTES = 60_000;
@@ -81,6 +81,11 @@ const consentViews: Record<string, ConsentView> = {
     scopes: ["repo", "read:user", "delete_repo"],
     newScopes: ["delete_repo"],
   }),
+  "consent-ask-offline": asking({
+    agent: null,
+    scopes: ["openid", "offline_access"],
+    newScopes: ["openid", "offline_access"],
+  }),
   "consent-ask-again": asking({ why: "invalid_grant", newScopes: [] }),
   "consent-ask-evil": asking({
     connection: evil,
@@ -106,6 +111,7 @@ const consentViews: Record<string, ConsentView> = {
   "consent-expired": over({ status: "expired" }),
   "consent-finished-stranger": over({ connection: null, serverHost: null }),
   "consent-failed": over({ status: "failed", outcome: "iss_mismatch" }),
+  "consent-failed-iss-missing": over({ status: "failed", outcome: "iss_missing" }),
   "consent-failed-transient": over({ status: "failed", outcome: "transient" }),
   "consent-failed-odd": over({ status: "failed", outcome: evil }),
   "consent-refused": { kind: "refused" },
@@ -154,6 +160,7 @@ const views: Record<string, Page> = {
     back: "/consent/x",
   }),
   "strange-form": strangeFormPage,
+  nowhere: problemPage(httpProblems.noRoute),
   "too-many": problemPage(httpProblems.tooMany(12)),
   "our-fault": problemPage(httpProblems.ourFault("req_1")),
 };
@@ -209,6 +216,33 @@ test("what others wrote stands there whole: as text, with everything that does n
   expect(text).toContain("xn--pple-43d.com");
   expect(await page.title()).not.toBe("gone");
   expect(await page.content()).not.toMatch(/[\u202E\u200B\u0430]/);
+  await close();
+});
+
+test.each(["consent-ask", "consent-ask-signed-in", "consent-ask-runtime"])(
+  "on a phone both answers to %s are in sight at once",
+  async (name) => {
+    const { page, close } = await browser.person();
+    await page.setViewportSize(PHONE);
+    await page.goto(`${origin}/${name}`);
+    for (const answer of ["Allow", "Decline"]) {
+      const box = await page.getByRole("button", { name: answer }).boundingBox();
+      expect((box?.y ?? Infinity) + (box?.height ?? 0)).toBeLessThanOrEqual(PHONE.height);
+    }
+    await close();
+  },
+);
+
+test("what is asked for and who asks are said so that it helps, and once", async () => {
+  const { page, close } = await browser.person();
+  await page.goto(`${origin}/consent-ask-offline`);
+  const text = await page.locator("main").innerText();
+  expect(text).toContain("offline_access (stay connected when you are away)");
+  expect(text).not.toContain("openid (");
+  expect(text.match(/web-app/g)).toHaveLength(1);
+  expect(text).not.toContain("Who asks");
+  await page.goto(`${origin}/consent-ask`);
+  expect(await page.locator("main").innerText()).toMatch(/support-agent, through the key web-app/);
   await close();
 });
 

@@ -29,8 +29,10 @@ const headingOf = async (response: Response) =>
 describe("every page", () => {
   const paths = [
     "/consent/nonsense",
+    "/me",
     "/me/default",
     "/me/default/link/x",
+    "/consent/",
     "/oauth/callback/x",
     "/signin/callback",
     "/consent/a/b/c",
@@ -106,6 +108,19 @@ describe("a ticket", () => {
       expect(await headingOf(answer)).toBe("There is nothing at this link");
     }
     expect(app.logs.filter(({ event }) => event === "request_failed")).toEqual([]);
+  });
+});
+
+describe("an address without its end", () => {
+  test.each([
+    ["/me", "/me/default"],
+    ["/me/", "/me/default"],
+    ["/consent", "after /consent/"],
+    ["/consent/", "after /consent/"],
+  ])("%s says what is missing", async (path, words) => {
+    const answer = await get(path);
+    expect(answer.status).toBe(404);
+    expect(await answer.text()).toContain(words);
   });
 });
 
