@@ -1,6 +1,6 @@
 import { and, asc, eq, gt } from "drizzle-orm";
 import type { Connector, ConnectorRecord } from "../core/connection.ts";
-import type { Connectors } from "../core/storage.ts";
+import type { Connectors } from "../core/connectors.ts";
 import { createMarkedAudit } from "./audit.ts";
 import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
 import { listed } from "./paging.ts";

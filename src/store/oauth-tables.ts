@@ -5,7 +5,7 @@ import type { GrantId, GrantStatus } from "../core/grants.ts";
 import type { ConnectionId, ConsentId, UserId } from "../core/ids.ts";
 import type { AuthServer, ClientAuth } from "../core/oauth.ts";
 import type { ConsentProof } from "../core/project.ts";
-import type { RedirectOwner } from "../core/storage.ts";
+import type { RedirectOwner } from "../core/connectors.ts";
 import type { Columns } from "./columns.ts";
 
 /**

@@ -1,5 +1,5 @@
 import { and, eq, gt, isNull, or, sql } from "drizzle-orm";
-import { REDIRECT_KEPT_MS, type RedirectOwner, type Redirects } from "../core/storage.ts";
+import { REDIRECT_KEPT_MS, type RedirectOwner, type Redirects } from "../core/connectors.ts";
 import { type Engine, type Marked, type Statement, given, ifMarked, placeholderRows } from "./engine.ts";
 import type { Tables } from "./tables.ts";
 import { indexKey } from "./text.ts";

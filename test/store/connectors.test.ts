@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
-import { REDIRECT_KEPT_MS, type RedirectOwner, type Store } from "../../src/core/storage.ts";
+import { REDIRECT_KEPT_MS, type RedirectOwner } from "../../src/core/connectors.ts";
+import type { Store } from "../../src/core/storage.ts";
 import { onEveryEngine } from "./engines.ts";
 import { aConnection, aConnector, entry, newProject, race } from "./things.ts";
 
