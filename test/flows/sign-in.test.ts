@@ -157,7 +157,7 @@ describe("an issuer that answers with an error", () => {
   });
 });
 
-test("an issuer that is away is told to those who help, too", async () => {
+test("an issuer whose metadata cannot be used is told to those who help, too", async () => {
   const link = await ask("ann");
   authServer.knobs.metadata = () => ({});
   const { url } = await begin(link);
