@@ -19,10 +19,13 @@ export type AuthServer = {
 /**
  * A real authorization server (oidc-provider): clients register themselves, PKCE is required, access tokens are JWTs for one
  * resource, refresh tokens rotate. Its sign-in page has a button for each account instead of asking for passwords; who signs in
- * allows what is asked for.
+ * allows what is asked for. `port` 0: any that is free.
  */
-export async function startAuthServer(accounts: readonly string[]): Promise<AuthServer> {
-  const server = createServer().listen(0, "127.0.0.1");
+export async function startAuthServer(
+  accounts: readonly string[],
+  { port: wanted = 0 } = {},
+): Promise<AuthServer> {
+  const server = createServer().listen(wanted, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo; // Seam: it listens on a port.
   const issuer = `http://127.0.0.1:${port}`;

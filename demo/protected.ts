@@ -52,6 +52,7 @@ export async function startProtectedServer({
   scopes = ["read", "write"],
   needs = {},
   legacy = "reject",
+  port: wanted = 0,
 }: {
   authServer: {
     issuer: string;
@@ -62,6 +63,8 @@ export async function startProtectedServer({
   scopes?: string[];
   needs?: Record<string, string>;
   legacy?: "stateless" | "reject";
+  /** 0: any that is free. */
+  port?: number;
 }): Promise<ProtectedServer> {
   const metadataPath = `${WELL_KNOWN}${path.replace(/\/$/, "")}`;
   const keys = createRemoteJWKSet(new URL(`${authServer.issuer}/jwks`));
@@ -84,7 +87,7 @@ export async function startProtectedServer({
       return response;
     },
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(wanted, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo; // Seam: it listens on a port.
   const origin = `http://127.0.0.1:${port}`;
