@@ -1,7 +1,7 @@
 import type { Consents } from "./consents.ts";
 import type { ConnectionId } from "./ids.ts";
 import { hasPrefix } from "./ids.ts";
-import type { ConsentNotice, Item, Message } from "./items.ts";
+import type { ConsentNotice, ConsentRequest, Item, Message } from "./items.ts";
 import type { TurnEvent } from "./request.ts";
 import { say, type Turn } from "./turn-say.ts";
 
@@ -21,11 +21,20 @@ export async function* sayConsents(turn: Turn): AsyncGenerator<TurnEvent> {
   if (consents.length === 0) return;
   const { consentPresentation: shown } = plan.context.project.settings;
   if (shown !== "message") {
-    for (const { id, label, link } of consents) {
-      yield* say(turn, { kind: "oauth_consent_request", id, label, link });
-    }
+    for (const request of consents) yield* sayRequest(turn, { kind: "oauth_consent_request", ...request });
   }
   if (shown !== "item") yield* sayNotice(turn);
+}
+
+async function* sayRequest(turn: Turn, item: ConsentRequest): AsyncGenerator<TurnEvent> {
+  const index = turn.output.length;
+  for await (const event of say(turn, item)) {
+    const isEnd = event.kind === "item_done";
+    if (isEnd && turn.plan.context.project.settings.consentEvent) {
+      yield { kind: "consent_requested", index, item };
+    }
+    yield event;
+  }
 }
 
 /** Streams like any message; kept without its links. */

@@ -68,7 +68,6 @@ export function namedUser(
   const name = claims.header ?? body;
   if (name === null) return null;
   const param = claims.header !== null ? "x-ms-user-identity" : "safety_identifier";
-  if (hasRealm(name)) throw invalid({ param, message: WITHOUT_REALM });
   return assertedUser(name, param);
 }
 

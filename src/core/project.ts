@@ -26,6 +26,8 @@ export type Settings = {
   /** How a response asks for consent (responses-wire 6). */
   consentPresentation: "item+message" | "item" | "message";
   consentStatus: "completed" | "incomplete";
+  /** Streams bring Foundry's old event beside the item, which clients that know OpenAI's events alone do not survive. */
+  consentEvent: boolean;
 };
 
 export const CONSENT_PROOFS = ["sign-in", "runtime", "possession"] as const;
@@ -47,6 +49,7 @@ export const DEFAULT_SETTINGS: Settings = {
   signIn: null,
   consentPresentation: "item+message",
   consentStatus: "completed",
+  consentEvent: false,
 };
 
 /** The tenant boundary. Its name is its id, in every route and every row. */

@@ -1,5 +1,5 @@
 import type { ResponseId } from "./ids.ts";
-import type { InputItem, Item } from "./items.ts";
+import type { ConsentRequest, InputItem, Item } from "./items.ts";
 import type { BrokerError } from "./errors.ts";
 import type { HeaderValues } from "./connection.ts";
 import type { Json, JsonObject } from "./json.ts";
@@ -159,6 +159,8 @@ export type TurnEvent =
       text: string;
     }
   | { kind: "item_done"; index: number; item: Item }
+  /** Between the two of a consent item, for projects that want it (foundry-wire 9). */
+  | { kind: "consent_requested"; index: number; item: ConsentRequest }
   /** `refusal`: what a part behind us threw, for a caller that has not been answered yet. */
   | { kind: "failed"; error: ResponseError; refusal: BrokerError | null }
   | { kind: "ended"; response: Response; output: Item[] };

@@ -219,10 +219,13 @@ describe("runtime", () => {
 });
 
 test("a proof that is not set up makes the call fail with the setting's name, and no other is used instead", async () => {
-  await settle({ consentProof: "sign-in" });
+  const signIn = { name: "idp", issuer: authServer.issuer, clientId: "client", clientSecret: null };
+  await settle({ consentProof: "sign-in", signIn });
   const asked = await ask();
   expect(consentsOf(asked)).toEqual([]);
-  expect(asked.output).toMatchObject([{ type: "mcp_list_tools", error: expect.stringContaining("signIn") }]);
+  expect(asked.output).toMatchObject([
+    { type: "mcp_list_tools", error: expect.stringContaining("users.assertedAs") },
+  ]);
   await settle({ consentProof: "runtime" });
   expect((await ask()).output).toMatchObject([{ error: expect.stringContaining("confirmUrl") }]);
 });

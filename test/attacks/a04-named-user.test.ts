@@ -65,15 +65,15 @@ describe("A4: the header x-ms-user-identity", () => {
 
   test("with the right names users in the realm of asserted names only", async () => {
     const key = await keyWith(["act_for_users"]);
-    for (const name of ["victim", "entra:t/o", "dev:root"]) {
+    for (const name of ["victim", "entra:t/o", "app:victim", "dev:root"]) {
       const seen = await userOf({ key, headers: { "x-ms-user-identity": name } });
       expect(seen.users).toEqual([`app:${name}`]);
     }
   });
 
-  test("with the right, but naming nobody, a realm that it cannot choose, or something unprintable, is 400", async () => {
+  test("with the right, but naming nobody or something unprintable, is 400", async () => {
     const key = await keyWith(["act_for_users"]);
-    for (const name of ["", "x".repeat(300), "jos\u00e9", "a\tb", "app:victim", "app:"]) {
+    for (const name of ["", "x".repeat(300), "jos\u00e9", "a\tb"]) {
       const headers = { "x-ms-user-identity": name };
       const { status } = await app.send("GET", `${project}/connections`, { key, headers });
       expect([name, status]).toEqual([name, 400]);

@@ -145,11 +145,11 @@ test("a malformed id_token and a missing token_type on refresh lose nothing", as
   authServer.knobs.accessTokenSeconds = 1;
   await connect();
   for (const mishap of ["malformed_id_token", "no_token_type"] as const) {
-    await wait(1_100);
+    await wait(2_100);
     authServer.mishaps.push(mishap);
     expect(itemsOf(await whoami(), "mcp_call")).toMatchObject([{ output: "ann" }]);
   }
-  await wait(1_100);
+  await wait(2_100);
   expect(itemsOf(await whoami(), "mcp_call")).toMatchObject([{ output: "ann" }]);
   expect(exchanges("refresh_token")).toBe(3);
 });

@@ -243,6 +243,28 @@ describe("how a project wants to be asked", () => {
     }
   });
 
+  test("Foundry's old event comes between the item's two, where a project wants it, and nowhere else", async () => {
+    const typesOf = async () => {
+      const response = await fetch(`${ann.baseURL}/responses`, {
+        method: "POST",
+        headers: {
+          authorization: `Bearer ${ann.apiKey}`,
+          "content-type": "application/json",
+          "x-ms-user-identity": "ann",
+        },
+        body: JSON.stringify({ tools: [mcp()], stream: true }),
+      });
+      return [...(await response.text()).matchAll(/^event: (.*)$/gm)].map(([, type]) => type);
+    };
+    expect(await typesOf()).not.toContain("response.oauth_consent_requested");
+    await world.rest("PATCH", "/api/projects/default/settings", { consent_event: true });
+    expect((await typesOf()).slice(2, 5)).toEqual([
+      "response.output_item.added",
+      "response.oauth_consent_requested",
+      "response.output_item.done",
+    ]);
+  });
+
   test("a message alone is resumed all the same", async () => {
     await world.rest("PATCH", "/api/projects/default/settings", { consent_presentation: "message" });
     const asked = await ann.responses.create({ tools: [mcp()], input: [whoami()] });

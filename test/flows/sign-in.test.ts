@@ -109,7 +109,7 @@ describe("an issuer that answers with an error", () => {
   async function sentBack(link: string, error: string) {
     const { cookie, url } = await begin(link);
     const state = new URL(url).searchParams.get("state") ?? "";
-    const words = { error_description: "call 0800", error_uri: "https://evil.example" };
+    const words = { error_description: "call nobody-calls", error_uri: "https://evil.example" };
     const query = new URLSearchParams({ state, error, ...words, iss: authServer.issuer });
     return visit(`${world.url}/signin/callback?${query}`, cookie);
   }
@@ -145,7 +145,7 @@ describe("an issuer that answers with an error", () => {
     expect(answer.status).toBe(400);
     expect(await failures()).toMatchObject([{ detail: { error: "authorization_error" } }]);
     const told = [answer.text, JSON.stringify(await failures()), JSON.stringify(world.logs)].join("\n");
-    expect(told).not.toMatch(/pwned|0800|evil/);
+    expect(told).not.toMatch(/pwned|nobody-calls|evil/);
   });
 
   test("because it does not know our prompt is asked without it, and the person gets in", async () => {

@@ -257,6 +257,7 @@ describe("settings", () => {
     signIn: null,
     consent_presentation: "item+message",
     consent_status: "completed",
+    consent_event: false,
   };
 
   test("change by PATCH, and go back to their defaults by PUT", async () => {

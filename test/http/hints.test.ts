@@ -248,23 +248,6 @@ describe("a body of fields that is not there at all", () => {
 describe("a user's name with its realm", () => {
   const message = "must be the name without its realm: ann, not app:ann";
 
-  test("is refused in the header and in a body that names the user", async () => {
-    const path = `${project}/openai/v1/responses`;
-    const inHeader = await app.send("POST", path, {
-      body: {},
-      headers: { "x-ms-user-identity": "app:ann" },
-    });
-    const inBody = await app.send("POST", path, { body: { safety_identifier: "app:ann" } });
-    expect([inHeader.status, errorOf(inHeader.body)]).toEqual([
-      400,
-      expect.objectContaining({
-        param: "x-ms-user-identity",
-        message: expect.stringContaining(message),
-      }),
-    ]);
-    expect([inBody.status, errorOf(inBody.body)["message"]]).toEqual([400, expect.stringContaining(message)]);
-  });
-
   test("is refused in what a runtime says of a person", async () => {
     for (const path of ["me-links", "consents:confirm"]) {
       const answer = await app.send("POST", `${project}/${path}`, { body: { code: "x", user: "app:ann" } });

@@ -157,7 +157,7 @@ async function checkConnector(world: World, { auth, target }: ConnectionContent,
   const found = await world.store.connectors.get(name);
   if (!found) throw invalid({ param: `${at}.connectorName`, message: `there is no connector '${name}'` });
   if (mayReceive(found.connector.targets, target)) return;
-  const message = `may not receive tokens of the connector '${name}': its operator allows other hosts`;
+  const message = `may not receive tokens of the connector '${name}': its operator does not allow ${new URL(target).host}`;
   throw invalid({ param: `${at}.target`, message });
 }
 

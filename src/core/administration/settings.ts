@@ -20,6 +20,7 @@ export type SettingsChange = {
   signIn?: SignInChange | null | undefined;
   consentPresentation?: Settings["consentPresentation"] | undefined;
   consentStatus?: Settings["consentStatus"] | undefined;
+  consentEvent?: boolean | undefined;
 };
 
 /** What settings are judged by beside themselves. `at`: where they stand in the caller's body. */
@@ -49,6 +50,7 @@ export function changeSettings(before: Settings, change: SettingsChange, rules: 
     signIn,
     consentPresentation: change.consentPresentation ?? before.consentPresentation,
     consentStatus: change.consentStatus ?? before.consentStatus,
+    consentEvent: change.consentEvent ?? before.consentEvent,
   };
   faults.push(...faultsOf(settings), ...proofFaults(change, settings, rules));
   const { at = "" } = rules;
@@ -123,6 +125,7 @@ function changedFields(before: Settings, after: Settings): string[] {
     "signIn",
     "consentPresentation",
     "consentStatus",
+    "consentEvent",
   ] as const;
   return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
 }

@@ -20,6 +20,11 @@ export function writeEvents(event: TurnEvent): WireEvent[] {
       return [{ type: "response.output_item.added", output_index: event.index, item: writeItem(event.item) }];
     case "item_done":
       return [{ type: "response.output_item.done", output_index: event.index, item: writeItem(event.item) }];
+    case "consent_requested": {
+      const { id, link, label } = event.item;
+      const facts = { id, consent_link: link, server_label: label };
+      return [{ type: "response.oauth_consent_requested", output_index: event.index, ...facts }];
+    }
     case "list_progress":
       return [{ type: `response.mcp_list_tools.${event.state}`, ...placeOf(event) }];
     case "call_progress":

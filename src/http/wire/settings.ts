@@ -28,9 +28,11 @@ const settings = {
   signIn: signIn.nullable().optional(),
   consent_presentation: presentation.optional(),
   consent_status: status.optional(),
+  consent_event: z.boolean().optional(),
   // The spelling of the settings beside them, for whoever expects it.
   consentPresentation: presentation.optional(),
   consentStatus: status.optional(),
+  consentEvent: z.boolean().optional(),
 };
 
 /** `users.assertedAs` in a text is the object `assertedAs` in the object `users`. */
@@ -43,10 +45,11 @@ function dotted(name: string): string | null {
 
 /** Some or all settings. Strict: a misspelt setting must not pass for one that is set. */
 export const settingsChange: Shape<SettingsChange> = only(settings, dotted).transform(
-  ({ consent_presentation, consent_status, ...given }) => ({
+  ({ consent_presentation, consent_status, consent_event, ...given }) => ({
     ...given,
     consentPresentation: consent_presentation ?? given.consentPresentation,
     consentStatus: consent_status ?? given.consentStatus,
+    consentEvent: consent_event ?? given.consentEvent,
   }),
 );
 
@@ -59,6 +62,7 @@ export const settingsBody = z.object({
   signIn: signIn.omit({ clientSecret: true }).nullable(),
   consent_presentation: presentation,
   consent_status: status,
+  consent_event: z.boolean(),
 });
 
 export function writeSettingsBody(settings: Settings): z.infer<typeof settingsBody> {
@@ -72,5 +76,6 @@ export function writeSettingsBody(settings: Settings): z.infer<typeof settingsBo
     signIn: settings.signIn,
     consent_presentation: settings.consentPresentation,
     consent_status: settings.consentStatus,
+    consent_event: settings.consentEvent,
   };
 }
