@@ -3,7 +3,7 @@ import type { Connection } from "./connection.ts";
 import type { Consent } from "./consents.ts";
 import { proofOf } from "./consent-proof.ts";
 import { auditEntry, type Context } from "./context.ts";
-import { wordsOf } from "./scopes.ts";
+import { MAX_TOKENS, wordsOf } from "./scopes.ts";
 import type { Grant } from "./grants.ts";
 import type { ConsentId, UserId } from "./ids.ts";
 import { hasPrefix } from "./ids.ts";
@@ -85,7 +85,8 @@ async function readdressed(
 async function widened(world: World, consent: Consent, question: Question): Promise<Consent> {
   const had = new Set(consent.scopes);
   const missing = (question.scopes ?? []).filter((scope) => !had.has(scope));
-  if (missing.length === 0) return consent;
+  // A server that wants something else each time does not make a page that nobody reads to its end.
+  if (missing.length === 0 || had.size + missing.length > MAX_TOKENS) return consent;
   const wider = await world.store.consents.widen(consent.id, {
     scopes: [...had, ...missing],
     newScopes: [...new Set([...consent.newScopes, ...question.newScopes])],

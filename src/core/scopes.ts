@@ -15,4 +15,4 @@ export function tokensOf(words: readonly string[] | null): string[] | null {
 /** RFC 6749, 3.3: scope-token. As long as scopes are that are URLs. */
 const TOKEN = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/;
 /** A page that a person reads to its end. */
-const MAX_TOKENS = 100;
+export const MAX_TOKENS = 100;

@@ -1,4 +1,4 @@
-import { wordsOf } from "./scopes.ts";
+import { MAX_TOKENS, wordsOf } from "./scopes.ts";
 import type { Question } from "./consent-asking.ts";
 import type { Grant } from "./grants.ts";
 import type { Challenge, World } from "./ports.ts";
@@ -30,7 +30,7 @@ export async function stepUp(
   }
   const lately = await store.consents.since(grant, clock.now() - WINDOW_MS);
   const stepsUp = lately.filter(({ status, why }) => status === "connected" && why === WHY);
-  if (stepsUp.length >= MAX_STEPS || wanted.length + grant.scopes.length > MAX_SCOPES) {
+  if (stepsUp.length >= MAX_STEPS || wanted.length + grant.scopes.length > MAX_TOKENS) {
     const message = `the server asks for ever more scopes ("${named}"); the user is not asked again for now`;
     return { kind: "give_up", message };
   }
@@ -51,7 +51,5 @@ const WHY = "insufficient_scope";
 /** For the same scopes, and for any. */
 const MAX_TIMES = 2;
 const MAX_STEPS = 5;
-/** As many as a person reads. */
-const MAX_SCOPES = 100;
 const MAX_NAMED_CHARS = 300;
 const WINDOW_MS = 60 * 60_000;

@@ -112,6 +112,17 @@ test("a server that wants ever more scopes is given up after a few questions", a
   expect(asked).toBe(5);
 });
 
+test("an open question does not grow without end", async () => {
+  await connect();
+  for (let call = 0; call < 12; call++) {
+    server.ways.insufficient = Array.from({ length: 30 }, (_, at) => `scope-${call}-${at}`).join(" ");
+    await whoami();
+  }
+  const [consent] = await world.world.store.consents.since(await keyOf(), 0);
+  expect(consent?.status).toBe("open");
+  expect(consent?.scopes?.length).toBe(90);
+});
+
 /** How often these were called from now on. */
 function countCalls(grants: Grants, names: ("get" | "lease")[]): Record<string, number> {
   const counts: Record<string, number> = {};
