@@ -139,6 +139,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keyring),
+    entra: null,
     publicUrl,
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
     consent: { proof: config.consentProof, allowPossession: config.allowPossession },

@@ -96,6 +96,7 @@ async function widened(world: World, consent: Consent, question: Question): Prom
 }
 
 async function keyOf(world: World, { caller }: Context): Promise<Key | null> {
+  if (caller.keyId === null) return null;
   return caller.project === null
     ? world.store.keys.getBootstrap()
     : world.store.keys.get(caller.project, caller.keyId);

@@ -1,6 +1,7 @@
 import type { AuditEntry, AuditEvent } from "./audit.ts";
 import type { Caller } from "./identity.ts";
 import type { UserId } from "./ids.ts";
+import type { UserToken } from "./machine-identity.ts";
 import type { World } from "./ports.ts";
 import type { Project } from "./project.ts";
 
@@ -9,6 +10,8 @@ export type Context = {
   project: Project;
   caller: Caller;
   user: UserId | null;
+  /** The user's own token, where the request came with one. Null: the user is a name, or there is none. */
+  userToken: UserToken | null;
   requestId: string;
   /** The stored agent that acts, by name. */
   agent?: string | null;

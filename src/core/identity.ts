@@ -10,10 +10,11 @@ export type Right = (typeof RIGHTS)[number];
 
 /** Who calls our API. */
 export type Caller = {
-  keyId: KeyId;
-  /** Survives key rotation: rotated keys of one name share it. */
+  /** Null: it proved itself by a token of one of the project's issuers. */
+  keyId: KeyId | null;
+  /** Survives key rotation: rotated keys of one name share it. A token's is its person, or its application. */
   principal: string;
-  /** What people call it: the key's name. */
+  /** What people call it: the key's name; of a token the user, or the application. */
   name: string;
   /** The one project that it may touch. Null: an operator, who may touch all. */
   project: string | null;

@@ -3,6 +3,7 @@ import type { Id, IdPrefix } from "./ids.ts";
 import type { Item } from "./items.ts";
 import type { Json, JsonObject } from "./json.ts";
 import type { AuditEntry } from "./audit.ts";
+import type { Entra } from "./machine-identity.ts";
 import type { OAuth, SignIn } from "./oauth.ts";
 import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
@@ -181,6 +182,8 @@ export type World = {
   oauth: OAuth;
   signIn: SignIn;
   signer: Signer;
+  /** Null: no Entra identities are configured; the identities are then our own issuer's. */
+  entra: Entra | null;
   /** The origin of our links, redirects and metadata; no slash at its end. Never taken from a request. */
   publicUrl: string;
   /** Where our client ID metadata document of a redirect id is, for those that can read it. Null: only https will do. */

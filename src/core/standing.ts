@@ -39,6 +39,8 @@ export async function revokedSince(
   if (row?.status === "blocked") return "the user was blocked";
   // An operator's key belongs to no project; it ends with the configuration.
   if (caller.project === null) return null;
+  // A token ends by itself, within the hour.
+  if (caller.keyId === null) return null;
   const key = await world.store.keys.get(caller.project, caller.keyId);
   const isOver = !key || (key.expiresAt !== null && key.expiresAt <= world.clock.now());
   return isOver ? "the caller's key has ended" : null;

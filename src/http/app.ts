@@ -123,7 +123,7 @@ export function createApp(options: AppOptions): Hono<Env> {
     }
     requireRole(caller, ...route.roles);
     if (!project) throw new Error(`${route.path} names no project`);
-    const known = { project, caller, requestId, signal: raw.signal };
+    const known = { project, caller, userToken: null, requestId, signal: raw.signal };
     const forUser = async (body: string | null): Promise<Context> => {
       const user = await userOf(known, { header: headerUser, body });
       return { ...known, user };

@@ -101,6 +101,7 @@ const context = (): Context => ({
   project: { name: "p", settings: DEFAULT_SETTINGS, version: 1, createdAt: 1 },
   caller: { keyId: "key_1", principal: "key:app", name: "app", project: "p", roles: ["runtime"], rights: [] },
   user: KEY.user,
+  userToken: null,
   requestId: "req_1",
   signal: new AbortController().signal,
 });

@@ -100,6 +100,7 @@ export async function createTestApp(
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keyring),
+    entra: null,
     publicUrl,
     clientDocumentUrl: (redirectId) => `${publicUrl}/oauth/client/${redirectId}`,
     consent: { proof: "possession", allowPossession: [] },

@@ -66,7 +66,7 @@ export function changeSettings(before: Settings, change: SettingsChange, rules: 
  */
 export async function writeSettings(
   world: World,
-  context: Omit<Context, "signal">,
+  context: Omit<Context, "signal" | "userToken">,
   change: SettingsChange,
   { mode, checkTarget }: { mode: "replace" | "change"; checkTarget: CheckTarget },
 ): Promise<Settings> {
