@@ -8,6 +8,7 @@ import type { Owner, Right, Role, Viewer } from "./identity.ts";
 import type { ConnectionId, HeldCallId, KeyId, ResponseId, ThreadId, UserId } from "./ids.ts";
 import type { Project, Settings } from "./project.ts";
 import type { StoredResponse } from "./request.ts";
+import type { SigningKeys } from "./signing-keys.ts";
 
 /**
  * What the broker remembers. Every method is one statement or one atomic list of statements; there is no transaction
@@ -37,6 +38,7 @@ export type Store = {
   registrations: Registrations;
   consents: Consents;
   handles: Handles;
+  signingKeys: SigningKeys;
   audit: AuditLog;
   /** Throws `unavailable` when the database does not answer; used by `/readyz`. */
   ping: () => Promise<void>;

@@ -20,6 +20,7 @@ export const {
   connectors,
   redirects,
   handles,
+  signingKeys,
   boxChunks,
   audit,
 } = defineTables(sqliteColumns);

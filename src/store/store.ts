@@ -13,6 +13,7 @@ import { createProjects } from "./projects.ts";
 import { createRedirects } from "./redirects.ts";
 import { createRegistrations } from "./registrations.ts";
 import { createResponses } from "./responses.ts";
+import { createSigningKeys } from "./signing-keys.ts";
 import { createToolPins } from "./tool-pins.ts";
 import { createUsers } from "./users.ts";
 
@@ -34,6 +35,7 @@ export function createStore(engine: Engine): Store {
     registrations: createRegistrations(engine),
     consents: createConsents(engine),
     handles: createHandles(engine),
+    signingKeys: createSigningKeys(engine),
     audit: createAuditLog(engine),
     ping: async () => {
       await projects.list({ after: null, limit: 1 });

@@ -6,6 +6,7 @@ import type { ApprovalRule, ToolFilter } from "../core/policy.ts";
 import type { Settings } from "../core/project.ts";
 import type { HeldCallStatus, User } from "../core/storage.ts";
 import type { Agent } from "../core/agents.ts";
+import type { SigningPurpose } from "../core/signing-keys.ts";
 import type { Columns } from "./columns.ts";
 import { defineOAuthTables } from "./oauth-tables.ts";
 
@@ -247,6 +248,20 @@ export const defineTables = (c: Columns) => {
     ],
   );
 
+  // Of no project: an issuer is the broker's.
+  const signingKeys = c.table(
+    "signing_keys",
+    {
+      purpose: c.text("purpose").$type<SigningPurpose>().notNull(),
+      seq: c.int("seq").notNull(),
+      kid: c.text("kid").notNull(),
+      sealed: c.bytes("sealed").notNull(),
+      createdAt: c.millis("created_at").notNull(),
+      notBefore: c.millis("not_before").notNull(),
+    },
+    (t) => [c.primaryKey({ name: "signing_keys_pk", columns: [t.purpose, t.seq] })],
+  );
+
   // What did not fit into its row (boxes.ts).
   const boxChunks = c.table(
     "box_chunks",
@@ -296,6 +311,7 @@ export const defineTables = (c: Columns) => {
     responses,
     heldCalls,
     ...defineOAuthTables(c, projects),
+    signingKeys,
     boxChunks,
     audit,
   };

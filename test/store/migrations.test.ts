@@ -6,6 +6,7 @@ import pg from "pg";
 import { afterAll, describe, expect, inject, test } from "vitest";
 import type { Store } from "../../src/core/storage.ts";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
+import { readMigrations } from "../../src/store/migrate.node.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { createDatabase } from "../helpers/postgres.ts";
 import { migrations } from "./engines.ts";
@@ -55,6 +56,9 @@ const engines: Engine[] = [
   },
 ];
 
+/** How many migrations the program has. */
+const count = (engine: Engine) => readMigrations(engine.folder).length;
+
 /** The program's migrations and one more, as a later version would bring it. */
 function laterVersion(engine: Engine, statement: string): string {
   const later = mkdtempSync(join(folder, "later-"));
@@ -82,13 +86,13 @@ describe.for(engines)("migrations on $name", (engine) => {
     const again = await engine.open(url, engine.folder);
     expect(await again.projects.get(project)).toMatchObject({ name: project });
     await again.close();
-    expect(await engine.query(url, "select made_at from schema_migrations")).toHaveLength(1);
+    expect(await engine.query(url, "select made_at from schema_migrations")).toHaveLength(count(engine));
   });
 
   test.skipIf(engine.skip)("ten that open a new database at once migrate it once", async () => {
     const url = await engine.fresh();
     const stores = await Promise.all(Array.from({ length: 10 }, () => engine.open(url, engine.folder)));
-    expect(await engine.query(url, "select made_at from schema_migrations")).toHaveLength(1);
+    expect(await engine.query(url, "select made_at from schema_migrations")).toHaveLength(count(engine));
     await Promise.all(stores.map((store) => store.ping()));
     await Promise.all(stores.map((store) => store.close()));
   });
