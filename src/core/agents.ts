@@ -12,10 +12,15 @@ export type AgentVersion = {
   createdAt: number;
 };
 
+/** Whether an agent acts as itself, or as the identity that a project's agents share. */
+export const AGENT_IDENTITIES = ["shared", "own"] as const;
+export type AgentIdentity = (typeof AGENT_IDENTITIES)[number];
+
 export type Agent = {
   project: string;
   name: string;
   state: "enabled" | "disabled";
+  identity: AgentIdentity;
   createdAt: number;
   latest: AgentVersion;
 };

@@ -23,6 +23,23 @@ export type Review =
   | { kind: "consent"; request: (Failure & { kind: "consent" })["request"] };
 
 /**
+ * The request as the agent's whose call it is: an approval that is answered by its id alone names no agent, and the call
+ * must not run as another identity for that. Reads only where the two differ.
+ */
+export async function asItsAgent(
+  { store }: Pick<World, "store">,
+  context: Context,
+  call: HeldCall,
+): Promise<Context> {
+  const name = call.agent?.name ?? null;
+  if (name === (context.agent ?? null)) return context;
+  const agent = name === null ? null : await store.agents.get(call.project, name);
+  // One that was deleted has no identity any more, and what others share was not its own.
+  const agentIdentity = name === null ? null : (agent?.identity ?? "own");
+  return { ...context, agent: name, agentIdentity };
+}
+
+/**
  * Compares an approved call with the world as it is: connection, target, auth, definition, allow-lists, approver, age. The
  * stored call is the one that runs, at the stored place with the stored credentials; of today's request only its
  * allow-list counts (`asked`).

@@ -1,3 +1,4 @@
+import type { AgentIdentity } from "./agents.ts";
 import type { AuditEntry, AuditEvent } from "./audit.ts";
 import type { Caller } from "./identity.ts";
 import type { UserId } from "./ids.ts";
@@ -15,6 +16,8 @@ export type Context = {
   requestId: string;
   /** The stored agent that acts, by name. */
   agent?: string | null;
+  /** Whose identity it acts with, as stored when the turn began. */
+  agentIdentity?: AgentIdentity | null;
   /** Connections that the person declined to connect, in the conversation that this request goes on with. */
   declined?: ReadonlySet<string>;
   /** Aborts when the caller is gone or the process must stop. */

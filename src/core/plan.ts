@@ -56,7 +56,7 @@ export async function planTurn(
     chain,
     await resolveInput(world, known, request.input, chain),
   );
-  const context = { ...known, agent, declined };
+  const context = { ...known, agent, agentIdentity: settled.agentIdentity, declined };
   const explicit = explicitCalls(anew, settled.model, servers);
   requireWork({ world }, { request, chain, settled, servers, input, explicit });
   const { decided, undecided } = await takeDecisions({ world }, context, chain, input);

@@ -1,4 +1,4 @@
-import type { Agent, AgentVersion } from "./agents.ts";
+import type { Agent, AgentIdentity, AgentVersion } from "./agents.ts";
 import type { Context } from "./context.ts";
 import { type Fault, invalid } from "./errors.ts";
 import { headerFaults } from "./header-rules.ts";
@@ -23,6 +23,8 @@ export type ReadDefinition = (definition: JsonObject) => AgentDefinition;
 export type Settled = {
   model: string | null;
   agent: { name: string; version: number } | null;
+  /** That agent's, as it is now. */
+  agentIdentity: AgentIdentity | null;
   instructions: string | null;
   tools: Tool[];
   toolChoice: ToolChoice;
@@ -42,15 +44,20 @@ export async function settle(
 ): Promise<Settled> {
   const previous = chain?.stored.response ?? null;
   const named = request.agent ? await findAgent(world, context, request.agent) : null;
-  if (!named && previous?.agent)
-    await requireAgent(world, context, previous.agent.name, "previous_response_id");
-  const definition = named ? fillIn(read(named.definition), request.structuredInputs) : null;
-  const agent = named ? { name: named.agent, version: named.version } : (previous?.agent ?? null);
+  const kept =
+    !named && previous?.agent
+      ? await requireAgent(world, context, previous.agent.name, "previous_response_id")
+      : null;
+  const definition = named ? fillIn(read(named.version.definition), request.structuredInputs) : null;
+  const agent = named
+    ? { name: named.agent.name, version: named.version.version }
+    : (previous?.agent ?? null);
   const inherited = previous?.agent && !named ? previous.instructions : null;
   const tools = request.tools ?? definition?.tools ?? (chain ? await recoverTools(world, chain.stored) : []);
   return {
     model: request.model ?? definition?.model ?? previous?.model ?? null,
     agent,
+    agentIdentity: (named?.agent ?? kept)?.identity ?? null,
     instructions: request.instructions ?? definition?.instructions ?? inherited,
     tools,
     toolChoice: request.toolChoice ?? definition?.toolChoice ?? { kind: "auto" },
@@ -62,13 +69,13 @@ async function findAgent(
   world: World,
   context: Context,
   { name, version }: { name: string; version: string | null },
-): Promise<AgentVersion> {
+): Promise<{ agent: Agent; version: AgentVersion }> {
   const agent = await requireAgent(world, context, name, "agent_reference.name");
-  if (version === null || version === String(agent.latest.version)) return agent.latest;
+  if (version === null || version === String(agent.latest.version)) return { agent, version: agent.latest };
   const number = /^[1-9]\d{0,8}$/.test(version) ? Number(version) : null;
   const found =
     number === null ? null : await world.store.agents.getVersion(context.project.name, name, number);
-  if (found) return found;
+  if (found) return { agent, version: found };
   throw invalid({
     param: "agent_reference.version",
     message: `the agent '${name}' has no version '${version}'`,

@@ -1,4 +1,4 @@
-import type { Agent, AgentVersion } from "./agents.ts";
+import type { Agent, AgentIdentity, AgentVersion } from "./agents.ts";
 import type { AuditEntry, AuditEvent } from "./audit.ts";
 import type { ConnectionRecord } from "./connection.ts";
 import type { Connectors, Redirects } from "./connectors.ts";
@@ -197,14 +197,22 @@ export type Agents = {
   /**
    * Adds a version, numbered one more than the highest ever given, and makes it the latest if the latest is `after`; with
    * `after` 0 the agent is made, too. Null: the agent is not at
-   * `after` (somebody else added a version, or it exists, or it does not).
+   * `after` (somebody else added a version, or it exists, or it does not). `identity`: what the agent's becomes; without
+   * it a new agent's is `shared`, and another's stays.
    */
   addVersion: (
     version: Omit<AgentVersion, "version">,
     after: number,
     audit: AuditEntry[],
+    identity?: AgentIdentity,
   ) => Promise<Agent | null>;
   setState: (project: string, name: string, state: Agent["state"], audit: AuditEntry[]) => Promise<boolean>;
+  setIdentity: (
+    project: string,
+    name: string,
+    identity: AgentIdentity,
+    audit: AuditEntry[],
+  ) => Promise<boolean>;
   delete: (project: string, name: string, audit: AuditEntry[]) => Promise<boolean>;
   getVersion: (project: string, name: string, version: number) => Promise<AgentVersion | null>;
   /** Newest first; `after` is a version number. */

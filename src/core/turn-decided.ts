@@ -1,5 +1,6 @@
 import { requestItem } from "./approval.ts";
 import {
+  asItsAgent,
   askAgain,
   awaitEnd,
   claimCall,
@@ -11,10 +12,13 @@ import {
   runClaimed,
 } from "./approved.ts";
 import { type CallEnd, callUnderWay } from "./calls.ts";
+import type { Context } from "./context.ts";
 import type { TurnEvent } from "./request.ts";
 import { revokedSince } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
 import { finishCall, noteConsent, say, sayText, type Turn } from "./turn-say.ts";
+
+type Reviewed = { call: HeldCall; context: Context; todo: Review };
 
 /** Calls that were approved: claimed once, the stored call run. All at once, told in the order of the decisions. */
 export async function* runDecided(turn: Turn): AsyncGenerator<TurnEvent> {
@@ -22,15 +26,17 @@ export async function* runDecided(turn: Turn): AsyncGenerator<TurnEvent> {
   const approved = plan.decided.filter((call) => call.status === "approved");
   const revoked = await revokedSince(desks.world, plan.context, plan.response.createdAt);
   const reviewed = await Promise.all(
-    approved.map(async (call): Promise<{ call: HeldCall; todo: Review }> => {
-      if (revoked !== null) return { call, todo: refusedReview(revoked) };
+    approved.map(async (call): Promise<Reviewed> => {
+      const context = await asItsAgent(desks.world, plan.context, call);
+      if (revoked !== null) return { call, context, todo: refusedReview(revoked) };
       const asked = plan.servers.find(({ label }) => label === call.label)?.tool ?? null;
-      return { call, todo: await review(desks, plan.context, call, asked) };
+      return { call, context, todo: await review(desks, context, call, asked) };
     }),
   );
   const running: { call: HeldCall; index: number; id: string; end: Promise<CallEnd> }[] = [];
-  for (const { call, todo } of reviewed) {
-    const ready = await claim(turn, call, todo);
+  for (const each of reviewed) {
+    const { call } = each;
+    const ready = await claim(turn, each);
     if (!ready) continue;
     const id = freshCallId(turn, call);
     const index = turn.output.length;
@@ -51,10 +57,9 @@ export async function* runDecided(turn: Turn): AsyncGenerator<TurnEvent> {
 
 async function claim(
   turn: Turn,
-  call: HeldCall,
-  todo: Review,
+  { call, context, todo }: Reviewed,
 ): Promise<{ end: Promise<CallEnd>; arguments: string } | null> {
-  const { desks, plan } = turn;
+  const { desks } = turn;
   const { world } = desks;
   switch (todo.kind) {
     case "ask_again":
@@ -64,13 +69,13 @@ async function claim(
       return null;
     case "fail": {
       const { arguments: text } = await requestItem(world, call);
-      const won = await failClaimed(world, plan.context, call, todo.end);
+      const won = await failClaimed(world, context, call, todo.end);
       return won ? { end: Promise.resolve(todo.end), arguments: text } : null;
     }
     case "run": {
-      const won = await claimCall(world, plan.context, call, todo.server.timeoutMs);
+      const won = await claimCall(world, context, call, todo.server.timeoutMs);
       if (!won) return null;
-      const end = runClaimed(desks, plan.context, call, todo);
+      const end = runClaimed(desks, context, call, todo);
       // Awaited in its turn; a fault that comes earlier must not end the process.
       end.catch(() => {});
       return { end, arguments: todo.arguments };
@@ -78,16 +83,13 @@ async function claim(
   }
 }
 
-async function* askedAgain(
-  turn: Turn,
-  reviewed: { call: HeldCall; todo: Review }[],
-): AsyncGenerator<TurnEvent> {
+async function* askedAgain(turn: Turn, reviewed: Reviewed[]): AsyncGenerator<TurnEvent> {
   const { desks, plan } = turn;
   const { response } = plan;
   const asking = { id: response.store ? response.id : null, model: response.model, agent: response.agent };
-  for (const { call, todo } of reviewed) {
+  for (const { call, context, todo } of reviewed) {
     if (todo.kind !== "ask_again") continue;
-    const again = await askAgain(desks.world, plan.context, call, todo, asking);
+    const again = await askAgain(desks.world, context, call, todo, asking);
     if (again) yield* say(turn, await requestItem(desks.world, again));
   }
 }

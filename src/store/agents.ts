@@ -57,6 +57,7 @@ export function createAgents(engine: Engine): Agents {
       .set({
         latest: given(agents.latest, "version"),
         highest: given(agents.highest, "version"),
+        identity: sql`coalesce(${given(agents.identity, "identity")}, ${agents.identity})`,
         writeId: given(agents.writeId, "mark"),
       })
       .where(and(named, isAtAfter, eq(agents.highest, given(agents.highest, "highest"))))
@@ -65,6 +66,12 @@ export function createAgents(engine: Engine): Agents {
     db
       .update(agents)
       .set({ state: given(agents.state, "state"), writeId: given(agents.writeId, "mark") })
+      .where(named)
+      .returning({ name: agents.name });
+  const setIdentity: Statement<{ name: string }[]> = (db) =>
+    db
+      .update(agents)
+      .set({ identity: given(agents.identity, "identity"), writeId: given(agents.writeId, "mark") })
       .where(named)
       .returning({ name: agents.name });
   const mark: Statement<{ name: string }[]> = (db) =>
@@ -112,8 +119,8 @@ export function createAgents(engine: Engine): Agents {
     };
   };
   const agentOf = async (agent: AgentRow, latest: VersionRow): Promise<Agent> => {
-    const { project, name, state, createdAt } = agent;
-    return { project, name, state, createdAt, latest: await versionOf(latest) };
+    const { project, name, state, identity, createdAt } = agent;
+    return { project, name, state, identity, createdAt, latest: await versionOf(latest) };
   };
 
   const highestAt = async (project: string, name: string, after: number) => {
@@ -143,7 +150,7 @@ export function createAgents(engine: Engine): Agents {
       return listed(found, page.limit);
     },
 
-    addVersion: async (added, after, audit) => {
+    addVersion: async (added, after, audit, identity) => {
       const { project, agent: name, createdAt } = added;
       // Read beforehand, because boxes need the number; whoever gives one in between wins the compare-and-swap.
       const highestGiven = after === 0 ? 0 : await highestAt(project, name, after);
@@ -154,13 +161,23 @@ export function createAgents(engine: Engine): Agents {
       const definition = jsonBytes(added.definition);
       const first =
         after === 0
-          ? step(create, { project, name, state: "enabled", createdAt, latest: 1, highest: 1, writeId })
+          ? step(create, {
+              project,
+              name,
+              state: "enabled",
+              identity: identity ?? "shared",
+              createdAt,
+              latest: 1,
+              highest: 1,
+              writeId,
+            })
           : step(advance, {
               project,
               name,
               version: version.version,
               after,
               highest: highestGiven,
+              identity: identity ?? null,
               mark: writeId,
             });
       const [changed] = await engine.atomic([
@@ -171,13 +188,23 @@ export function createAgents(engine: Engine): Agents {
       ]);
       const agent = changed[0];
       if (!agent) return null;
-      return { project, name, state: agent.state, createdAt: agent.createdAt, latest: version };
+      const { state, identity: acting } = agent;
+      return { project, name, state, identity: acting, createdAt: agent.createdAt, latest: version };
     },
 
     setState: async (project, name, state, audit) => {
       const writeId = newMark();
       const [changed] = await engine.atomic([
         step(setState, { project, name, state, mark: writeId }),
+        ...audited(audit, row.values([project, name], writeId)),
+      ]);
+      return changed.length > 0;
+    },
+
+    setIdentity: async (project, name, identity, audit) => {
+      const writeId = newMark();
+      const [changed] = await engine.atomic([
+        step(setIdentity, { project, name, identity, mark: writeId }),
         ...audited(audit, row.values([project, name], writeId)),
       ]);
       return changed.length > 0;

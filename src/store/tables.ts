@@ -5,7 +5,7 @@ import type { AuditId, ConnectionId, HeldCallId, KeyId, ResponseId, ThreadId, Us
 import type { ApprovalRule, ToolFilter } from "../core/policy.ts";
 import type { Settings } from "../core/project.ts";
 import type { HeldCallStatus, User } from "../core/storage.ts";
-import type { Agent } from "../core/agents.ts";
+import type { Agent, AgentIdentity } from "../core/agents.ts";
 import type { SigningPurpose } from "../core/signing-keys.ts";
 import type { Columns } from "./columns.ts";
 import { defineOAuthTables } from "./oauth-tables.ts";
@@ -122,6 +122,8 @@ export const defineTables = (c: Columns) => {
       project: inProject(),
       name: c.text("name").notNull(),
       state: c.text("state").$type<Agent["state"]>().notNull(),
+      /** Agents that were made before there were identities share one. */
+      identity: c.text("identity").$type<AgentIdentity>().notNull().default("shared"),
       createdAt: c.millis("created_at").notNull(),
       latest: c.int("latest").notNull(),
       /** The highest number ever given: deleting the latest version does not free its number. */

@@ -41,6 +41,7 @@ describe("an agent", () => {
       id: "writer",
       name: "writer",
       state: "enabled",
+      identity: "shared",
       versions: {
         latest: {
           object: "agent.version",

@@ -25,6 +25,7 @@ onEveryEngine("agents", (replicas) => {
       project,
       name: "helper",
       state: "enabled",
+      identity: "shared",
       createdAt: 1_760_000_000_000,
       latest: { ...version(project, { z: 1, a: 2 }), version: 1 },
     });
@@ -172,6 +173,26 @@ onEveryEngine("agents", (replicas) => {
     expect(deleted.filter(Boolean)).toHaveLength(1);
     expect(await a.agents.getVersion(project, "helper", 1)).toBeNull();
     expect(await eventsOf(a, project)).toEqual(["agent_changed", "agent_deleted"]);
+  });
+
+  test("an agent's identity is one of its own from the beginning, or by a change, and no version's", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const audit = () => [entry(project, "agent_changed")];
+    expect((await a.agents.addVersion(version(project), 0, [], "own"))?.identity).toBe("own");
+    expect((await b.agents.get(project, "helper"))?.identity).toBe("own");
+    expect((await b.agents.addVersion(version(project), 1, []))?.identity).toBe("own");
+    expect((await b.agents.addVersion(version(project), 2, audit(), "shared"))?.identity).toBe("shared");
+    expect(await a.agents.addVersion(version(project), 2, audit(), "own")).toBeNull();
+    expect((await a.agents.get(project, "helper"))?.identity).toBe("shared");
+    expect(await a.agents.setIdentity(project, "helper", "own", audit())).toBe(true);
+    expect(await a.agents.setIdentity(project, "nobody", "own", audit())).toBe(false);
+    expect((await b.agents.list(project, { after: null, limit: 9 })).rows).toMatchObject([
+      { identity: "own", latest: { version: 3 } },
+    ]);
+    expect(await eventsOf(a, project)).toEqual(["agent_changed", "agent_changed"]);
+    await a.agents.delete(project, "helper", []);
+    expect((await a.agents.addVersion(version(project), 0, []))?.identity).toBe("shared");
   });
 
   test("lists: agents by name with their latest versions, versions newest first", async () => {

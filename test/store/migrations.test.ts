@@ -59,6 +59,16 @@ const engines: Engine[] = [
 /** How many migrations the program has. */
 const count = (engine: Engine) => readMigrations(engine.folder).length;
 
+/** The migrations as they were at the beginning. */
+function firstVersion(engine: Engine): string {
+  const first = mkdtempSync(join(folder, "first-"));
+  cpSync(engine.folder, first, { recursive: true });
+  const path = join(first, "meta", "_journal.json");
+  const journal = JSON.parse(readFileSync(path, "utf8"));
+  writeFileSync(path, JSON.stringify({ ...journal, entries: journal.entries.slice(0, 1) }));
+  return first;
+}
+
 /** The program's migrations and one more, as a later version would bring it. */
 function laterVersion(engine: Engine, statement: string): string {
   const later = mkdtempSync(join(folder, "later-"));
@@ -115,6 +125,27 @@ describe.for(engines)("migrations on $name", (engine) => {
       await again.close();
     },
   );
+
+  test.skipIf(engine.skip)("an agent that was made before there were identities shares one", async () => {
+    const url = await engine.fresh();
+    await (await engine.open(url, firstVersion(engine))).close();
+    for (const sql of [
+      "insert into projects (name, settings, version, created_at, write_id) values ('p', '{}', 1, 1, 'w')",
+      "insert into agents (project, name, state, created_at, latest, highest, write_id) values ('p', 'old', 'enabled', 1, 1, 1, 'w')",
+    ])
+      await engine.query(url, sql);
+    const store = await engine.open(url, engine.folder);
+    const version = {
+      project: "p",
+      agent: "old",
+      description: null,
+      metadata: {},
+      definition: {},
+      createdAt: 2,
+    };
+    expect(await store.agents.addVersion(version, 1, [])).toMatchObject({ identity: "shared", createdAt: 1 });
+    await store.close();
+  });
 
   test.skipIf(engine.skip)("a migration that fails changes nothing", async () => {
     const url = await engine.fresh();

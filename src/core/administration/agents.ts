@@ -1,9 +1,10 @@
 import { auditEntry, type Context } from "../context.ts";
-import { type Agent, type AgentVersion } from "../agents.ts";
+import type { Agent, AgentIdentity, AgentVersion } from "../agents.ts";
 import { BrokerError, invalid } from "../errors.ts";
 import { canonicalJson, type JsonObject } from "../json.ts";
 import type { World } from "../ports.ts";
 import type { Listed, Page } from "../storage.ts";
+import { hasSharedName } from "../workload.ts";
 import { tryUntilWon } from "./attempts.ts";
 
 /** A version as a caller writes it; the definition was checked where its shape is known. */
@@ -13,14 +14,16 @@ export type AgentDraft = {
   metadata: Record<string, string>;
 };
 
-/** Throws `invalid` for a name that cannot be, `name_taken` for one that is. */
+/** Throws `invalid` for a name or an identity that cannot be, `name_taken` for a name that is. */
 export async function createAgent(
   world: World,
   context: Context,
-  { name, state, draft }: { name: string; state: Agent["state"]; draft: AgentDraft },
+  given: { name: string; state: Agent["state"]; identity: AgentIdentity; draft: AgentDraft },
 ): Promise<Agent> {
+  const { name, state, identity, draft } = given;
   checkName(name);
-  const agent = await add(world, context, name, draft, 0);
+  checkIdentity(name, identity);
+  const agent = await add(world, context, name, { draft, after: 0, identity });
   if (!agent) throw new BrokerError("name_taken", { what: "agent", name });
   if (state === agent.state) return agent;
   await setAgentState(world, context, name, state);
@@ -37,22 +40,41 @@ export async function createAgentVersion(
   checkName(name);
   const agent = await tryUntilWon({ what: "agent", name }, async () => {
     const existing = await world.store.agents.get(context.project.name, name);
-    return add(world, context, name, draft, existing?.latest.version ?? 0);
+    return add(world, context, name, { draft, after: existing?.latest.version ?? 0, identity: null });
   });
   return agent.latest;
 }
 
-/** Adds a version only if something changed. Throws `not_found`. */
+/**
+ * Adds a version only if something changed. `identity` is the agent's, and makes none; null: as it is. Throws `not_found`,
+ * `invalid` for an identity that cannot be.
+ */
 export async function updateAgent(
   world: World,
   context: Context,
   name: string,
-  draft: AgentDraft,
+  { draft, identity }: { draft: AgentDraft; identity: AgentIdentity | null },
 ): Promise<Agent> {
+  checkIdentity(name, identity);
   return tryUntilWon({ what: "agent", name }, async () => {
     const agent = await getAgent(world, context, name);
-    if (fingerprint(agent.latest) === fingerprint(draft)) return agent;
-    return add(world, context, name, draft, agent.latest.version);
+    const changed = identity === agent.identity ? null : identity;
+    if (fingerprint(agent.latest) === fingerprint(draft)) return withIdentity(world, context, agent, changed);
+    return add(world, context, name, { draft, after: agent.latest.version, identity: changed });
+  });
+}
+
+/** Throws `not_found`, `invalid` for an identity that cannot be. Null: it stays as it is. */
+export async function setAgentIdentity(
+  world: World,
+  context: Context,
+  name: string,
+  identity: AgentIdentity | null,
+): Promise<Agent> {
+  checkIdentity(name, identity);
+  return tryUntilWon({ what: "agent", name }, async () => {
+    const agent = await getAgent(world, context, name);
+    return withIdentity(world, context, agent, identity === agent.identity ? null : identity);
   });
 }
 
@@ -124,8 +146,7 @@ async function add(
   world: World,
   context: Context,
   name: string,
-  draft: AgentDraft,
-  after: number,
+  { draft, after, identity }: { draft: AgentDraft; after: number; identity: AgentIdentity | null },
 ): Promise<Agent | null> {
   const { definition, description, metadata } = draft;
   const entry = auditEntry(world, context, "agent_version_created", {
@@ -142,8 +163,38 @@ async function add(
       createdAt: world.clock.now(),
     },
     after,
-    [entry],
+    identity === null || identity === whenMade(after)
+      ? [entry]
+      : [entry, identityEntry(world, context, name, identity)],
+    identity ?? undefined,
   );
+}
+
+/** What the identity is without anybody's word. Null: what it was. */
+const whenMade = (after: number) => (after === 0 ? "shared" : null);
+
+/** Null: the agent is gone. */
+async function withIdentity(
+  world: World,
+  context: Context,
+  agent: Agent,
+  identity: AgentIdentity | null,
+): Promise<Agent | null> {
+  if (identity === null) return agent;
+  const { project, name } = agent;
+  const entry = identityEntry(world, context, name, identity);
+  const isChanged = await world.store.agents.setIdentity(project, name, identity, [entry]);
+  return isChanged ? { ...agent, identity } : null;
+}
+
+function identityEntry(world: World, context: Context, agent: string, identity: AgentIdentity) {
+  return auditEntry(world, context, "agent_changed", { agent, detail: { identity } });
+}
+
+function checkIdentity(name: string, identity: AgentIdentity | null): void {
+  if (identity !== "own" || !hasSharedName(name)) return;
+  const message = `an agent named '${name}' cannot have an identity of its own: that is the name of the one which a project's agents share`;
+  throw invalid({ param: "identity", message });
 }
 
 function fingerprint({ definition, description, metadata }: AgentDraft): string {

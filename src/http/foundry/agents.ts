@@ -1,3 +1,4 @@
+import { agentPrincipal } from "../../core/administration/agent-principal.ts";
 import {
   createAgent,
   createAgentVersion,
@@ -7,9 +8,11 @@ import {
   getAgentVersion,
   listAgents,
   listAgentVersions,
+  setAgentIdentity,
   setAgentState,
   updateAgent,
 } from "../../core/administration/agents.ts";
+import type { Agent } from "../../core/agents.ts";
 import { type ProjectCall, projectRoute, type Route } from "../route.ts";
 import type { Deps } from "../routes.ts";
 import {
@@ -18,6 +21,7 @@ import {
   agentListOf,
   agentPatch,
   agentQuery,
+  agentUpdate,
   agentVersionBody,
   agentVersionDraft,
   deletedBody,
@@ -40,6 +44,8 @@ export function agentRoutes(deps: Deps): Route[] {
 
 function agents({ world }: Deps): Route[] {
   const one = { 200: { description: "The agent", body: agentBody } };
+  const written = async ({ context }: ProjectCall, agent: Agent) =>
+    writeAgent(agent, await agentPrincipal(world, context.project, agent));
   return [
     projectRoute({
       method: "POST",
@@ -49,8 +55,8 @@ function agents({ world }: Deps): Route[] {
       summary: "Make an agent with its first version",
       body: agentDraft,
       answers: { ...one, 409: { description: "The name is taken" } },
-      handle: async ({ context }, { body }) =>
-        Response.json(writeAgent(await createAgent(world, context, body))),
+      handle: async (call, { body }) =>
+        Response.json(await written(call, await createAgent(world, call.context, body))),
     }),
     projectRoute({
       method: "GET",
@@ -60,13 +66,14 @@ function agents({ world }: Deps): Route[] {
       summary: "List agents, in order of name",
       query: agentQuery,
       answers: { 200: { description: "A page of agents", body: agentListOf(agentBody) } },
-      handle: async ({ context }, { query }) => {
+      handle: async (call, { query }) => {
         const { kind, limit, after } = query;
         const isOurs = kind === undefined || kind === "prompt";
-        const listed = isOurs
-          ? await listAgents(world, context, { limit, after: after ?? null })
+        const { rows, more } = isOurs
+          ? await listAgents(world, call.context, { limit, after: after ?? null })
           : { rows: [], more: false };
-        return Response.json(writeAgentList(listed, writeAgent));
+        const data = await Promise.all(rows.map((agent) => written(call, agent)));
+        return Response.json(writeAgentList({ rows: data, more }, (agent) => agent));
       },
     }),
     projectRoute({
@@ -76,7 +83,8 @@ function agents({ world }: Deps): Route[] {
       roles: readers,
       summary: "An agent and its latest version",
       answers: one,
-      handle: async (call) => Response.json(writeAgent(await getAgent(world, call.context, nameOf(call)))),
+      handle: async (call) =>
+        Response.json(await written(call, await getAgent(world, call.context, nameOf(call)))),
     }),
     projectRoute({
       method: "POST",
@@ -84,20 +92,24 @@ function agents({ world }: Deps): Route[] {
       tag,
       roles: writers,
       summary: "Add a version if something changed",
-      body: agentVersionDraft,
+      body: agentUpdate,
       answers: one,
       handle: async (call, { body }) =>
-        Response.json(writeAgent(await updateAgent(world, call.context, nameOf(call), body))),
+        Response.json(await written(call, await updateAgent(world, call.context, nameOf(call), body))),
     }),
     projectRoute({
       method: "PATCH",
       path: `${path}/{name}`,
       tag,
       roles: writers,
-      summary: "Take Foundry's publishing settings, which mean nothing here",
+      summary: "Set whose identity it acts with; Foundry's publishing settings are taken and mean nothing",
       body: agentPatch,
       answers: one,
-      handle: async (call) => Response.json(writeAgent(await getAgent(world, call.context, nameOf(call)))),
+      handle: async (call, { body }) => {
+        const { context } = call;
+        const agent = await setAgentIdentity(world, context, nameOf(call), body.identity ?? null);
+        return Response.json(await written(call, agent));
+      },
     }),
     projectRoute({
       method: "DELETE",

@@ -1,6 +1,7 @@
 import * as z from "zod";
+import type { AgentPrincipal } from "../../core/administration/agent-principal.ts";
 import type { AgentDraft } from "../../core/administration/agents.ts";
-import type { Agent, AgentVersion } from "../../core/agents.ts";
+import { type Agent, AGENT_IDENTITIES, type AgentIdentity, type AgentVersion } from "../../core/agents.ts";
 import { BrokerError, type Fault, invalid } from "../../core/errors.ts";
 import { isJsonObject, type JsonObject } from "../../core/json.ts";
 import type { McpTool } from "../../core/request.ts";
@@ -29,16 +30,45 @@ const versionFields = z.object({
   draft: z.boolean().nullish(),
 });
 
-/** `POST …/agents/{name}`, `…/versions`. */
-export const agentVersionDraft: Shape<AgentDraft> = versionFields.transform(draftOf);
+/** Ours: Foundry gives an identity of its own to what it publishes. */
+const identity = z.enum(AGENT_IDENTITIES);
+
+/** `POST …/agents/{name}/versions`. */
+export const agentVersionDraft: Shape<AgentDraft> = versionFields
+  .extend({
+    identity: z
+      .never({ error: "is the agent's, not a version's: send it to POST or PATCH …/agents/{name}" })
+      .optional(),
+  })
+  .transform(draftOf);
+
+/** `POST …/agents/{name}`. */
+export const agentUpdate: Shape<{ draft: AgentDraft; identity: AgentIdentity | null }> = versionFields
+  .extend({ identity: identity.nullish() })
+  .transform((given) => ({ draft: draftOf(given), identity: given.identity ?? null }));
 
 /** `POST …/agents`. */
-export const agentDraft: Shape<{ name: string; state: Agent["state"]; draft: AgentDraft }> = versionFields
-  .extend({ name: z.string(), state: z.enum(["enabled", "disabled"]).nullish() })
-  .transform((given) => ({ name: given.name, state: given.state ?? "enabled", draft: draftOf(given) }));
+export const agentDraft: Shape<{
+  name: string;
+  state: Agent["state"];
+  identity: AgentIdentity;
+  draft: AgentDraft;
+}> = versionFields
+  .extend({
+    name: z.string(),
+    state: z.enum(["enabled", "disabled"]).nullish(),
+    identity: identity.nullish(),
+  })
+  .transform((given) => ({
+    name: given.name,
+    state: given.state ?? "enabled",
+    identity: given.identity ?? "shared",
+    draft: draftOf(given),
+  }));
 
 /** Endpoint and card are settings of Foundry's publishing; taken, so that its clients work, and not kept. */
 export const agentPatch = z.object({
+  identity: identity.nullish(),
   agent_endpoint: jsonObject.nullish(),
   agent_card: jsonObject.nullish(),
 });
@@ -76,6 +106,9 @@ export const agentBody = z.object({
   id: z.string(),
   name: z.string(),
   state: z.enum(["enabled", "disabled"]),
+  identity,
+  /** Of an agent with an identity of its own: `oid` and `client_id` of its tokens. */
+  instance_identity: z.object({ principal_id: z.string(), client_id: z.string() }).optional(),
   versions: z.object({ latest: versionBody }),
   agent_endpoint: jsonObject,
 });
@@ -112,7 +145,7 @@ export function writeAgentVersion(version: AgentVersion): z.infer<typeof version
   };
 }
 
-export function writeAgent(agent: Agent): z.infer<typeof agentBody> {
+export function writeAgent(agent: Agent, principal: AgentPrincipal | null): z.infer<typeof agentBody> {
   const latest = writeAgentVersion(agent.latest);
   const all = { type: "FixedRatio", agent_version: latest.version, traffic_percentage: 100 };
   return {
@@ -120,6 +153,10 @@ export function writeAgent(agent: Agent): z.infer<typeof agentBody> {
     id: agent.name,
     name: agent.name,
     state: agent.state,
+    identity: agent.identity,
+    ...(principal && {
+      instance_identity: { principal_id: principal.principalId, client_id: principal.clientId },
+    }),
     versions: { latest },
     agent_endpoint: {
       version_selector: { version_selection_rules: [all] },

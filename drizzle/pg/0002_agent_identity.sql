@@ -1,0 +1,1 @@
+ALTER TABLE "agents" ADD COLUMN "identity" text COLLATE "C" DEFAULT 'shared' NOT NULL;

@@ -1,0 +1,1 @@
+ALTER TABLE `agents` ADD `identity` text DEFAULT 'shared' NOT NULL;
