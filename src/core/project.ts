@@ -1,3 +1,4 @@
+import type { TokenIssuer } from "./issuers.ts";
 import type { ApprovalRule } from "./policy.ts";
 
 /** What an admin may set for a project. Every field has a default; see `DEFAULT_SETTINGS`. */
@@ -6,8 +7,8 @@ export type Settings = {
     /** Whether `safety_identifier` and `user` of a body name the user, for callers who may assert one. */
     fromBody: boolean;
     /**
-     * Asserted names and sign-ins are one realm: asserted names are this claim of the issuer's sign-ins. Null: they never
-     * mix. `email` counts only with `email_verified`.
+     * Asserted names and an issuer's users are one realm: asserted names are this claim of its sign-ins and tokens. Null:
+     * they never mix. `email` counts only with `email_verified`.
      */
     assertedAs: { issuer: string; claim: "sub" | "oid" | "email" } | null;
   };
@@ -23,6 +24,8 @@ export type Settings = {
   consentProof: ConsentProof | null;
   /** The OpenID provider of the proof `sign-in` and of `/me`. Its client secret is sealed beside the settings. */
   signIn: SignInSettings | null;
+  /** Whose tokens prove callers and users. */
+  issuers: TokenIssuer[];
   /** How a response asks for consent (responses-wire 6). */
   consentPresentation: "item+message" | "item" | "message";
   consentStatus: "completed" | "incomplete";
@@ -47,10 +50,16 @@ export const DEFAULT_SETTINGS: Settings = {
   adhocServers: null,
   consentProof: null,
   signIn: null,
+  issuers: [],
   consentPresentation: "item+message",
   consentStatus: "completed",
   consentEvent: false,
 };
+
+/** Settings as a row holds them: one that was written before a setting was known has its default. */
+export function wholeSettings(stored: Settings): Settings {
+  return { ...DEFAULT_SETTINGS, ...stored };
+}
 
 /** The tenant boundary. Its name is its id, in every route and every row. */
 export type Project = {

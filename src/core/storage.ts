@@ -52,6 +52,14 @@ export type Listed<T> = { rows: T[]; more: boolean };
 
 export type Projects = {
   get: (name: string) => Promise<Project | null>;
+  /**
+   * What a caller that brings a token is judged by, in one point read: the project, and whether this user is blocked there
+   * (false for a user who is unknown, or null). Null: no such project.
+   */
+  admission: (query: {
+    project: string;
+    user: UserId | null;
+  }) => Promise<{ project: Project; userBlocked: boolean } | null>;
   /** In order of name. */
   list: (page: Page) => Promise<Listed<Project>>;
   /** False: the name is taken. */

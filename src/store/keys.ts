@@ -1,6 +1,6 @@
 import { type Column, and, asc, eq, gt, isNull, or, sql } from "drizzle-orm";
 import type { KeyId } from "../core/ids.ts";
-import type { Project, Settings } from "../core/project.ts";
+import { type Project, type Settings, wholeSettings } from "../core/project.ts";
 import type { Key, Keys } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
 import {
@@ -182,5 +182,5 @@ type OfProject = {
 
 function projectOf({ project: name, settings, version, createdAt }: OfProject): Project | null {
   if (name === null || settings === null || version === null || createdAt === null) return null;
-  return { name, settings, version, createdAt };
+  return { name, settings: wholeSettings(settings), version, createdAt };
 }

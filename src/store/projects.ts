@@ -1,12 +1,21 @@
-import { and, asc, eq, gt } from "drizzle-orm";
-import type { Project } from "../core/project.ts";
+import { and, asc, eq, gt, sql } from "drizzle-orm";
+import { type Project, wholeSettings } from "../core/project.ts";
 import type { Projects } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
-import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
+import {
+  type Db,
+  type Engine,
+  type Statement,
+  given,
+  marked,
+  newMark,
+  placeholderRows,
+  step,
+} from "./engine.ts";
 import { listed } from "./paging.ts";
 
 export function createProjects(engine: Engine): Projects {
-  const { projects } = engine.tables;
+  const { projects, users } = engine.tables;
   const row = marked(projects, [projects.name]);
   const audited = createMarkedAudit(engine.tables, row);
   const named = eq(projects.name, given(projects.name, "name"));
@@ -20,6 +29,17 @@ export function createProjects(engine: Engine): Projects {
   const secrets: Statement<{ version: number; sealed: Uint8Array | null }[]> = (db) =>
     db.select({ version: projects.version, sealed: projects.sealed }).from(projects).where(named);
   const get: Statement<Project[]> = (db) => db.select(fields).from(projects).where(named);
+  // A subselect, not a join, as where keys are read: joins are dear on SQLite.
+  const blocked = sql<string | null>`(select ${users.status} from ${users} where ${and(
+    eq(users.project, given(users.project, "name")),
+    eq(users.id, given(users.id, "user")),
+    eq(users.status, "blocked"),
+  )})`;
+  const admission = (db: Db) =>
+    db
+      .select({ ...fields, blocked })
+      .from(projects)
+      .where(named);
   const insert: Statement<{ name: string }[]> = (db) =>
     db
       .insert(projects)
@@ -46,7 +66,14 @@ export function createProjects(engine: Engine): Projects {
   const remove: Statement<unknown> = (db) => db.delete(projects).where(row.where);
 
   return {
-    get: async (name) => (await engine.run(get, { name }))[0] ?? null,
+    get: async (name) => wholeOf((await engine.run(get, { name }))[0]),
+
+    admission: async ({ project: name, user }) => {
+      const [found] = await engine.run(admission, { name, user });
+      if (!found) return null;
+      const { blocked: status, ...project } = found;
+      return { project: whole(project), userBlocked: status !== null };
+    },
 
     list: async (page) => {
       const rows = await engine.run((db) =>
@@ -57,7 +84,7 @@ export function createProjects(engine: Engine): Projects {
           .orderBy(asc(projects.name))
           .limit(page.limit + 1),
       );
-      return listed(rows, page.limit);
+      return listed(rows.map(whole), page.limit);
     },
 
     insert: async (project, audit) => {
@@ -75,7 +102,7 @@ export function createProjects(engine: Engine): Projects {
         step(update, { name, version, next: version + 1, settings, sealed, mark: writeId }),
         ...audited(audit, row.values([name], writeId)),
       ]);
-      return changed[0] ?? null;
+      return wholeOf(changed[0]);
     },
 
     secrets: async (name) => (await engine.run(secrets, { name }))[0] ?? null,
@@ -92,3 +119,6 @@ export function createProjects(engine: Engine): Projects {
     },
   };
 }
+
+const whole = (row: Project): Project => ({ ...row, settings: wholeSettings(row.settings) });
+const wholeOf = (row: Project | undefined): Project | null => (row ? whole(row) : null);

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import type { UserId } from "../../src/core/ids.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
 import { giveGrant } from "../helpers/grants.ts";
 import { onEveryEngine } from "./engines.ts";
@@ -31,6 +32,24 @@ onEveryEngine("projects", (replicas) => {
     expect(await a.projects.insert(project, [entry("Team-1", "project_created")])).toBe(true);
     expect(await b.projects.get("Team-1")).toEqual(project);
     expect(await b.projects.get("team-1")).toBeNull();
+  });
+
+  test("a project comes with whether a user is blocked there", async () => {
+    const { a, b } = replicas();
+    const [name, other] = [await newProject(a), await newProject(a)];
+    await a.users.block({ project: name, id: "entra:t/bad", at: 1 }, []);
+    await a.users.note({ project: name, id: "entra:t/good", status: "active", createdAt: 1 });
+    const blocked = async (project: string, user: UserId | null) =>
+      (await b.projects.admission({ project, user }))?.userBlocked;
+    expect(await b.projects.admission({ project: name, user: "entra:t/bad" })).toEqual({
+      project: await b.projects.get(name),
+      userBlocked: true,
+    });
+    expect(await blocked(name, "entra:t/good")).toBe(false);
+    expect(await blocked(name, "entra:t/unknown")).toBe(false);
+    expect(await blocked(name, null)).toBe(false);
+    expect(await blocked(other, "entra:t/bad")).toBe(false);
+    expect(await b.projects.admission({ project: "nowhere", user: "entra:t/bad" })).toBeNull();
   });
 
   test("of twenty that want a name, one gets it, and one is in the audit", async () => {

@@ -5,6 +5,7 @@ import { hasPrefix } from "../ids.ts";
 import type { World } from "../ports.ts";
 import type { Key } from "../storage.ts";
 import { returnUrlFaults } from "../url-rules.ts";
+import { ADDED_PARAMS } from "./return-urls.ts";
 
 export type KeyDraft = {
   name: string;
@@ -148,11 +149,9 @@ function faultsOf({ name, roles, rights, expiresAt }: KeyDraft, now: number): Fa
 function urlFaultsOf(draft: KeyDraft, { local }: World): Fault[] {
   return (["confirmUrl", "doneUrl"] as const).flatMap((param) => {
     const given = draft[param];
-    return given === null ? [] : returnUrlFaults(given, { local, param, ours: ADDED[param] });
+    return given === null ? [] : returnUrlFaults(given, { local, param, ours: ADDED_PARAMS[param] });
   });
 }
-
-const ADDED = { confirmUrl: ["consent_code"], doneUrl: ["consent_id", "status"] };
 
 function detailOf(key: Key): Record<string, string | null> {
   const { id, name, roles, rights, confirmUrl, doneUrl } = key;

@@ -1,12 +1,20 @@
-import { invalid } from "../errors.ts";
-import { textMembers } from "../json.ts";
+import { type Fault, invalid } from "../errors.ts";
+import type { TokenIssuer } from "../issuers.ts";
+import { isJsonObject, textMembers } from "../json.ts";
 import type { World } from "../ports.ts";
 import type { Project, SignInSettings } from "../project.ts";
 import { projectSecretsAad } from "../storage.ts";
+import type { IssuerChange } from "./issuer-rules.ts";
 import type { SignInChange } from "./sign-in-rules.ts";
 
 /** What is sealed beside a project's settings. */
-export type ProjectSecrets = { signIn: string | null };
+export type ProjectSecrets = {
+  signIn: string | null;
+  /** The secrets of our clients at issuers, by the issuer's name. */
+  exchange: Readonly<Record<string, string>>;
+};
+
+const NO_SECRETS: ProjectSecrets = { signIn: null, exchange: {} };
 
 /** The secrets, and the version of the project that they are sealed for. Throws `unavailable`. */
 export async function openSecrets(
@@ -14,12 +22,12 @@ export async function openSecrets(
   name: string,
 ): Promise<{ version: number | null; secrets: ProjectSecrets }> {
   const kept = await store.projects.secrets(name);
-  if (!kept?.sealed) return { version: kept?.version ?? null, secrets: { signIn: null } };
+  if (!kept?.sealed) return { version: kept?.version ?? null, secrets: NO_SECRETS };
   const { version, sealed } = kept;
-  const { signIn = null } = textMembers(
-    JSON.parse(await sealer.open(sealed, projectSecretsAad(name, version))),
-  );
-  return { version, secrets: { signIn } };
+  const body: unknown = JSON.parse(await sealer.open(sealed, projectSecretsAad(name, version)));
+  const { signIn = null } = textMembers(body);
+  const exchange = isJsonObject(body) ? textMembers(body["exchange"]) : {};
+  return { version, secrets: { signIn, exchange } };
 }
 
 /** Null: there are none to seal. */
@@ -28,7 +36,7 @@ export async function sealSecrets(
   secrets: ProjectSecrets,
   { name, version }: Pick<Project, "name" | "version">,
 ): Promise<Uint8Array | null> {
-  return secrets.signIn === null
+  return secrets.signIn === null && Object.keys(secrets.exchange).length === 0
     ? null
     : sealer.seal(JSON.stringify(secrets), projectSecretsAad(name, version));
 }
@@ -52,4 +60,46 @@ export function signInSecretAfter(change: {
   if (isSame && mode === "change") return held;
   const message = "must be given again, or null for a public client";
   throw invalid({ param: "signIn.clientSecret", message });
+}
+
+/**
+ * The secrets of our clients at issuers after a change. A kept one stays with the issuer, the client and the token endpoint
+ * that it was given for; a replacement keeps none. Throws `invalid` when there was one and nobody says what becomes of it.
+ */
+export function exchangeSecretsAfter(change: {
+  before: readonly TokenIssuer[];
+  held: Readonly<Record<string, string>>;
+  given: readonly IssuerChange[] | undefined;
+  mode: "replace" | "change";
+}): Record<string, string> {
+  const { before, held, given, mode } = change;
+  if (given === undefined) return mode === "change" ? { ...held } : {};
+  const faults: Fault[] = [];
+  const secrets: [string, string][] = [];
+  for (const [at, entry] of given.entries()) {
+    if (entry.type !== "oidc" || entry.exchange === null) continue;
+    const { clientSecret } = entry.exchange;
+    const kept = Object.hasOwn(held, entry.name) ? held[entry.name] : undefined;
+    const secret = clientSecret === undefined ? kept : clientSecret;
+    if (secret == null) continue;
+    const isKept = clientSecret === undefined;
+    if (isKept && (mode === "replace" || !before.some((one) => isSameClient(one, entry)))) {
+      const message = "must be given again, or null for a public client";
+      faults.push({ param: `issuers[${at}].exchange.clientSecret`, message });
+    }
+    secrets.push([entry.name, secret]);
+  }
+  if (faults.length > 0) throw invalid(...faults);
+  return Object.fromEntries(secrets);
+}
+
+/** Whether a secret that was given for `before` goes to nobody else under `after`. */
+function isSameClient(before: TokenIssuer, after: IssuerChange): boolean {
+  if (before.type !== "oidc" || after.type !== "oidc") return false;
+  return (
+    before.name === after.name &&
+    before.issuer === after.issuer &&
+    before.exchange?.clientId === after.exchange?.clientId &&
+    before.exchange?.tokenEndpoint === after.exchange?.tokenEndpoint
+  );
 }

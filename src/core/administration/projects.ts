@@ -4,7 +4,7 @@ import type { World } from "../ports.ts";
 import { DEFAULT_SETTINGS, type Project, PROJECT_NAME } from "../project.ts";
 import type { Listed, Page } from "../storage.ts";
 import type { CheckTarget } from "../url-rules.ts";
-import { changeSettings, mayPossess, type SettingsChange, writeSettings } from "./settings.ts";
+import { changeSettings, type SettingsChange, settingsRules, writeSettings } from "./settings.ts";
 
 /** Who does it, for the audit. */
 export type Actor = Pick<Context, "caller" | "user" | "requestId">;
@@ -21,7 +21,7 @@ export async function createProject(
     const message = "must have 1 to 64 letters, digits, '_' or '-', and begin with a letter or digit";
     throw invalid({ param: "name", message });
   }
-  const rules = { checkTarget, mayPossess: mayPossess(world, name), at: "settings" };
+  const rules = { ...settingsRules(world, name, checkTarget), at: "settings" };
   const settings = changeSettings(DEFAULT_SETTINGS, draft.settings, rules);
   const project: Project = { name, settings, version: 1, createdAt: world.clock.now() };
   const entry = auditEntry(world, { ...actor, project }, "project_created");
@@ -29,9 +29,14 @@ export async function createProject(
     throw new BrokerError("name_taken", { what: "project", name });
   }
   // A secret is sealed for a row that is there.
-  if (draft.settings.signIn?.clientSecret == null) return project;
+  if (!bringsSecrets(draft.settings)) return project;
   await writeSettings(world, { ...actor, project }, draft.settings, { mode: "change", checkTarget });
   return (await world.store.projects.get(name)) ?? project;
+}
+
+function bringsSecrets({ signIn, issuers = [] }: SettingsChange): boolean {
+  if (signIn?.clientSecret != null) return true;
+  return issuers.some((entry) => entry.type === "oidc" && entry.exchange?.clientSecret != null);
 }
 
 export async function listProjects(world: World, page: Page): Promise<Listed<Project>> {

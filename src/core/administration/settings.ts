@@ -5,7 +5,14 @@ import type { World } from "../ports.ts";
 import { DEFAULT_SETTINGS, type Project, type Settings } from "../project.ts";
 import { type CheckTarget, isHost } from "../url-rules.ts";
 import { tryUntilWon } from "./attempts.ts";
-import { openSecrets, sealSecrets, type ProjectSecrets, signInSecretAfter } from "./project-secrets.ts";
+import { type IssuerChange, issuerEntry, issuersFaults, signInMeetsIssuers } from "./issuer-rules.ts";
+import {
+  exchangeSecretsAfter,
+  openSecrets,
+  sealSecrets,
+  type ProjectSecrets,
+  signInSecretAfter,
+} from "./project-secrets.ts";
 import { assertedOf, type SignInChange, signInFaults, signInOf } from "./sign-in-rules.ts";
 
 /** Some settings. Undefined: not given. */
@@ -18,6 +25,8 @@ export type SettingsChange = {
   adhocServers?: Settings["adhocServers"] | undefined;
   consentProof?: Settings["consentProof"] | undefined;
   signIn?: SignInChange | null | undefined;
+  /** All of them: an entry that is left out is gone. */
+  issuers?: IssuerChange[] | undefined;
   consentPresentation?: Settings["consentPresentation"] | undefined;
   consentStatus?: Settings["consentStatus"] | undefined;
   consentEvent?: boolean | undefined;
@@ -28,6 +37,9 @@ export type SettingsRules = {
   checkTarget: CheckTarget;
   /** Whether the project may let the first browser that opens a link be the person (DESIGN 6, possession). */
   mayPossess: boolean;
+  /** Our own public URL, which is nobody's issuer, and whether all of this is on one machine. */
+  publicUrl: string;
+  local: boolean;
   at?: string;
 };
 
@@ -35,8 +47,12 @@ export type SettingsRules = {
 export function changeSettings(before: Settings, change: SettingsChange, rules: SettingsRules): Settings {
   const asserted = orBefore(change.users?.assertedAs, before.users.assertedAs);
   const signIn = change.signIn === undefined ? before.signIn : change.signIn && signInOf(change.signIn);
+  const issuers = change.issuers?.map(issuerEntry) ?? before.issuers;
+  const secret = change.signIn?.clientSecret ?? null;
   const faults = [
-    ...signInFaults({ signIn, asserted, secret: change.signIn?.clientSecret ?? null }, rules.checkTarget),
+    ...signInFaults({ signIn, issuers, asserted, secret }, rules.checkTarget),
+    ...(change.issuers ? issuersFaults(change.issuers, rules) : []),
+    ...signInMeetsIssuers(issuers, signIn),
   ];
   const settings: Settings = {
     users: {
@@ -48,6 +64,7 @@ export function changeSettings(before: Settings, change: SettingsChange, rules: 
     adhocServers: orBefore(change.adhocServers, before.adhocServers),
     consentProof: orBefore(change.consentProof, before.consentProof),
     signIn,
+    issuers,
     consentPresentation: change.consentPresentation ?? before.consentPresentation,
     consentStatus: change.consentStatus ?? before.consentStatus,
     consentEvent: change.consentEvent ?? before.consentEvent,
@@ -71,7 +88,7 @@ export async function writeSettings(
   { mode, checkTarget }: { mode: "replace" | "change"; checkTarget: CheckTarget },
 ): Promise<Settings> {
   const { name } = context.project;
-  const rules = { checkTarget, mayPossess: mayPossess(world, name) };
+  const rules = settingsRules(world, name, checkTarget);
   const written = await tryUntilWon({ what: "project", name }, async () => {
     const project = await world.store.projects.get(name);
     if (!project) throw new BrokerError("not_found", { what: "project", name });
@@ -86,12 +103,18 @@ export async function writeSettings(
         given: change.signIn,
         mode,
       }),
+      exchange: exchangeSecretsAfter({
+        before: project.settings.issuers,
+        held: held.exchange,
+        given: change.issuers,
+        mode,
+      }),
     };
     const sealed = await sealSecrets(world, secrets, { name, version: project.version + 1 });
     const entry = auditEntry(world, context, "settings_changed", {
       detail: {
         fields: changedFields(project.settings, settings).join(","),
-        secretsChanged: secrets.signIn !== held.signIn,
+        secretsChanged: JSON.stringify(secrets) !== JSON.stringify(held),
       },
     });
     return world.store.projects.updateSettings({ name, version: project.version, settings, sealed }, [entry]);
@@ -107,7 +130,25 @@ export async function readSignInSecret(
   return (await openSecrets(world, name)).secrets.signIn;
 }
 
-export function mayPossess({ local, consent }: Pick<World, "local" | "consent">, project: string): boolean {
+/**
+ * The client secret of the project's exchange at one of its issuers (RFC 8693). Null: it is a public client, or there is no such
+ * issuer. Throws `unavailable`.
+ */
+export async function readExchangeSecret(
+  world: World,
+  { name }: Pick<Project, "name">,
+  issuerName: string,
+): Promise<string | null> {
+  const { exchange } = (await openSecrets(world, name)).secrets;
+  return Object.hasOwn(exchange, issuerName) ? (exchange[issuerName] ?? null) : null;
+}
+
+export function settingsRules(world: World, project: string, checkTarget: CheckTarget): SettingsRules {
+  const { publicUrl, local } = world;
+  return { checkTarget, mayPossess: mayPossess(world, project), publicUrl, local };
+}
+
+function mayPossess({ local, consent }: Pick<World, "local" | "consent">, project: string): boolean {
   return local || consent.allowPossession.includes(project);
 }
 
@@ -123,6 +164,7 @@ function changedFields(before: Settings, after: Settings): string[] {
     "adhocServers",
     "consentProof",
     "signIn",
+    "issuers",
     "consentPresentation",
     "consentStatus",
     "consentEvent",

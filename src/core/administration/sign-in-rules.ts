@@ -1,4 +1,5 @@
 import type { Fault } from "../errors.ts";
+import { issuersNamed, type TokenIssuer } from "../issuers.ts";
 import { issuerFaults } from "../oauth-app-rules.ts";
 import type { Settings, SignInSettings } from "../project.ts";
 import type { CheckTarget } from "../url-rules.ts";
@@ -25,24 +26,25 @@ export function assertedOf({
 export function signInFaults(
   given: {
     signIn: SignInSettings | null;
+    issuers: readonly TokenIssuer[];
     asserted: { issuer: string; claim: string } | null;
     secret: string | null;
   },
   checkTarget: CheckTarget,
 ): Fault[] {
-  const { signIn, asserted, secret } = given;
+  const { signIn, issuers, asserted, secret } = given;
   return [
     ...(signIn ? providerFaults(signIn, checkTarget) : []),
     ...(secret === null || /^[\x20-\x7e]{1,8192}$/.test(secret)
       ? []
       : [{ param: "signIn.clientSecret", message: "must have 1 to 8192 visible ASCII characters" }]),
-    ...(asserted ? assertedFaults(asserted, signIn) : []),
+    ...(asserted ? assertedFaults(asserted, { signIn, issuers }) : []),
   ];
 }
 
 function providerFaults({ name, issuer, clientId }: SignInSettings, checkTarget: CheckTarget): Fault[] {
   const faults = issuerFaults(issuer, { param: "signIn.issuer", checkTarget });
-  if (!/^[a-z][a-z0-9-]{0,31}$/.test(name) || REALMS.has(name)) {
+  if (!REALM_NAME.test(name) || REALMS.has(name)) {
     const message = "must have 1 to 32 lower-case letters, digits or '-', and not be app, dev or entra";
     faults.push({ param: "signIn.name", message });
   }
@@ -54,11 +56,11 @@ function providerFaults({ name, issuer, clientId }: SignInSettings, checkTarget:
 
 function assertedFaults(
   { issuer, claim }: { issuer: string; claim: string },
-  signIn: SignInSettings | null,
+  known: { signIn: SignInSettings | null; issuers: readonly TokenIssuer[] },
 ): Fault[] {
   const faults: Fault[] = [];
-  if (!signIn || (issuer !== signIn.issuer && issuer !== signIn.name)) {
-    const message = "must be the issuer or the name of signIn";
+  if (!isKnown(issuer, known)) {
+    const message = "must be the issuer or the name of signIn, or of one of issuers";
     faults.push({ param: "users.assertedAs.issuer", message });
   }
   const param = "users.assertedAs.claim";
@@ -69,6 +71,16 @@ function assertedFaults(
   return [...faults, { param, message }];
 }
 
+function isKnown(
+  issuer: string,
+  { signIn, issuers }: { signIn: SignInSettings | null; issuers: readonly TokenIssuer[] },
+): boolean {
+  if (signIn && (issuer === signIn.issuer || issuer === signIn.name)) return true;
+  return issuers.some((entry) => entry.name === issuer || issuersNamed(entry).includes(issuer));
+}
+
+/** What an issuer's users may be called. */
+export const REALM_NAME = /^[a-z][a-z0-9-]{0,31}$/;
 /** Realms of users that are no issuer's (DESIGN 5). */
-const REALMS = new Set(["app", "dev", "entra"]);
+export const REALMS = new Set(["app", "dev", "entra"]);
 const MUTABLE = new Set(["preferred_username", "upn", "unique_name", "name", "nickname"]);

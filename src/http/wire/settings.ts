@@ -1,6 +1,7 @@
 import * as z from "zod";
 import type { SettingsChange } from "../../core/administration/settings.ts";
 import { CONSENT_PROOFS, type Settings } from "../../core/project.ts";
+import { issuerBody, issuerChange } from "./issuers.ts";
 import { approvalRule, writeApprovalRule } from "./policy.ts";
 import { arrayOf, jsonObject, only, type Shape } from "./shape.ts";
 
@@ -26,6 +27,7 @@ const settings = {
     .optional(),
   consentProof: z.enum(CONSENT_PROOFS).nullable().optional(),
   signIn: signIn.nullable().optional(),
+  issuers: arrayOf(issuerChange, 1_000).optional(),
   consent_presentation: presentation.optional(),
   consent_status: status.optional(),
   consent_event: z.boolean().optional(),
@@ -60,6 +62,7 @@ export const settingsBody = z.object({
   adhocServers: z.union([z.enum(["allow", "deny"]), z.array(z.string()), z.null()]),
   consentProof: z.enum(CONSENT_PROOFS).nullable(),
   signIn: signIn.omit({ clientSecret: true }).nullable(),
+  issuers: z.array(issuerBody),
   consent_presentation: presentation,
   consent_status: status,
   consent_event: z.boolean(),
@@ -74,6 +77,7 @@ export function writeSettingsBody(settings: Settings): z.infer<typeof settingsBo
     adhocServers,
     consentProof,
     signIn: settings.signIn,
+    issuers: settings.issuers,
     consent_presentation: settings.consentPresentation,
     consent_status: settings.consentStatus,
     consent_event: settings.consentEvent,
