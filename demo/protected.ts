@@ -56,6 +56,8 @@ export async function startProtectedServer({
 }: {
   authServer: {
     issuer: string;
+    /** Where its keys are; `/jwks` of the issuer unless it says otherwise. */
+    jwksUri?: string;
     introspect?: (token: string) => Promise<{ active: boolean } & Record<string, unknown>>;
   };
   path?: string;
@@ -67,7 +69,7 @@ export async function startProtectedServer({
   port?: number;
 }): Promise<ProtectedServer> {
   const metadataPath = `${WELL_KNOWN}${path.replace(/\/$/, "")}`;
-  const keys = createRemoteJWKSet(new URL(`${authServer.issuer}/jwks`));
+  const keys = createRemoteJWKSet(new URL(authServer.jwksUri ?? `${authServer.issuer}/jwks`));
   const calls: ProtectedServer["calls"] = [];
   const requests: ProtectedServer["requests"] = [];
   const notes: ProtectedServer["notes"] = new Map();

@@ -18,6 +18,7 @@ import { createRoutes } from "./http/routes.ts";
 import { readAgentDefinition } from "./http/wire/request.ts";
 import { createNodeCrypto } from "./secrets/crypto.node.ts";
 import { createNewId } from "./secrets/ids.ts";
+import { createWorkloadIssuer } from "./secrets/issuer.ts";
 import { isPlaceholder, KeyringError } from "./secrets/keyring.ts";
 import { dataFolder, ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
 import { createSealer } from "./secrets/seal.ts";
@@ -140,6 +141,16 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keyring),
     entra: null,
+    workload: createWorkloadIssuer({
+      publicUrl,
+      store,
+      sealer,
+      crypto: suite,
+      clock,
+      log,
+      // Projects have no issuers of callers yet.
+      callerAudiences: () => [],
+    }),
     publicUrl,
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
     consent: { proof: config.consentProof, allowPossession: config.allowPossession },
@@ -163,6 +174,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const sweeps = startSweeps(world, {
     handles: () => store.handles.sweep(clock.now()),
     revocations: () => broker.disconnect.sweep(),
+    signingKeys: () => world.workload.sweep(),
   });
   log("info", "started", {
     url: publicUrl,

@@ -105,3 +105,35 @@ test("a start sweeps away the handles that have expired, and no others", async (
   await second.stop();
   await rm(folder, { recursive: true, force: true });
 });
+
+test("a start makes the next signing key when it is time, without anybody's request, and ends old ones", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "consentry-sweeps-"));
+  const env = {
+    CONSENTRY_PORT: "0",
+    CONSENTRY_DATABASE_URL: `file:${join(folder, "consentry.db")}`,
+    CONSENTRY_ADMIN_KEY: "of-a-test",
+  };
+  const DAY_MS = 24 * 60 * 60 * 1000;
+  const startAfter = (days: number) =>
+    start(parseConfig(env), {
+      log: () => {},
+      clock: { now: () => Date.now() + days * DAY_MS, sleep: scriptedClock().sleep },
+    });
+  const seqsOf = async ({ world }: Awaited<ReturnType<typeof start>>) =>
+    (await world.store.signingKeys.list("workload")).map(({ seq }) => seq);
+
+  const first = await startAfter(0);
+  expect(await seqsOf(first)).toEqual([]);
+  await first.world.workload.jwks();
+  await first.stop();
+  for (const [days, expected] of [
+    [20, [1]],
+    [29.5, [1, 2]],
+    [32, [2]],
+  ] as const) {
+    const later = await startAfter(days);
+    await expect.poll(() => seqsOf(later)).toEqual(expected);
+    await later.stop();
+  }
+  await rm(folder, { recursive: true, force: true });
+});

@@ -8,6 +8,7 @@ import type { OAuth, SignIn } from "./oauth.ts";
 import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
 import type { Store } from "./storage.ts";
+import type { WorkloadIssuer } from "./workload.ts";
 
 /** Milliseconds since the epoch, and waiting. A test drives both. */
 export type Clock = {
@@ -184,6 +185,8 @@ export type World = {
   signer: Signer;
   /** Null: no Entra identities are configured; the identities are then our own issuer's. */
   entra: Entra | null;
+  /** Our own issuer, which has an identity for every project and agent. */
+  workload: WorkloadIssuer;
   /** The origin of our links, redirects and metadata; no slash at its end. Never taken from a request. */
   publicUrl: string;
   /** Where our client ID metadata document of a redirect id is, for those that can read it. Null: only https will do. */

@@ -13,6 +13,7 @@ import { userRoutes } from "./admin/users.ts";
 import { agentRoutes } from "./foundry/agents.ts";
 import { consentRoutes } from "./consent.ts";
 import { healthRoutes } from "./health.ts";
+import { issuerRoutes } from "./issuer.ts";
 import { meRoutes } from "./me.ts";
 import { openapiRoute } from "./openapi.ts";
 import { styleRoutes } from "./pages-style.ts";
@@ -35,6 +36,7 @@ export type Deps = {
 export function createRoutes(deps: Deps): Route[] {
   const routes = [
     ...healthRoutes(deps),
+    ...issuerRoutes(deps),
     ...responseRoutes(deps),
     ...agentRoutes(deps),
     ...connectionRoutes(deps),

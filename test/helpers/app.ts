@@ -13,6 +13,7 @@ import { createRoutes } from "../../src/http/routes.ts";
 import { readAgentDefinition } from "../../src/http/wire/request.ts";
 import { createNodeCrypto } from "../../src/secrets/crypto.node.ts";
 import { createNewId } from "../../src/secrets/ids.ts";
+import { createWorkloadIssuer } from "../../src/secrets/issuer.ts";
 import type { Keyring } from "../../src/secrets/keyring.ts";
 import { createSealer } from "../../src/secrets/seal.ts";
 import { createSigner } from "../../src/secrets/signer.ts";
@@ -89,11 +90,12 @@ export async function createTestApp(
   };
   const publicUrl = `https://${HOST}`;
   const clientInfo = { name: "consentry", version: "0.0.0" };
+  const sealer = createSealer({ keyring, suite });
   const world: World = {
     clock,
     newId,
     crypto: suite,
-    sealer: createSealer({ keyring, suite }),
+    sealer,
     store,
     audit: createAuditQueue(store.audit, { mode: "sync", clock, log }),
     upstream: options.upstream ?? createMcpUpstream({ egress, clock, log, clientInfo }),
@@ -101,6 +103,16 @@ export async function createTestApp(
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keyring),
     entra: null,
+    workload: createWorkloadIssuer({
+      publicUrl,
+      store,
+      sealer,
+      crypto: suite,
+      clock,
+      log,
+      // Projects have no issuers of callers yet.
+      callerAudiences: () => [],
+    }),
     publicUrl,
     clientDocumentUrl: (redirectId) => `${publicUrl}/oauth/client/${redirectId}`,
     consent: { proof: "possession", allowPossession: [] },
