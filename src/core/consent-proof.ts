@@ -10,12 +10,13 @@ export type Proof = { ok: true; proof: ConsentProof } | { ok: false; message: st
  * How the person at a consent page will be proven to be the user (DESIGN 6). There is no fallback from one proof to another:
  * what is unset or incomplete is a message that names the setting.
  *
- * `key`: the API key that asks, whose registered `confirmUrl` the proof `runtime` sends people to. Null: it is gone.
+ * `asker`: what the caller that asks is registered by (its API key, or its issuer's entry), to whose `confirmUrl` the proof
+ * `runtime` sends people. Null: it is gone.
  */
 export function proofOf(
   world: Pick<World, "consent" | "local">,
   project: Pick<Project, "name" | "settings">,
-  key: { confirmUrl: string | null } | null,
+  asker: { confirmUrl: string | null } | null,
   user: UserId,
 ): Proof {
   const proof = project.settings.consentProof ?? world.consent.proof;
@@ -30,9 +31,15 @@ export function proofOf(
       return fault === null ? { ok: true, proof } : missing(fault);
     }
     case "runtime":
-      if (key?.confirmUrl != null) return { ok: true, proof };
+      if (!user.startsWith("app:")) {
+        return missing(
+          'consentProof is "runtime", which confirms users that callers name, and this one came with a token: use "sign-in"',
+        );
+      }
+      if (asker?.confirmUrl != null) return { ok: true, proof };
       return missing(
-        'consentProof is "runtime", and the API key that asks has no confirmUrl: make a key with one',
+        'consentProof is "runtime", and the API key or issuer of the caller that asks has no confirmUrl: make a key with one, ' +
+          "or set it for the issuer",
       );
     case "possession":
       if (world.local || world.consent.allowPossession.includes(project.name)) return { ok: true, proof };
@@ -43,11 +50,11 @@ export function proofOf(
 }
 
 function signInFault({ settings }: Pick<Project, "settings">, user: UserId): string | null {
-  const { signIn, users } = settings;
+  const { signIn } = settings;
   if (signIn === null) {
     return 'consentProof is "sign-in", and the project has no issuer to sign in at: set signIn in its settings';
   }
-  const realm = realmOfSignIn({ signIn, users });
+  const realm = realmOfSignIn({ ...settings, signIn });
   const asked = user.slice(0, user.indexOf(":"));
   if (asked === realm) return null;
   if (asked === "app") {

@@ -6,6 +6,11 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** A member that the object itself has: `constructor` is in every object. */
+export function ownMember(object: JsonObject, name: string): Json | undefined {
+  return Object.hasOwn(object, name) ? object[name] : undefined;
+}
+
 /** An object of texts, as far as it is one: members of other kinds are left out. */
 export function textMembers(value: unknown): Record<string, string> {
   if (!isJsonObject(value)) return {};

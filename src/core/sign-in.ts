@@ -62,7 +62,7 @@ export function createSignInDesk(world: World): SignInDesk {
       const about = { subject, signIn, requestId: visitor.requestId };
       return { kind: "failed", ...(await failSignIn(world, outcome.failure, about)), back };
     }
-    const user = userOfClaims({ signIn, users: project.settings.users }, outcome.value);
+    const user = userOfClaims({ ...project.settings, signIn }, outcome.value);
     return subject.kind === "consent"
       ? prove({ id: subject.id, user }, visitor, back)
       : enter(project, user, back);

@@ -69,6 +69,11 @@ describe("which proof a consent asks for", () => {
     expect(messageOf(judge({ proof: "runtime" }))).toContain("confirmUrl");
   });
 
+  test("runtime confirms names that callers gave, and nobody who came with a token", () => {
+    const given = { proof: "runtime" as const, confirmUrl: "https://app.example/ok" };
+    expect(messageOf(judge({ ...given, user: "corp:1" }))).toContain('"sign-in"');
+  });
+
   test("possession off loopback is for the projects that the operator names", () => {
     expect(messageOf(judge({ proof: "possession" }))).toContain("CONSENTRY_ALLOW_POSSESSION");
     expect(judge({ proof: "possession", allowPossession: ["shop"] }).ok).toBe(true);
@@ -78,7 +83,7 @@ describe("which proof a consent asks for", () => {
 });
 
 describe("whom a sign-in names", () => {
-  const realm = { signIn, users: { assertedAs: null } };
+  const realm = { signIn, users: { assertedAs: null }, issuers: [] };
 
   test("the issuer's own name and subject", () => {
     expect(userOfClaims(realm, { sub: "1", email: "a@b.example" })).toBe("corp:1");
@@ -87,7 +92,7 @@ describe("whom a sign-in names", () => {
   });
 
   test("the names that callers assert, by the claim set", () => {
-    const by = (claim: "sub" | "oid" | "email") => ({ signIn, users: asserted(signIn.issuer, claim) });
+    const by = (claim: "sub" | "oid" | "email") => ({ ...realm, users: asserted(signIn.issuer, claim) });
     expect(userOfClaims(by("sub"), { sub: "ada" })).toBe("app:ada");
     expect(userOfClaims(by("oid"), { sub: "ada", oid: "7" })).toBe("app:7");
     expect(userOfClaims(by("oid"), { sub: "ada" })).toBeNull();
@@ -95,7 +100,7 @@ describe("whom a sign-in names", () => {
   });
 
   test("an e-mail address only when it is verified", () => {
-    const byEmail = { signIn, users: asserted(signIn.issuer, "email") };
+    const byEmail = { ...realm, users: asserted(signIn.issuer, "email") };
     expect(userOfClaims(byEmail, { sub: "1", email: "a@b.example", email_verified: true })).toBe(
       "app:a@b.example",
     );
@@ -104,11 +109,40 @@ describe("whom a sign-in names", () => {
     expect(userOfClaims(byEmail, { sub: "1", email: "a@b.example" })).toBeNull();
   });
 
+  test("Entra's wherever it is: in national clouds, and at an authority that the project names", () => {
+    const tid = "11111111-2222-3333-4444-555555555555";
+    const of = (authority: string, issuers: Settings["issuers"] = []) =>
+      userOfClaims(
+        { ...realm, issuers, signIn: { ...entra, issuer: `${authority}/${tid}/v2.0` } },
+        { sub: "x", tid, oid: "o" },
+      );
+    expect(of("https://login.microsoftonline.us")).toBe(`entra:${tid}/o`);
+    expect(of("https://login.partner.microsoftonline.cn")).toBe(`entra:${tid}/o`);
+    expect(of("https://login.example")).toBe("ms:x");
+    const entry = {
+      type: "entra" as const,
+      name: "ms",
+      audiences: ["a"],
+      clients: null,
+      clockSkewSeconds: 60,
+      roles: [],
+      confirmUrl: null,
+      doneUrl: null,
+      authority: "https://login.example",
+    };
+    expect(of("https://login.example", [{ ...entry, tenants: [tid] }])).toBe(`entra:${tid}/o`);
+    expect(of("https://login.example", [{ ...entry, tenants: [tid.replaceAll("1", "9")] }])).toBe("ms:x");
+  });
+
   test("Entra's tenant and object, of its own tenant only", () => {
-    const byEntra = { signIn: entra, users: { assertedAs: null } };
+    const byEntra = { ...realm, signIn: entra };
     const tid = "11111111-2222-3333-4444-555555555555";
     expect(userOfClaims(byEntra, { sub: "x", tid, oid: "o" })).toBe(`entra:${tid}/o`);
     expect(userOfClaims(byEntra, { sub: "x", tid: "other", oid: "o" })).toBeNull();
     expect(userOfClaims(byEntra, { sub: "x", tid })).toBeNull();
+    // As a name that callers assert it is of its own tenant, too.
+    const asOid = { ...byEntra, users: asserted(entra.name, "oid") };
+    expect(userOfClaims(asOid, { tid, oid: "o" })).toBe("app:o");
+    expect(userOfClaims(asOid, { tid: "other", oid: "o" })).toBeNull();
   });
 });
