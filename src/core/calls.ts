@@ -177,6 +177,7 @@ export function errorOf(failure: Failure): CallError {
     case "authorization":
       return { kind: "http", code: failure.transient ? 503 : 502, message: failure.message };
     case "consent":
+    case "claims":
       return { kind: "http", code: 401, message: failure.message };
     case "declined":
       return { kind: "protocol", code: DECLINED, message: failure.message };

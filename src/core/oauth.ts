@@ -114,6 +114,30 @@ export type OAuth = {
     request: TokenRequest & { refreshToken: string; scopes: string[] | null },
     signal: AbortSignal,
   ) => Promise<OAuthOutcome<RawTokens>>;
+  /** RFC 6749, 4.4 (MCP extension "OAuth client credentials"): a token of the client's own. */
+  clientCredentials: (
+    request: MachineTokenRequest & { scopes: string[] | null },
+    signal: AbortSignal,
+  ) => Promise<OAuthOutcome<RawTokens>>;
+  /**
+   * RFC 8693: another token for the one that a person came with. `requestedTokenType` null: what the server gives by itself,
+   * an access token. Gives what was issued, whatever its type; a type that was asked for must be the one that comes.
+   */
+  exchangeToken: (
+    request: MachineTokenRequest & {
+      subjectToken: string;
+      subjectTokenType: string;
+      requestedTokenType: string | null;
+      audience: string | null;
+      scopes: string[] | null;
+    },
+    signal: AbortSignal,
+  ) => Promise<OAuthOutcome<RawTokens>>;
+  /** RFC 7523, 2.1: an assertion for an access token. */
+  assertionGrant: (
+    request: MachineTokenRequest & { assertion: string; scopes: string[] | null },
+    signal: AbortSignal,
+  ) => Promise<OAuthOutcome<RawTokens>>;
   /** RFC 7009. */
   revoke: (
     request: {
@@ -136,6 +160,39 @@ export type TokenRequest = {
   now: () => number;
   commit: (tokens: RawTokens) => Promise<void>;
 };
+
+/** A token request that no person is waited for, and whose tokens are not stored: another can be had at any time. */
+export type MachineTokenRequest = Omit<TokenRequest, "commit">;
+
+/** RFC 8693, 3, and the MCP extension "Enterprise-managed authorization". */
+export const TOKEN_TYPES = {
+  access_token: "urn:ietf:params:oauth:token-type:access_token",
+  id_token: "urn:ietf:params:oauth:token-type:id_token",
+  jwt: "urn:ietf:params:oauth:token-type:jwt",
+  id_jag: "urn:ietf:params:oauth:token-type:id-jag",
+} as const;
+
+/** As much of an authorization server as a client without people needs. */
+export type TokenServer = Pick<AuthServer, "issuer" | "issuerAssumed" | "tokenEndpoint">;
+
+/** It is asked for tokens and nothing else: the other endpoints are none of ours. */
+export function tokenServerOf({ issuer, issuerAssumed, tokenEndpoint }: TokenServer): AuthServer {
+  return {
+    issuer,
+    issuerAssumed,
+    described: false,
+    authorizationEndpoint: tokenEndpoint,
+    tokenEndpoint,
+    refreshEndpoint: tokenEndpoint,
+    revocationEndpoint: null,
+    registrationEndpoint: null,
+    sendsIss: false,
+    pkceMethods: null,
+    clientAuthMethods: null,
+    takesMetadataDocument: false,
+    scopesSupported: null,
+  };
+}
 
 export type CallbackFault = "iss_missing" | "iss_mismatch";
 

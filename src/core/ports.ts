@@ -84,6 +84,8 @@ export type Challenge = {
   error: string | null;
   scope: string | null;
   resourceMetadata: string | null;
+  /** What a token must be asked for with (Entra's claims challenge), as it came: JSON in base64, or JSON. */
+  claims: string | null;
 };
 
 /** Why a server could not be listed or called. `message` is for the caller: no secret, no body of the upstream. */
@@ -92,6 +94,7 @@ export type UpstreamFailure =
   | { kind: "http"; status: number; message: string; challenge: Challenge | null } // a Bearer challenge of a 401 or 403
   | { kind: "not_mcp"; message: string }
   | { kind: "authorization"; transient: boolean; message: string } // an authorization server that cannot be used
+  | { kind: "claims"; claims: string; message: string } // the person must sign in again, with these claims
   | { kind: "refused"; message: string } // by our own egress rules
   | { kind: "no_credential"; message: string } // ours could not be opened; nothing was sent
   | { kind: "unreachable"; reason: "dns" | "connect" | "tls" | "closed"; message: string }

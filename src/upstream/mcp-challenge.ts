@@ -22,6 +22,7 @@ export function challengeOf(header: string | null, isSecret: (value: string) => 
     error: read("error", { shape: WORDS, limit: MAX_ERROR }),
     scope: read("scope", { shape: WORDS, limit: MAX_SCOPE }),
     resourceMetadata: read("resource_metadata", { shape: URI, limit: MAX_URL }),
+    claims: read("claims", { shape: CLAIMS, limit: MAX_CLAIMS }),
   };
 }
 
@@ -74,11 +75,14 @@ const TOKEN68 = /[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))/y;
 
 /** The one that we speak first. */
 const RANK = ["bearer", "dpop"];
-const NAMES = ["error", "scope", "resource_metadata"];
+const NAMES = ["error", "scope", "resource_metadata", "claims"];
 /** Of scopes and error codes (RFC 6749, 3.3 and 5.2). */
 const WORDS = /^[\x20\x21\x23-\x5b\x5d-\x7e]+$/;
 const URI = /^[\x21-\x7e]+$/;
+/** Base64 of a JSON object, or the object itself (Microsoft identity platform, "Claims challenges"). */
+const CLAIMS = /^(?:[A-Za-z0-9+/_-]+={0,2}|\{[\x20-\x7e]*\})$/;
 const MAX_HEADER = 16_384;
 const MAX_ERROR = 100;
 const MAX_SCOPE = 4_096;
 const MAX_URL = 2_048;
+const MAX_CLAIMS = 4_096;

@@ -13,11 +13,14 @@ import { type Answer, ask, type Outgoing } from "./oauth-http.ts";
 import { NO_QUIRK, type Quirk, quirkFor } from "./oauth-quirks.ts";
 
 export type Grant = {
-  type: "authorization_code" | "refresh_token";
+  /** `grant_type`. */
+  type: string;
   endpoint: string;
   parameters: Record<string, string>;
   /** What of the parameters must not come back in a message. */
   secrets: string[];
+  /** The `issued_token_type` that must come (RFC 8693, 2.2.1). Absent: an access token that a bearer presents. */
+  issues?: string;
 };
 
 /**
@@ -30,7 +33,7 @@ export type Grant = {
 export async function requestTokens(
   out: Outgoing,
   request: TokenRequest,
-  { type, endpoint, parameters, secrets }: Grant,
+  { type, endpoint, parameters, secrets, issues }: Grant,
 ): Promise<RawTokens> {
   const { server, client, resource, params, commit } = request;
   const quirk = quirkFor(request.quirks, endpoint);
@@ -51,8 +54,11 @@ export async function requestTokens(
     work: () =>
       genericGrantRequest(config, type, { ...params, ...parameters, ...(resource !== null && { resource }) }),
   });
-  // The library knows DPoP, and we hold no proof of it (RFC 9449).
-  if (granted.token_type !== "bearer") throw broken(`${asked.host} gave a token that is not a bearer token.`);
+  if (issues !== undefined && granted["issued_token_type"] !== issues)
+    throw broken(`${asked.host} gave a token of another type than it was asked for.`);
+  // The library knows DPoP, and we hold no proof of it (RFC 9449). What is exchanged further is presented by nobody.
+  if (issues === undefined && granted.token_type !== "bearer")
+    throw broken(`${asked.host} gave a token that is not a bearer token.`);
   if (!kept) throw new Error("the library accepted an answer without an access token");
   return kept;
 }

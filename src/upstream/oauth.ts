@@ -7,8 +7,10 @@ import type { UrlFault } from "./discovery.ts";
 import type { Egress } from "./egress.ts";
 import { configurationOf } from "./oauth-client-auth.ts";
 import { outcomeOf } from "./oauth-failures.ts";
+import { requestByAssertion, requestClientCredentials, requestExchange } from "./oauth-machine.ts";
 import { quirkFor } from "./oauth-quirks.ts";
 import { registerClient } from "./oauth-register.ts";
+import { scopeOf } from "./oauth-scopes.ts";
 import { requestTokens, revokeToken } from "./oauth-tokens.ts";
 
 /**
@@ -59,6 +61,11 @@ export function createOAuth({
           secrets: [request.refreshToken],
         }),
       ),
+    clientCredentials: (request, signal) =>
+      outcomeOf(signal, () => requestClientCredentials(outgoing(signal), request)),
+    exchangeToken: (request, signal) => outcomeOf(signal, () => requestExchange(outgoing(signal), request)),
+    assertionGrant: (request, signal) =>
+      outcomeOf(signal, () => requestByAssertion(outgoing(signal), request)),
     revoke: (request, signal) => outcomeOf(signal, () => revokeToken(outgoing(signal), request)),
   };
 }
@@ -88,8 +95,3 @@ async function authorizationUrl(request: AuthorizationRequest, urlFault: UrlFaul
 }
 
 type AuthorizationRequest = Parameters<OAuth["authorizationUrl"]>[0];
-
-/** RFC 6749, 3.3: an empty scope is not one. */
-function scopeOf(scopes: string[] | null, separator = " "): { scope?: string } {
-  return scopes === null || scopes.length === 0 ? {} : { scope: scopes.join(separator) };
-}

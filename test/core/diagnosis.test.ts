@@ -73,7 +73,12 @@ describe("a listing that failed", () => {
   });
 
   test("by a server that names its metadata says to use OAuth, first of all", () => {
-    const challenge = { error: null, scope: null, resourceMetadata: "https://mcp.example.com/prm" };
+    const challenge = {
+      error: null,
+      scope: null,
+      resourceMetadata: "https://mcp.example.com/prm",
+      claims: null,
+    };
     const failure: UpstreamFailure = { kind: "http", status: 401, message: "said so", challenge };
     const oauth = "This server asks for OAuth: use authType OAuth2, nothing else is needed.";
     const none = ofFailure(failure, {}, { auth: { kind: "none" } });
@@ -84,7 +89,7 @@ describe("a listing that failed", () => {
       expect.stringContaining('most servers want "Bearer "'),
       oauth,
     ]);
-    const silent = { ...challenge, resourceMetadata: null };
+    const silent = { ...challenge, resourceMetadata: null, claims: null };
     expect(ofFailure({ ...failure, challenge: silent }).hints).not.toContain(oauth);
   });
 

@@ -145,7 +145,7 @@ describe("a challenge", () => {
       if (challenge === null) continue;
       readable++;
       expect(header.toLowerCase()).toMatch(/bearer|dpop/);
-      const values = [challenge.error, challenge.scope, challenge.resourceMetadata];
+      const values = [challenge.error, challenge.scope, challenge.resourceMetadata, challenge.claims];
       expect(values.filter((value) => value !== null).join("")).toMatch(/^[\x20-\x7e]*$/);
     }
     expect(readable).toBeGreaterThan(1_000);
@@ -162,11 +162,17 @@ describe("a challenge", () => {
     for (let round = 0; round < 2_000; round++) {
       const [error, scope, realm] = [text(WORD), text(`${WORD} ,=`), text(`${WORD}"\\ ,=`)];
       const resourceMetadata = `https://m.example/${text(`${WORD}?=,&`)}`;
-      const params = [`realm=${quote(realm)}`, `error=${quote(error)}`, `scope=${quote(scope)}`];
+      const claims = random() < 0.5 ? btoa(text(WORD)) : `{${text(`${WORD}"\\ ,=`)}}`;
+      const params = [
+        `realm=${quote(realm)}`,
+        `error=${quote(error)}`,
+        `scope=${quote(scope)}`,
+        `claims=${quote(claims)}`,
+      ];
       const all = [...params, `resource_metadata=${quote(resourceMetadata)}`].toSorted(() => random() - 0.5);
       const others = ['Basic realm="x"', "Negotiate", "Digest YWJj=="].filter(() => random() < 0.5);
       const header = [...others, `Bearer ${all.join(random() < 0.5 ? ", " : ",")}`].join(", ");
-      expect({ header, ...read(header) }).toEqual({ header, error, scope, resourceMetadata });
+      expect({ header, ...read(header) }).toEqual({ header, error, scope, resourceMetadata, claims });
     }
   });
 });

@@ -76,7 +76,7 @@ const UNPROVEN = "No user could be asked for consent, because nobody could be pr
 /** An app's server is asked by the probe, in less time; discovery asks by itself. */
 function challengeFor(connection: Connection): Challenge | null {
   const isFound = oauthOf(connection).source.kind === "discovery";
-  return isFound ? null : { error: null, scope: null, resourceMetadata: null };
+  return isFound ? null : { error: null, scope: null, resourceMetadata: null, claims: null };
 }
 
 async function probe(world: World, context: Context, connection: Connection, way: Way): Promise<Probed> {
