@@ -18,6 +18,7 @@ import { createRoutes } from "./http/routes.ts";
 import { readAgentDefinition } from "./http/wire/request.ts";
 import { createNodeCrypto } from "./secrets/crypto.node.ts";
 import { createNewId } from "./secrets/ids.ts";
+import { callerAudiences } from "./core/issuers.ts";
 import { createWorkloadIssuer } from "./secrets/issuer.ts";
 import { isPlaceholder, KeyringError } from "./secrets/keyring.ts";
 import { dataFolder, ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
@@ -148,8 +149,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
       crypto: suite,
       clock,
       log,
-      // Projects have no issuers of callers yet.
-      callerAudiences: () => [],
+      callerAudiences,
     }),
     publicUrl,
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),

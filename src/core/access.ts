@@ -1,5 +1,6 @@
 import { type AuthorizationDesk, createAuthorizationDesk } from "./authorization.ts";
 import { createCache } from "./cache.ts";
+import { createClientBoxes } from "./client-boxes.ts";
 import type { ConnectionRecord, HeaderValues } from "./connection.ts";
 import { askForConsent, consentLink, type Question, scopesToAsk } from "./consent-asking.ts";
 import type { Context } from "./context.ts";
@@ -7,6 +8,7 @@ import { BrokerError, isRefusal } from "./errors.ts";
 import type { Grant, GrantKey } from "./grants.ts";
 import type { UserId } from "./ids.ts";
 import { isJsonObject, textMembers } from "./json.ts";
+import { createMachineDoors, type MachineDoors } from "./machine-doors.ts";
 import type { Challenge, UpstreamAccess, UpstreamFailure, World } from "./ports.ts";
 import { createTokenDesk, type TokenOutcome } from "./refresh.ts";
 import type { Server } from "./servers.ts";
@@ -32,11 +34,13 @@ type Refusal = UpstreamFailure & { kind: "http" };
 export type AccessDesk = {
   /**
    * Gives what it takes to reach the server for this request: the connection's sealed headers, the user's own token, or
-   * the request's own for a `server_url` without a connection. A token is refreshed here, once for all replicas; a user
-   * without a grant gets a consent opened. Never falls back from one credential to another (threats, rule 10).
+   * an identity's, the request's own for a `server_url` without a connection. A token is refreshed here, once for all
+   * replicas; a user without a grant gets a consent opened. Never falls back from one credential to another (threats, rule 10).
    */
   open: (context: Context, server: Server) => Promise<Door>;
   authorization: AuthorizationDesk;
+  /** Whom a connection with an identity presents. */
+  principal: MachineDoors["principal"];
 };
 
 /** Goes through a door, and once more with what is given instead when the server turns the first down. */
@@ -64,6 +68,7 @@ export function createAccessDesk(world: World): AccessDesk {
   const usedLately = createCache<true>({ max: MAX_OPENED, now: world.clock.now });
   const authorization = createAuthorizationDesk(world);
   const tokens = createTokenDesk(world);
+  const machines = createMachineDoors(world, createClientBoxes(world));
 
   async function headersOf({ connection, sealed }: ConnectionRecord): Promise<HeaderValues> {
     const key = `${connection.id}:${connection.version}`;
@@ -81,6 +86,12 @@ export function createAccessDesk(world: World): AccessDesk {
     switch (auth.kind) {
       case "oauth":
         return openGrant(context, server, record);
+      case "identity":
+        return machines.identity({ context, server, record, auth });
+      case "user_token":
+        return machines.userToken({ context, server, record, auth });
+      case "client_credentials":
+        return machines.clientCredentials({ context, server, record, auth });
       case "none":
       case "key": {
         const headers = auth.kind === "key" ? await headersOf(record) : {};
@@ -217,6 +228,7 @@ export function createAccessDesk(world: World): AccessDesk {
 
   return {
     authorization,
+    principal: machines.principal,
     open: async (context, server) => {
       try {
         return server.record

@@ -1,8 +1,16 @@
 import type { Connection, ConnectionAuth, HeaderValues } from "./connection.ts";
+import {
+  type CheckAudience,
+  type MachineContext,
+  placeOfMachine,
+  readClientCredentials,
+  readIdentity,
+  readUserToken,
+} from "./connection-machine-rules.ts";
 import { placeOfOAuth, readOAuth } from "./connection-oauth-rules.ts";
 import type { Fault } from "./errors.ts";
 import { headerFaults } from "./header-rules.ts";
-import type { Found, OAuthDraft, Question } from "./oauth-app-rules.ts";
+import type { Found, NameOf, OAuthDraft, Question } from "./oauth-app-rules.ts";
 import type { ClientBox } from "./oauth-client-rules.ts";
 import type { CheckTarget } from "./url-rules.ts";
 
@@ -10,8 +18,12 @@ import type { CheckTarget } from "./url-rules.ts";
 export type AuthDraft = {
   /** The header names and values of `credentials.keys`. Null: `credentials` without any. */
   keys?: HeaderValues | null | undefined;
-  /** Read with `OAuth2` only. */
+  /** Read with `OAuth2`, and in part with the kinds that exchange or are given tokens. */
   oauth?: OAuthDraft | undefined;
+  /** With `OAuth2`: whether people are asked (the default), or one client serves all. */
+  grantType?: "authorization_code" | "client_credentials" | null | undefined;
+  /** With `UserEntraToken`: how the person's token is exchanged. Null: at the person's own issuer. */
+  exchange?: "id-jag" | null | undefined;
 };
 
 /** What becomes of the secrets: there are none, they stay as they are, or they are new. */
@@ -31,24 +43,72 @@ type AuthContext = {
   mode: "replace" | "change";
   target: string | null;
   checkTarget: CheckTarget;
+  checkAudience: CheckAudience;
   found: Found | null;
   at: string;
 };
 
 /** The rules of a connection's credentials, by its auth kind. */
 export function readAuth(authType: string | null, draft: AuthDraft, context: AuthContext): ReadAuth {
+  const read = readByType(authType, draft, context);
+  return { ...read, faults: [...read.faults, ...kindFaults(authType, draft, context.at)] };
+}
+
+function readByType(authType: string | null, draft: AuthDraft, context: AuthContext): ReadAuth {
   const param = `${context.at}.credentials`;
   const isEmpty = !draft.keys || Object.keys(draft.keys).length === 0;
   if (authType === "CustomKeys")
     return withClientFaults(readKeys(draft.keys, context), draft, authType, param);
   const stray =
     isEmpty || authType === null ? [] : [{ param, message: `must hold no keys with authType ${authType}` }];
-  if (authType === "OAuth2") {
-    const read = readOAuthAuth(draft.oauth ?? {}, context);
-    return { ...read, faults: [...stray, ...read.faults] };
-  }
+  const read = readTokens(authType, draft, context);
+  if (read) return { ...read, faults: [...stray, ...read.faults] };
   const none: ReadAuth = { auth: { kind: "none" }, secrets: { kind: "none" }, question: null, faults: stray };
   return authType === "None" ? withClientFaults(none, draft, authType, param) : { ...none, faults: [] };
+}
+
+/** The kinds whose tokens somebody issues. Null: the kind is none of them. */
+function readTokens(authType: string | null, draft: AuthDraft, context: AuthContext): ReadAuth | null {
+  const oauth = draft.oauth ?? {};
+  const machine = { ...context, nameOf: nameIn(context.at) } satisfies MachineContext;
+  switch (authType) {
+    case "OAuth2": {
+      const isShared =
+        draft.grantType === undefined
+          ? context.existing?.kind === "client_credentials"
+          : draft.grantType === "client_credentials";
+      return isShared ? readClientCredentials(oauth, machine) : readOAuthAuth(oauth, context);
+    }
+    case "ProjectManagedIdentity":
+      return withClientFaults(
+        readIdentity("project", oauth, machine),
+        draft,
+        authType,
+        `${context.at}.credentials`,
+      );
+    case "AgenticIdentityToken":
+      return withClientFaults(
+        readIdentity("agent", oauth, machine),
+        draft,
+        authType,
+        `${context.at}.credentials`,
+      );
+    case "UserEntraToken":
+      return readUserToken(oauth, draft.exchange, machine);
+    default:
+      return null;
+  }
+}
+
+function kindFaults(authType: string | null, { grantType, exchange }: AuthDraft, at: string): Fault[] {
+  const stray = [
+    ...(grantType != null && authType !== "OAuth2" ? (["grantType"] as const) : []),
+    ...(exchange != null && authType !== "UserEntraToken" ? (["exchange"] as const) : []),
+  ];
+  return stray.map((field) => ({
+    param: `${at}.${field}`,
+    message: `must be absent with authType ${authType}`,
+  }));
 }
 
 /** A client of an app has no place in a connection of another kind, where its secret would be dropped unheard. */
@@ -71,9 +131,13 @@ function readOAuthAuth(draft: OAuthDraft, context: AuthContext): ReadAuth {
     target,
     checkTarget,
     found,
-    nameOf: (field) => (IN_CREDENTIALS.has(field) ? `${at}.credentials.${field}` : `${at}.${field}`),
+    nameOf: nameIn(at),
   });
   return { ...read, secrets: box };
+}
+
+function nameIn(at: string): NameOf {
+  return (field) => (IN_CREDENTIALS.has(field) ? `${at}.credentials.${field}` : `${at}.${field}`);
 }
 
 const IN_CREDENTIALS = new Set<keyof OAuthDraft>(["clientId", "clientSecret", "privateKey"]);
@@ -109,17 +173,35 @@ export function placeOfAuth(auth: ConnectionAuth): string {
         .join()}`;
     case "oauth":
       return `oauth ${placeOfOAuth(auth)}`;
+    case "identity":
+    case "user_token":
+    case "client_credentials":
+      return placeOfMachine(auth);
   }
 }
 
+export const AUTH_TYPES = [
+  "None",
+  "CustomKeys",
+  "OAuth2",
+  "ProjectManagedIdentity",
+  "AgenticIdentityToken",
+  "UserEntraToken",
+] as const;
+
 /** The ARM `authType` of an auth kind. */
-export function authTypeOf(auth: ConnectionAuth): "None" | "CustomKeys" | "OAuth2" {
+export function authTypeOf(auth: ConnectionAuth): (typeof AUTH_TYPES)[number] {
   switch (auth.kind) {
     case "none":
       return "None";
     case "key":
       return "CustomKeys";
     case "oauth":
+    case "client_credentials":
       return "OAuth2";
+    case "identity":
+      return auth.of === "project" ? "ProjectManagedIdentity" : "AgenticIdentityToken";
+    case "user_token":
+      return "UserEntraToken";
   }
 }

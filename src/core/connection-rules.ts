@@ -7,12 +7,14 @@ import {
   MIN_TIMEOUT_MS,
 } from "./connection.ts";
 import {
+  AUTH_TYPES,
   type AuthDraft,
   authTypeOf,
   placeOfAuth,
   readAuth,
   type SecretsBox,
 } from "./connection-auth-rules.ts";
+import type { CheckAudience } from "./connection-machine-rules.ts";
 import { BrokerError, type Fault, invalid } from "./errors.ts";
 import type { Found, Question } from "./oauth-app-rules.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";
@@ -56,6 +58,7 @@ export function readConnection(
     mode: "replace" | "change";
     settings: Settings;
     checkTarget: CheckTarget;
+    checkAudience: CheckAudience;
     /** The answer to the question of an earlier reading. */
     found: Found | null;
     /** Where the draft stands in the caller's body: `properties`. */
@@ -71,7 +74,9 @@ export function readConnection(
   const metadata = draft.metadata ?? existing?.metadata ?? {};
   const wrongTarget =
     existing && draft.target === undefined ? [] : targetFaults(target, checkTarget, `${at}.target`);
-  const auth = readAuth(authType, draft, {
+  const { audience, ...withoutAudience } = metadata;
+  const isForAudience = TAKES_AUDIENCE.has(authType ?? "");
+  const auth = readAuth(authType, isForAudience ? withAudience(draft, audience) : draft, {
     ...context,
     existing: existing?.auth ?? null,
     target: wrongTarget.length === 0 ? (target ?? null) : null,
@@ -83,6 +88,7 @@ export function readConnection(
     ...authTypeFaults(authType, `${at}.authType`),
     ...wrongTarget,
     ...auth.faults,
+    ...(isForAudience ? audienceFaults(draft, audience, `${at}.metadata.audience`) : []),
     ...(isKept ? strayFaults(existing, target, `${at}.credentials`) : []),
     ...timeoutFaults(timeoutMs, `${at}.timeoutMs`),
     ...metadataFaults(metadata, `${at}.metadata`),
@@ -97,7 +103,7 @@ export function readConnection(
     approvers: draft.approvers ?? existing?.approvers ?? "caller",
     trustAnnotations: draft.trustAnnotations ?? existing?.trustAnnotations ?? true,
     timeoutMs,
-    metadata,
+    metadata: isForAudience ? withoutAudience : metadata,
     isDefault: draft.isDefault ?? existing?.isDefault ?? false,
   };
   return { content, secrets: auth.secrets, question: auth.question };
@@ -108,10 +114,21 @@ export function isElsewhere(before: ConnectionContent, after: ConnectionContent)
   return before.target !== after.target || placeOfAuth(before.auth) !== placeOfAuth(after.auth);
 }
 
+/** Kinds whose audience Foundry's clients write into `metadata`, too (foundry-wire 7.1). There is one, and it is the auth's. */
+const TAKES_AUDIENCE = new Set(["ProjectManagedIdentity", "AgenticIdentityToken", "UserEntraToken"]);
+
+function withAudience(draft: ConnectionDraft, inMetadata: string | undefined): ConnectionDraft {
+  if (inMetadata === undefined || draft.oauth?.audience != null) return draft;
+  return { ...draft, oauth: { ...draft.oauth, audience: inMetadata } };
+}
+
+function audienceFaults({ oauth }: ConnectionDraft, inMetadata: string | undefined, param: string): Fault[] {
+  const beside = oauth?.audience ?? null;
+  if (inMetadata === undefined || beside === null || beside === inMetadata) return [];
+  return [{ param, message: `is another audience than ${beside} beside it` }];
+}
+
 const LATER_KINDS = new Set([
-  "ProjectManagedIdentity",
-  "UserEntraToken",
-  "AgenticIdentityToken",
   "AgenticUser",
   "AgentUserImpersonation",
   "DeveloperConnection",
@@ -125,11 +142,11 @@ function refuseLaterKinds(authType: string | null, at: string): void {
 
 function authTypeFaults(authType: string | null, param: string): Fault[] {
   if (authType === null) return [{ param, message: "is required" }];
-  if (authType === "None" || authType === "CustomKeys" || authType === "OAuth2") return [];
+  if (AUTH_TYPES.some((known) => known === authType)) return [];
   // Foundry takes these for other resources and refuses them for MCP servers, too.
   if (authType === "ApiKey")
     return [{ param, message: "must be CustomKeys: name the header in credentials.keys" }];
-  return [{ param, message: "must be None, CustomKeys or OAuth2" }];
+  return [{ param, message: `must be one of ${AUTH_TYPES.join(", ")}` }];
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { ConnectionId } from "./ids.ts";
-import type { AuthServer, ClientAuth } from "./oauth.ts";
+import type { AuthServer, ClientAuth, TokenServer } from "./oauth.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";
 
 /** Header names and verbatim values, as the admin gave them. */
@@ -9,7 +9,46 @@ export type HeaderValues = Record<string, string>;
  * How a connection proves itself to its server. A union, so that a new kind fails to compile wherever it is not
  * thought of. `key` holds no secret here: the sealed box of the record does.
  */
-export type ConnectionAuth = { kind: "none" } | { kind: "key"; headerNames: string[] } | OAuthAuth;
+export type ConnectionAuth =
+  | { kind: "none" }
+  | { kind: "key"; headerNames: string[] }
+  | OAuthAuth
+  | IdentityAuth
+  | UserTokenAuth
+  | ClientCredentialsAuth;
+
+/** An identity that is not a person's (DESIGN 11): the project's own, or that of the agent that acts. */
+export type IdentityAuth = { kind: "identity"; of: "project" | "agent"; audience: string };
+
+/** The token of the person who calls, exchanged for one that the server takes. There is no secret but an ID-JAG's client. */
+export type UserTokenAuth = {
+  kind: "user_token";
+  /** For whom the token is asked: the server's application id URI; of an ID-JAG the issuer of its authorization server. */
+  audience: string;
+  /** Null: the audience says it all (Entra: `{audience}/.default`). */
+  scopes: string[] | null;
+  /**
+   * Null: at the person's own issuer; Entra does it on behalf of, all others by RFC 8693. Else the server's authorization
+   * server takes an assertion of the person's issuer (MCP extension "Enterprise-managed authorization"), from this client.
+   */
+  idJag: MachineClient | null;
+  resource: OAuthOverrides["resource"];
+  overrideReason: string | null;
+};
+
+/** One client for all users (MCP extension "OAuth client credentials", SEP-1046). */
+export type ClientCredentialsAuth = {
+  kind: "client_credentials";
+  client: MachineClient;
+  scopes: string[] | null;
+  /** Added to token requests; `audience` is among them where the admin gave one. */
+  tokenParams: Record<string, string>;
+  resource: OAuthOverrides["resource"];
+  overrideReason: string | null;
+};
+
+/** A client of the admin's own, pinned to one authorization server (A7). Its secret or key is in the record's box. */
+export type MachineClient = { clientId: string; clientAuth: ClientAuth; server: TokenServer };
 
 /** Each user's own account at the server (DESIGN 9). The client's secret or key is in the record's box. */
 export type OAuthAuth = {

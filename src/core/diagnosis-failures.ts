@@ -1,4 +1,5 @@
 import type { Connection, HeaderValues } from "./connection.ts";
+import { explainDenial } from "./diagnosis-denials.ts";
 import type { UpstreamFailure } from "./ports.ts";
 
 /** The likeliest reason why a connection does not work, or `none`. */
@@ -8,6 +9,8 @@ export type Cause =
   | "key_rejected"
   | "key_format"
   | "forbidden"
+  | "token_rejected"
+  | "role_missing"
   | "not_mcp"
   | "unreachable"
   | "tls"
@@ -59,6 +62,10 @@ export function explainFailure(
     }
     case "authorization": {
       const hints = failure.transient ? ["Ask again later: this passes."] : [];
+      return { cause: "authorization", message: failure.message, hints };
+    }
+    case "claims": {
+      const hints = ["Sign in again as the challenge asks, and call with the token that comes of it."];
       return { cause: "authorization", message: failure.message, hints };
     }
     case "no_credential": {
@@ -120,6 +127,8 @@ function explainStatus(
   { status, challenge }: UpstreamFailure & { kind: "http" },
   host: string,
 ): Finding {
+  const denial = explainDenial(connection, status, host);
+  if (denial) return denial;
   const slips = formatSlips(headers);
   const isOAuth =
     connection.auth.kind !== "oauth" && challenge !== null && challenge.resourceMetadata !== null;

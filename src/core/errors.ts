@@ -10,6 +10,8 @@ export type Refusals = {
   user_conflict: { header: string; body: string };
   user_invalid: { param: string; why: string };
   user_blocked: Record<never, never>;
+  /** The person must sign in again, with these claims (a claims challenge, as JSON). */
+  claims_required: { claims: string };
   // what was sent
   invalid: { faults: Fault[] };
   too_large: { what: string; limit: number; unit: string };

@@ -106,6 +106,11 @@ export function issuersNamed(entry: TokenIssuer): string[] {
   }
 }
 
+/** The audiences of the tokens with which callers come to a project: nobody's connection may have tokens for them. */
+export function callerAudiences({ settings }: { settings: { issuers: readonly TokenIssuer[] } }): string[] {
+  return settings.issuers.flatMap(({ audiences }) => audiences);
+}
+
 /** Whether an issuer is at our own place: our workload tokens make nobody a caller of ours (DESIGN 11). */
 export function isOurOwn(issuer: string, publicUrl: string): boolean {
   return URL.parse(issuer)?.host === URL.parse(publicUrl)?.host;

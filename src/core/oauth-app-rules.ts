@@ -32,8 +32,11 @@ export type OAuthDraft = {
 /** Where a field of a draft stands in the caller's body. */
 export type NameOf = (field: keyof OAuthDraft) => string;
 
-/** A question for the network that the rules cannot answer: what is at this issuer, or who guards this server? */
-export type Question = { kind: "server"; issuer: string } | { kind: "guards"; target: string };
+/** A question for the network that the rules cannot answer: what is at this issuer, who guards this server, what is at its guard? */
+export type Question =
+  | { kind: "server"; issuer: string }
+  | { kind: "guards"; target: string }
+  | { kind: "server_of"; target: string };
 
 /** `why`: what stood in the way, as a sentence. */
 export type Found =

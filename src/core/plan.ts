@@ -9,6 +9,7 @@ import type { Item, ToolCall } from "./items.ts";
 import { resolveInput } from "./input.ts";
 import { type ReadDefinition, settle, type Settled } from "./recover.ts";
 import { type FunctionTool, NO_USAGE, type Response, type TurnRequest } from "./request.ts";
+import { requireSignIn, requireUser } from "./required-user.ts";
 import { findServer, type Server } from "./servers.ts";
 import type { HeldCall } from "./storage.ts";
 import { type Chain, loadChain, withoutSecrets } from "./thread.ts";
@@ -40,7 +41,7 @@ export type Plan = {
  * Throws refusals only; a turn that has a plan answers 200.
  */
 export async function planTurn(
-  { world }: Desks,
+  { world, access }: Desks,
   caller: Context,
   request: TurnRequest,
   read: ReadDefinition,
@@ -49,6 +50,7 @@ export async function planTurn(
   const settled = await settle(world, known, { request, chain, read });
   const servers = await findServers({ world }, known, settled);
   requireUser(known, servers, request);
+  await requireSignIn(access, known, servers);
   const functions = settled.tools.filter((tool) => tool.kind === "function");
   const agent = settled.agent?.name ?? null;
   const { input, anew, declined } = await resumeOf(
@@ -65,27 +67,6 @@ export async function planTurn(
 }
 
 type Only = Pick<Desks, "world">;
-
-/** A connection that acts for a person needs to know for whom, before anything runs (DESIGN 5). */
-function requireUser(
-  { user, caller }: Context,
-  servers: Server[],
-  named: Pick<TurnRequest, "safetyIdentifier" | "user">,
-): void {
-  if (user !== null) return;
-  const names = servers.flatMap(({ record }) =>
-    record?.connection.auth.kind === "oauth" ? [record.connection.name] : [],
-  );
-  if (names.length === 0) return;
-  const mayAssert = caller.rights.includes("act_for_users");
-  const isNamed = named.safetyIdentifier !== null || named.user !== null;
-  const why =
-    isNamed && !mayAssert
-      ? 'the body names one, but this key lacks the right act_for_users: use a key with "rights": ["act_for_users"]'
-      : `the request names none: send x-ms-user-identity, or safety_identifier or user in the body${mayAssert ? "" : ', with a key with "rights": ["act_for_users"]'}`;
-  const message = `${[...new Set(names)].join(", ")}: calls are made with the account of a user, and ${why}`;
-  throw invalid({ param: "safety_identifier", message });
-}
 
 async function findChain(
   { world }: Only,

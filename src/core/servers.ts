@@ -129,3 +129,18 @@ export function connectionNameIn(reference: string, project: string): string | n
   if (!match?.[2]) return null;
   return match[1] === undefined || match[1] === project ? match[2] : null;
 }
+
+/** A connection asked for by nothing but its name. */
+export function toolFor(name: string): McpTool {
+  return {
+    kind: "mcp",
+    label: name,
+    connection: name,
+    serverUrl: null,
+    description: null,
+    requireApproval: "never",
+    allowedTools: null,
+    authorization: null,
+    headers: {},
+  };
+}

@@ -1,6 +1,7 @@
 import { type Context as HonoContext, Hono } from "hono";
 import { getPath } from "hono/utils/url";
 import type { Context } from "../core/context.ts";
+import { isRefusal } from "../core/errors.ts";
 import { requireOperator, requireRole } from "../core/identity.ts";
 import type { World } from "../core/ports.ts";
 import { readJson } from "./body.ts";
@@ -80,7 +81,7 @@ export function createApp(options: AppOptions): Hono<Env> {
   app.notFound(notFound);
   app.onError(async (error, c) => {
     const problem = problemOf(error, surfaceOf(c.req.path));
-    if (problem?.status === 401) return refuse(c, await strangerProblem(c, problem));
+    if (problem && isRefusal(error, "unauthenticated")) return refuse(c, await strangerProblem(c, problem));
     if (problem) return refuse(c, problem);
     const requestId = c.get("requestId");
     world.log("error", "request_failed", {

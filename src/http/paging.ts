@@ -12,14 +12,22 @@ export function pageOf({ limit, after }: PageQuery): Page {
  */
 export function answerList<R, B>(
   call: Call,
-  list: { listed: Listed<R>; write: (row: R) => B; idOf: (row: R) => string; publicUrl: string },
+  list: {
+    listed: Listed<R>;
+    write: (row: R) => B;
+    idOf: (row: R) => string;
+    publicUrl: string;
+    /** What the answer says beside the rows. */
+    beside?: object;
+  },
 ): Response {
   const { rows, more } = list.listed;
+  const { beside = {} } = list;
   const last = rows.at(-1);
   const value = rows.map(list.write);
-  if (!more || last === undefined) return Response.json({ value });
+  if (!more || last === undefined) return Response.json({ ...beside, value });
   const next = new URL(call.request.url);
   next.searchParams.set("after", list.idOf(last));
   const path = next.pathname.replaceAll(/\/{2,}/g, "/");
-  return Response.json({ value, nextLink: `${list.publicUrl}${path}${next.search}` });
+  return Response.json({ ...beside, value, nextLink: `${list.publicUrl}${path}${next.search}` });
 }

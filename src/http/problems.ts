@@ -1,3 +1,4 @@
+import { encodedClaims } from "../core/claims-challenge.ts";
 import { BrokerError, type Fault, type Refusal, type Refusals } from "../core/errors.ts";
 
 import type { Surface } from "./problem-answer.ts";
@@ -43,6 +44,15 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
   }),
   user_invalid: ({ param, why }) => ({ status: 400, message: `${param}: ${why}`, param }),
   user_blocked: () => ({ status: 403, message: "This user is blocked.", code: "user_blocked" }),
+  // Azure's clients read the challenge, ask for another token with it and come again (foundry-wire 2.1).
+  claims_required: ({ claims }) => ({
+    status: 401,
+    message: "The person must sign in again, with the claims that WWW-Authenticate asks for.",
+    code: "claims_required",
+    headers: {
+      "www-authenticate": `Bearer error="insufficient_claims", claims="${encodedClaims(claims)}"`,
+    },
+  }),
 
   invalid: ({ faults }) => ({
     status: 400,

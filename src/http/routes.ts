@@ -10,6 +10,7 @@ import { projectRoutes } from "./admin/projects.ts";
 import { settingsRoutes } from "./admin/settings.ts";
 import { toolRoutes } from "./admin/tools.ts";
 import { userRoutes } from "./admin/users.ts";
+import { whoamiRoutes } from "./admin/whoami.ts";
 import { agentRoutes } from "./foundry/agents.ts";
 import { consentRoutes } from "./consent.ts";
 import { healthRoutes } from "./health.ts";
@@ -41,6 +42,7 @@ export function createRoutes(deps: Deps): Route[] {
     ...agentRoutes(deps),
     ...connectionRoutes(deps),
     ...toolRoutes(deps),
+    ...whoamiRoutes(deps),
     ...grantRoutes(deps),
     ...connectorRoutes(deps),
     ...approvalRoutes(deps),

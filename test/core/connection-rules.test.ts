@@ -19,6 +19,7 @@ function readNew(draft: ConnectionDraft, name = "github") {
     mode: "replace",
     found: null,
     settings: DEFAULT_SETTINGS,
+    checkAudience: () => null,
     checkTarget: (url) => (url.includes("10.0.0.1") ? "10.0.0.1 is private. Add it to SETTING." : null),
     at: "properties",
   });
@@ -47,6 +48,7 @@ function change(existing: Connection, draft: ConnectionDraft) {
     found: null,
     settings: DEFAULT_SETTINGS,
     checkTarget,
+    checkAudience: () => null,
     at: "properties",
   });
 }
@@ -81,7 +83,14 @@ describe("a new connection", () => {
   test("takes the project's approval rule unless it says its own, null included", () => {
     const settings = { ...DEFAULT_SETTINGS, defaultRequireApproval: "always" as const };
     const fresh = { before: null, mode: "replace", found: null } as const;
-    const context = { name: "github", ...fresh, settings, checkTarget: () => null, at: "properties" };
+    const context = {
+      name: "github",
+      ...fresh,
+      settings,
+      checkTarget: () => null,
+      checkAudience: () => null,
+      at: "properties",
+    };
     expect(readConnection(key, context).content.requireApproval).toBe("always");
     expect(readConnection({ ...key, requireApproval: null }, context).content.requireApproval).toBeNull();
     expect(readConnection({ ...key, requireApproval: "never" }, context).content.requireApproval).toBe(
@@ -145,7 +154,7 @@ describe("a new connection", () => {
     );
   });
 
-  test.each(["ProjectManagedIdentity", "UserEntraToken", "AgenticIdentityToken"])(
+  test.each(["AgenticUser", "DeveloperConnection", "UserTokenAndProjectManagedIdentity"])(
     "of kind %s is for a later version, and says so",
     (authType) => {
       expect(() => readNew({ ...key, authType })).toThrow(

@@ -13,6 +13,7 @@ import { createRoutes } from "../../src/http/routes.ts";
 import { readAgentDefinition } from "../../src/http/wire/request.ts";
 import { createNodeCrypto } from "../../src/secrets/crypto.node.ts";
 import { createNewId } from "../../src/secrets/ids.ts";
+import { callerAudiences } from "../../src/core/issuers.ts";
 import { createWorkloadIssuer } from "../../src/secrets/issuer.ts";
 import type { Keyring } from "../../src/secrets/keyring.ts";
 import { createSealer } from "../../src/secrets/seal.ts";
@@ -110,8 +111,7 @@ export async function createTestApp(
       crypto: suite,
       clock,
       log,
-      // Projects have no issuers of callers yet.
-      callerAudiences: () => [],
+      callerAudiences,
     }),
     publicUrl,
     clientDocumentUrl: (redirectId) => `${publicUrl}/oauth/client/${redirectId}`,

@@ -123,10 +123,10 @@ describe("a connection over REST", () => {
   });
 
   test("of a later kind is refused in plain words", async () => {
-    const answer = await put("later", keyed({ authType: "UserEntraToken", credentials: {} }));
+    const answer = await put("later", keyed({ authType: "AgenticUser", credentials: {} }));
     expect(answer.status).toBe(400);
     expect(errorOf(answer.body)).toMatchObject({
-      message: "authType UserEntraToken is not supported by this version.",
+      message: "authType AgenticUser is not supported by this version.",
       param: "properties.authType",
     });
   });

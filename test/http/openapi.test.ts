@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { AUTH_TYPES } from "../../src/core/connection-auth-rules.ts";
 import type { Route } from "../../src/http/route.ts";
 import { createTestApp, HOST, type TestApp } from "../helpers/app.ts";
 
@@ -97,7 +98,7 @@ describe("/openapi.json", () => {
     expect(propertiesOf("put")?.required).toEqual(["authType", "target"]);
     expect(propertiesOf("patch")?.required).toBeUndefined();
     expect(propertiesOf("put")?.properties?.["authType"]).toMatchObject({
-      enum: ["None", "CustomKeys", "OAuth2"],
+      enum: AUTH_TYPES,
     });
     expect(JSON.stringify(propertiesOf("patch")?.properties?.["timeoutMs"])).toContain(
       '"minimum":100,"maximum":600000',

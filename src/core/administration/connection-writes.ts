@@ -2,6 +2,8 @@ import { mayReceive } from "../authorization.ts";
 import { writeHeaders } from "../access.ts";
 import { writeClientSecrets } from "../client-secrets.ts";
 import type { Connection, ConnectionRecord } from "../connection.ts";
+import { audienceFaultIn, sourceOf } from "../identity-source.ts";
+import type { CheckAudience } from "../connection-machine-rules.ts";
 import type { SecretsBox } from "../connection-auth-rules.ts";
 import {
   type ConnectionContent,
@@ -43,12 +45,16 @@ export async function writeConnection(
 ): Promise<Connection> {
   const { name } = write;
   const what = { what: "connection", name } as const;
-  const lookUp = createLookUp(world, context);
+  const outside = {
+    lookUp: createLookUp(world, context),
+    checkAudience: (audience: string) => audienceFaultIn(world, context.project, audience),
+  };
   const written = await tryUntilWon(what, async () => {
     const existing = await world.store.connections.get(context.project.name, name);
     if (!existing && write.mode === "change") throw new BrokerError("not_found", what);
-    const read = await readDraft(lookUp, context, write, existing?.connection ?? null);
+    const read = await readDraft(outside, context, write, existing?.connection ?? null);
     await checkConnector(world, read.content, write.at);
+    await checkIdentity(world, context, read.content, write.at);
     const connection = existing
       ? await change(world, context, existing, read)
       : await make(world, context, name, read);
@@ -63,9 +69,16 @@ export async function writeConnection(
 
 type Read = { content: ConnectionContent; secrets: SecretsBox };
 
-function readDraft(lookUp: LookUp, context: Context, write: ConnectionWrite, before: Connection | null) {
+function readDraft(
+  { lookUp, checkAudience }: { lookUp: LookUp; checkAudience: CheckAudience },
+  context: Context,
+  write: ConnectionWrite,
+  before: Connection | null,
+) {
   const { settings } = context.project;
-  return readWith(lookUp, (found) => readConnection(write.draft, { ...write, before, settings, found }));
+  return readWith(lookUp, (found) =>
+    readConnection(write.draft, { ...write, checkAudience, before, settings, found }),
+  );
 }
 
 async function make(
@@ -159,6 +172,18 @@ async function checkConnector(world: World, { auth, target }: ConnectionContent,
   if (mayReceive(found.connector.targets, target)) return;
   const message = `may not receive tokens of the connector '${name}': its operator does not allow ${new URL(target).host}`;
   throw invalid({ param: `${at}.target`, message });
+}
+
+/** Entra's tokens go only where the operator's list allows, which is better said when the connection is saved. */
+async function checkIdentity(
+  world: World,
+  context: Context,
+  { auth, target }: ConnectionContent,
+  at: string,
+): Promise<void> {
+  if (auth.kind !== "identity") return;
+  const source = await sourceOf(world, context, { of: auth.of, audience: auth.audience, url: target });
+  if (!source.ok) throw invalid({ param: `${at}.target`, message: source.message });
 }
 
 /** A box is bound to its version, so what is kept is sealed anew. */

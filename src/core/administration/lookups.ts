@@ -12,10 +12,15 @@ export function createLookUp(world: World, { signal: caller }: Pick<Context, "si
   async function ask(question: Question): Promise<Found> {
     const signal = AbortSignal.any([caller, AbortSignal.timeout(LOOK_UP_MS)]);
     switch (question.kind) {
-      case "server": {
-        const outcome = await world.oauth.authServer(question.issuer, signal);
-        if (outcome.ok) return { kind: "server", server: outcome.value, why: null };
-        return { kind: "server", server: null, why: sentenceOf(outcome.failure) };
+      case "server":
+        return serverAt(question.issuer, signal);
+      case "server_of": {
+        const guards = await world.oauth.protectedResource(question.target, null, signal);
+        if (!guards.ok) return { kind: "server", server: null, why: sentenceOf(guards.failure) };
+        const [only, ...others] = guards.value?.authorizationServers ?? [];
+        if (only !== undefined && others.length === 0) return serverAt(only, signal);
+        const why = only === undefined ? "the server names none" : "the server names several: give issuer";
+        return { kind: "server", server: null, why };
       }
       case "guards": {
         const outcome = await world.oauth.protectedResource(question.target, null, signal);
@@ -23,6 +28,12 @@ export function createLookUp(world: World, { signal: caller }: Pick<Context, "si
         return { kind: "guards", issuers: outcome.value?.authorizationServers ?? [], why: null };
       }
     }
+  }
+
+  async function serverAt(issuer: string, signal: AbortSignal): Promise<Found> {
+    const outcome = await world.oauth.authServer(issuer, signal);
+    if (outcome.ok) return { kind: "server", server: outcome.value, why: null };
+    return { kind: "server", server: null, why: sentenceOf(outcome.failure) };
   }
 
   return (question) => {

@@ -1,8 +1,20 @@
-import type { ConnectionAuth, OAuthOverrides } from "../connection.ts";
+import { type ConnectionAuth, NO_OVERRIDES, type OAuthOverrides } from "../connection.ts";
 
 /** What the audit says of a connection that departs from the specification: every override, and why. */
 export function overrideFacts(auth: ConnectionAuth): Record<string, string> {
-  return auth.kind === "oauth" ? factsOf(auth.overrides) : {};
+  switch (auth.kind) {
+    case "oauth":
+      return factsOf(auth.overrides);
+    case "user_token":
+    case "client_credentials": {
+      const { resource, overrideReason: reason } = auth;
+      return factsOf({ ...NO_OVERRIDES, resource, reason });
+    }
+    case "none":
+    case "key":
+    case "identity":
+      return {};
+  }
 }
 
 export function factsOf(overrides: OAuthOverrides): Record<string, string> {

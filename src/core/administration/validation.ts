@@ -3,8 +3,8 @@ import { auditEntry, type Context } from "../context.ts";
 import { diagnose, type Diagnosis, type Seen } from "../diagnosis.ts";
 import { isAllowed, needsApproval } from "../policy.ts";
 import type { Connection, ConnectionRecord } from "../connection.ts";
-import type { McpTool } from "../request.ts";
-import { serverOf } from "../servers.ts";
+import type { Principal } from "../machine-identity.ts";
+import { serverOf, toolFor } from "../servers.ts";
 import type { KnownTool } from "../tools.ts";
 import { type AuthorizationReport, reportAuthorization } from "./authorization-report.ts";
 import { getRecord } from "./connections.ts";
@@ -25,6 +25,8 @@ export type Validation = Diagnosis & {
   tools: JudgedTool[];
   /** Null: the connection is none of OAuth, or its authorization cannot be found out. */
   authorization: AuthorizationReport | null;
+  /** Whom the server sees, of a connection with an identity; null: it has none, or nothing tells yet. */
+  principal: Principal | null;
   durationMs: number;
 };
 
@@ -55,7 +57,8 @@ export async function validateConnection(desks: Desks, context: Context, name: s
     }),
   );
   const tools = known.map((tool) => judged(record.connection, tool));
-  return { ...diagnosis, tools, authorization: found?.report ?? null, durationMs };
+  const principal = await principalOf(desks, context, record);
+  return { ...diagnosis, tools, authorization: found?.report ?? null, principal, durationMs };
 }
 
 async function lookAtServer(
@@ -80,6 +83,17 @@ async function lookAtServer(
   const headers = door?.ok ? door.access.headers : {};
   const hasApprover = connection.approvers === "caller" || (await someKeyApproves(world, context));
   return { diagnosis: diagnose(connection, { headers, seen, hasApprover }), known };
+}
+
+async function principalOf(
+  { access }: Desks,
+  context: Context,
+  record: ConnectionRecord,
+): Promise<Principal | null> {
+  const { auth, name } = record.connection;
+  if (auth.kind !== "identity") return null;
+  return (await access.principal({ context, server: serverOf(toolFor(name), record), record, auth }))
+    .principal;
 }
 
 const WITHOUT_GRANT: Omit<Diagnosis, "message"> = {
@@ -113,19 +127,4 @@ async function someKeyApproves({ store, clock }: Desks["world"], context: Contex
   const keys = [...(await store.keys.list(context.project.name)), ...(bootstrap ? [bootstrap] : [])];
   const isLive = (expiresAt: number | null) => expiresAt === null || expiresAt > clock.now();
   return keys.some((key) => key.roles.includes("approver") && isLive(key.expiresAt));
-}
-
-/** The connection asked for by nothing but its name. */
-function toolFor(name: string): McpTool {
-  return {
-    kind: "mcp",
-    label: name,
-    connection: name,
-    serverUrl: null,
-    description: null,
-    requireApproval: "never",
-    allowedTools: null,
-    authorization: null,
-    headers: {},
-  };
 }

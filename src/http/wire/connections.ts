@@ -1,8 +1,9 @@
 import * as z from "zod";
 import { type Connection, type HeaderValues, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS } from "../../core/connection.ts";
-import { authTypeOf } from "../../core/connection-auth-rules.ts";
+import { AUTH_TYPES, authTypeOf } from "../../core/connection-auth-rules.ts";
 import type { ConnectionDraft } from "../../core/connection-rules.ts";
 import { flag, listOf, pageQuery, strings, writeMoment } from "./common.ts";
+import { writeMachine } from "./machine-auth.ts";
 import { nearMiss } from "./near-miss.ts";
 import { appFields, oauthFields, readOAuthDraft, secretFields, writeOAuth, writtenOAuth } from "./oauth.ts";
 import { approvalRule, toolFilter, writeApprovalRule, writeToolFilter } from "./policy.ts";
@@ -48,10 +49,7 @@ const didYouMean = (name: string | null) => `is not known here; did you mean ${n
  */
 const arm = {
   // A string: the rules tell kinds of later versions from kinds that there are not.
-  authType: z
-    .string()
-    .meta({ enum: ["None", "CustomKeys", "OAuth2"] })
-    .optional(),
+  authType: z.string().meta({ enum: AUTH_TYPES }).optional(),
   category: z.string().optional(),
   target: z.string().optional(),
   credentials: credentials.nullish(),
@@ -59,7 +57,14 @@ const arm = {
   isDefault: z.boolean().nullish(),
 };
 
-const oauth = { ...appFields, ...oauthFields };
+const oauth = {
+  ...appFields,
+  ...oauthFields,
+  /** With `OAuth2`: whether people are asked, or one client serves all. */
+  grantType: z.enum(["authorization_code", "client_credentials"]).nullish(),
+  /** With `UserEntraToken`: an assertion of the person's issuer, for the server's own authorization server. */
+  exchange: z.enum(["id-jag"]).nullish(),
+};
 
 const properties = z.looseObject({ ...arm, ...oauth, ...policy }).superRefine((given, context) => {
   const ours = Object.keys({ ...oauth, ...policy });
@@ -85,6 +90,8 @@ function writeOf(shape: typeof properties): Shape<ConnectionDraft> {
     category: given.category,
     target: given.target,
     keys: keysOf(given.credentials),
+    grantType: given.grantType,
+    exchange: given.exchange,
     oauth: readOAuthDraft({ ...given, ...given.credentials, clientId: clientIdOf(given) }),
     metadata: given.metadata ?? undefined,
     isDefault: given.isDefault ?? undefined,
@@ -132,6 +139,8 @@ const propertiesBody = z.object({
   trustAnnotations: z.boolean(),
   timeoutMs: z.number(),
   group: z.literal("GenericProtocol"),
+  grantType: z.literal("client_credentials").optional(),
+  exchange: z.literal("id-jag").nullable().optional(),
   ...writtenOAuth.partial().shape,
 });
 
@@ -186,7 +195,7 @@ export function writeConnection(
   secrets: HeaderValues | null = null,
 ): z.infer<typeof connectionBody> {
   const { connection, redirectUrl } = shown;
-  const { name, target, isDefault, metadata } = connection;
+  const { name, target, isDefault } = connection;
   const type = authTypeOf(connection.auth);
   return {
     name,
@@ -195,7 +204,7 @@ export function writeConnection(
     target,
     isDefault,
     credentials: { ...secrets, type },
-    metadata,
+    metadata: metadataOf(connection),
     ...(connection.auth.kind === "oauth" && { redirectUrl }),
     properties: { ...propertiesOf(shown), credentials: { type } },
   };
@@ -219,14 +228,14 @@ export function writeArmConnection(
 }
 
 function propertiesOf({ connection, redirectUrl }: ShownConnection) {
-  const { auth, target, metadata, isDefault, requireApproval, allowedTools } = connection;
+  const { auth, target, isDefault, requireApproval, allowedTools } = connection;
   const { approvers, trustAnnotations, timeoutMs } = connection;
   return {
     authType: authTypeOf(auth),
     category: "RemoteTool" as const,
     target,
     headerNames: auth.kind === "key" ? auth.headerNames : [],
-    metadata,
+    metadata: metadataOf(connection),
     isDefault,
     requireApproval: requireApproval && writeApprovalRule(requireApproval),
     allowedTools: allowedTools && writeToolFilter(allowedTools),
@@ -235,5 +244,13 @@ function propertiesOf({ connection, redirectUrl }: ShownConnection) {
     timeoutMs,
     group: "GenericProtocol" as const,
     ...(auth.kind === "oauth" && { ...writeOAuth(auth), redirectUrl }),
+    ...writeMachine(auth),
   };
+}
+
+/** Foundry's clients look for the audience there, too (foundry-wire 15). */
+function metadataOf({ auth, metadata }: Connection): Record<string, string> {
+  return auth.kind === "identity" || auth.kind === "user_token"
+    ? { ...metadata, audience: auth.audience }
+    : metadata;
 }

@@ -2,6 +2,7 @@ import * as z from "zod";
 import type { Validation } from "../../core/administration/validation.ts";
 import type { ToolPin } from "../../core/storage.ts";
 import { writeMoment } from "./common.ts";
+import { principalBody } from "./whoami.ts";
 
 export const pinBody = z.object({
   name: z.string(),
@@ -51,6 +52,8 @@ export const validationBody = z.object({
   durationMs: z.number(),
   /** Of an OAuth connection. Null: it is none, or nothing could be found out. */
   authorization: authorizationBody.nullable(),
+  /** Whom the server sees, of a connection with an identity: what it can give roles to. */
+  principal: principalBody.nullable(),
   tools: z.array(
     z.object({
       name: z.string(),
@@ -65,6 +68,7 @@ export const validationBody = z.object({
 });
 
 export function writeValidation(validation: Validation): z.infer<typeof validationBody> {
-  const { ok, cause, message, hints, notes, toolCount, durationMs, authorization, tools } = validation;
-  return { ok, cause, message, hints, notes, toolCount, durationMs, authorization, tools };
+  const { ok, cause, message, hints, notes, toolCount, durationMs, authorization, principal, tools } =
+    validation;
+  return { ok, cause, message, hints, notes, toolCount, durationMs, authorization, principal, tools };
 }

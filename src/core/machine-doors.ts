@@ -1,0 +1,186 @@
+import type { Door } from "./access.ts";
+import { decodedClaims } from "./claims-challenge.ts";
+import type { ClientBoxes } from "./client-boxes.ts";
+import type { ClientCredentialsAuth, ConnectionRecord, IdentityAuth, UserTokenAuth } from "./connection.ts";
+import type { Context } from "./context.ts";
+import { type IdentitySource, sourceOf } from "./identity-source.ts";
+import type { Minted, MintFailure, Principal, UserToken } from "./machine-identity.ts";
+import { createMintedTokens, type Mint } from "./minted-tokens.ts";
+import type { UpstreamFailure, World } from "./ports.ts";
+import type { Server } from "./servers.ts";
+import { createTokenMinting } from "./token-minting.ts";
+
+export type Asked<A> = { context: Context; server: Server; record: ConnectionRecord; auth: A };
+
+/** The doors whose tokens are made at the time: nothing of a person's is stored for them, and nobody is asked. */
+export type MachineDoors = {
+  identity: (asked: Asked<IdentityAuth>) => Promise<Door>;
+  userToken: (asked: Asked<UserTokenAuth>) => Promise<Door>;
+  clientCredentials: (asked: Asked<ClientCredentialsAuth>) => Promise<Door>;
+  /** Whom the server will see; a token is made, if there is none, where nothing else tells. */
+  principal: (asked: Asked<IdentityAuth>) => Promise<PrincipalSeen>;
+};
+
+/** `fault`: why there is no token, as a sentence; what is known of the principal all the same is given. */
+export type PrincipalSeen = { principal: Principal | null; fault: string | null };
+
+/** How a token is made, what it is remembered by, and whose listings and sessions are shared. */
+type Way = {
+  key: string;
+  mint: Mint;
+  partition: string;
+  session: string;
+  /** For a server that wants more of the person's sign-in. Null: there is no person. */
+  mintWith: ((claims: string) => Mint) | null;
+};
+
+export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofConnection">): MachineDoors {
+  const tokens = createMintedTokens(world);
+  const minting = createTokenMinting(world);
+
+  async function enter(asked: Asked<unknown>, way: Way): Promise<Door> {
+    const minted = await tokens.get(way.key, way.mint);
+    return minted.ok ? opened(asked, way, minted) : closed(asked, minted);
+  }
+
+  function opened(asked: Asked<unknown>, way: Way, { token }: Minted & { ok: true }): Door {
+    const { partition, session } = way;
+    const access = {
+      url: asked.server.url,
+      headers: { authorization: `Bearer ${token}` },
+      partition,
+      session,
+    };
+    return {
+      ok: true,
+      access,
+      again: async ({ status, challenge }) => {
+        if (status !== UNAUTHORIZED) return null;
+        const { mintWith } = way;
+        const claims = challenge?.claims && mintWith ? decodedClaims(challenge.claims) : null;
+        const mint = claims !== null && mintWith ? mintWith(claims) : way.mint;
+        const next = await tokens.instead(way.key, token, { mint, claims });
+        if (next === null) return null;
+        const door = next.ok ? opened(asked, way, next) : closed(asked, next);
+        return door.ok ? { ...door, again: null } : door;
+      },
+    };
+  }
+
+  return {
+    identity: async (asked) => {
+      const { context, server, record, auth } = asked;
+      const source = await sourceOf(world, context, {
+        of: auth.of,
+        audience: auth.audience,
+        url: server.url,
+      });
+      if (!source.ok) return unusable(asked, source.message);
+      return enter(asked, identityWay(source, context, record));
+    },
+    principal: async ({ context, server, record, auth }) => {
+      const { of, audience } = auth;
+      const source = await sourceOf(world, context, { of, audience, url: server.url });
+      if (!source.ok) return { principal: null, fault: source.message };
+      const described = await source.provider.describe(source.identity);
+      if (described !== null && described.subject !== null) return { principal: described, fault: null };
+      const { key, mint } = identityWay(source, context, record);
+      const minted = await tokens.get(key, mint);
+      return minted.ok
+        ? { principal: minted.principal, fault: null }
+        : { principal: described, fault: minted.message };
+    },
+    userToken: async (asked) => {
+      const { context, record, auth } = asked;
+      const { user, userToken } = context;
+      if (user === null || userToken === null) return unusable(asked, NO_USER_TOKEN);
+      const mint = await userMint(asked, userToken);
+      if (typeof mint === "string") return unusable(asked, mint);
+      const { id, version } = record.connection;
+      const person = JSON.stringify([id, version, user]);
+      return enter(asked, {
+        // Of this very token: what another of the same person may do is not known.
+        key: JSON.stringify(["user", id, version, auth, await world.crypto.sha256(userToken.token)]),
+        mint: mint(null),
+        mintWith: mint,
+        partition: person,
+        session: person,
+      });
+    },
+    clientCredentials: async (asked) => {
+      const { context, record, auth } = asked;
+      const { id, version, target } = record.connection;
+      const partition = `${id}:${version}`;
+      return enter(asked, {
+        key: JSON.stringify(["client", id, version]),
+        mint: async ({ signal }) =>
+          minting.clientCredentials({ auth, secrets: await boxes.ofConnection(record), target }, signal),
+        mintWith: null,
+        partition,
+        session: `${partition}:${ownerOf(context)}`,
+      });
+    },
+  };
+
+  /** A sentence: why this person's token cannot be exchanged for one that goes to this server. */
+  async function userMint(
+    { context, server, record, auth }: Asked<UserTokenAuth>,
+    user: UserToken,
+  ): Promise<((claims: string | null) => Mint) | string> {
+    const { project } = context;
+    const { target } = record.connection;
+    if (user.tenant === null) {
+      const secrets = auth.idJag && (await boxes.ofConnection(record));
+      return () =>
+        ({ signal }) =>
+          minting.exchange({ project, user, auth, secrets, target }, signal);
+    }
+    if (auth.idJag) return 'exchange "id-jag" is for people of another issuer than Microsoft Entra';
+    const { entra } = world;
+    if (!entra) return NO_ON_BEHALF_OF;
+    const { audience, scopes } = auth;
+    const fault = entra.targetFault(server.url, audience);
+    if (fault !== null) return fault;
+    const request = { project: project.name, user, audience, scopes };
+    return (claims) =>
+      ({ fresh, signal }) =>
+        entra.onBehalfOf({ ...request, claims, fresh: fresh || claims !== null }, signal);
+  }
+}
+
+const UNAUTHORIZED = 401;
+export const NO_USER_TOKEN =
+  "calls are made as the person who calls, by exchanging that person's own token, and the request brought none: " +
+  "call with the person's token (not with an application's, nor with a key alone), or pass it in x-ms-user-identity";
+const NO_ON_BEHALF_OF =
+  "tokens of Microsoft Entra are exchanged by nobody: the operator names an identity for onBehalfOf in CONSENTRY_AZURE";
+
+function identityWay(
+  { identity, provider, audience, by }: IdentitySource,
+  context: Context,
+  { connection: { id, version } }: ConnectionRecord,
+): Way {
+  const partition = JSON.stringify([id, version, identity]);
+  return {
+    key: JSON.stringify(["identity", by, identity, audience]),
+    mint: ({ fresh, signal }) => provider.token({ identity, audience, fresh }, signal),
+    mintWith: null,
+    partition,
+    session: JSON.stringify([partition, ownerOf(context)]),
+  };
+}
+
+const ownerOf = ({ user, caller }: Context) => user ?? caller.principal;
+
+function closed({ record }: Pick<Asked<unknown>, "record">, failure: MintFailure): Door & { ok: false } {
+  const message = `the connection ${record.connection.name} has no token: ${failure.message}`;
+  const { claims, transient } = failure;
+  const why: UpstreamFailure =
+    claims === null ? { kind: "authorization", transient, message } : { kind: "claims", claims, message };
+  return { ok: false, failure: why };
+}
+
+function unusable({ record }: Pick<Asked<unknown>, "record">, why: string): Door & { ok: false } {
+  const message = `the connection ${record.connection.name} cannot be used: ${why}`;
+  return { ok: false, failure: { kind: "authorization", transient: false, message } };
+}

@@ -1,0 +1,85 @@
+import { createCache } from "./cache.ts";
+import type { Minted, MintFailure } from "./machine-identity.ts";
+import type { World } from "./ports.ts";
+
+/** How a token is made. `fresh`: a server turned down the one that was remembered, wherever it was remembered. */
+export type Mint = (options: { fresh: boolean; signal: AbortSignal }) => Promise<Minted>;
+
+/** Tokens that can be had again at any time, and so are never stored: those of identities, of clients, and exchanged ones. */
+export type MintedTokens = {
+  /**
+   * The token that is remembered under `key`, until shortly before its end; else one that is made now, once for all that
+   * ask meanwhile. What failed is not tried again for some seconds. A token that has not ended serves on while another
+   * cannot be had.
+   */
+  get: (key: string, mint: Mint) => Promise<Minted>;
+  /**
+   * The server turned `token` down: the one that has taken its place, else a new one. `claims`: what it asked for, and what
+   * `mint` asks with. Null: it was made a moment ago with just that, so that another would be turned down as well.
+   */
+  instead: (
+    key: string,
+    token: string,
+    options: { mint: Mint; claims: string | null },
+  ) => Promise<Minted | null>;
+};
+
+type Making = { mint: Mint; fresh: boolean; claims: string | null };
+type Kept = { minted: Minted & { ok: true }; madeAt: number; claims: string | null };
+
+export function createMintedTokens({ clock }: Pick<World, "clock">): MintedTokens {
+  const tokens = createCache<Kept>({ max: MAX_TOKENS, now: clock.now });
+  const failed = createCache<MintFailure>({ max: MAX_TOKENS, now: clock.now });
+  const underWay = new Map<string, Promise<Minted>>();
+
+  async function make(key: string, { mint, fresh, claims }: Making): Promise<Minted> {
+    // Nobody's own signal: others wait for the same token.
+    const minted = await mint({ fresh, signal: AbortSignal.timeout(MINT_MS) });
+    const now = clock.now();
+    if (!minted.ok) {
+      failed.set(key, minted, { ttlMs: minted.transient ? TRANSIENT_MS : LASTING_MS });
+      return minted;
+    }
+    const ttlMs = minted.expiresAt - now;
+    if (ttlMs > 0) tokens.set(key, { minted, madeAt: now, claims }, { ttlMs });
+    return minted;
+  }
+
+  function makeOnce(key: string, making: Making): Promise<Minted> {
+    const running = underWay.get(key);
+    if (running) return running;
+    const started = make(key, making).finally(() => underWay.delete(key));
+    underWay.set(key, started);
+    return started;
+  }
+
+  return {
+    get: async (key, mint) => {
+      const kept = tokens.get(key);
+      if (kept && !isDue(kept, clock.now())) return kept.minted;
+      const minted = failed.get(key) ?? (await makeOnce(key, { mint, fresh: false, claims: null }));
+      // About to end is not ended.
+      return !minted.ok && kept && kept.minted.expiresAt > clock.now() ? kept.minted : minted;
+    },
+    instead: async (key, token, { mint, claims }) => {
+      const kept = tokens.get(key);
+      if (kept && kept.minted.token !== token) return kept.minted;
+      if (kept && kept.claims === claims && clock.now() - kept.madeAt < FRESH_TOKEN_MS) return null;
+      return failed.get(key) ?? makeOnce(key, { mint, fresh: true, claims });
+    },
+  };
+}
+
+/** Five minutes before its end, of a short one a tenth of its life. */
+function isDue({ minted: { expiresAt }, madeAt }: Kept, now: number): boolean {
+  return now >= expiresAt - Math.min(AHEAD_MS, (expiresAt - madeAt) / 10);
+}
+
+const MAX_TOKENS = 10_000;
+const MINT_MS = 20_000;
+const AHEAD_MS = 5 * 60_000;
+/** What passes by itself, and what somebody has to mend, is not asked for by every call. */
+const TRANSIENT_MS = 3_000;
+const LASTING_MS = 10_000;
+/** One new token for a server that turns every one down, not one for each call. */
+const FRESH_TOKEN_MS = 30_000;
