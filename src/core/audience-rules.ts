@@ -66,7 +66,7 @@ function placesOf(audience: string): Place[] {
     const { hostname, port, pathname } = new URL(written);
     return [
       {
-        host: hostname.replace(/\.+$/, ""),
+        host: hostname.replace(/\.+$/, "").replace(LOOPBACK, "localhost"),
         port: USUAL_PORTS.has(port) ? "" : port,
         path: pathname.replace(/\/+$/, ""),
       },
@@ -74,6 +74,8 @@ function placesOf(audience: string): Place[] {
   });
 }
 
+/** This machine by any of its usual names. */
+const LOOPBACK = /^(?:127\.\d+\.\d+\.\d+|\[::1\])$/;
 const USUAL_PORTS = new Set(["443", "80"]);
 
 function bareOf(audience: string): string {

@@ -83,12 +83,16 @@ describe("refused, however it is written:", () => {
     expect(audienceFault(audience, at)).toContain("this broker");
   });
 
-  test.each(["http://127.0.0.1:8787", "127.0.0.1:8787", "HTTP://127.1:8787/api", "http://0x7f.1:8787/"])(
-    "ours on loopback, %s",
-    (audience) => {
-      expect(audienceFault(audience, { ...at, publicUrl: "http://127.0.0.1:8787" })).toContain("this broker");
-    },
-  );
+  test.each([
+    "http://127.0.0.1:8787",
+    "127.0.0.1:8787",
+    "HTTP://127.1:8787/api",
+    "http://0x7f.1:8787/",
+    "http://localhost:8787",
+    "http://[::1]:8787/api",
+  ])("ours on loopback, %s", (audience) => {
+    expect(audienceFault(audience, { ...at, publicUrl: "http://127.0.0.1:8787" })).toContain("this broker");
+  });
 
   test.each(["localhost:8787", "http://localhost:8787/api/projects/p/toolboxes/t/mcp"])(
     "ours by its name, %s",
