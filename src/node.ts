@@ -20,6 +20,7 @@ import { createNodeCrypto } from "./secrets/crypto.node.ts";
 import { createNewId } from "./secrets/ids.ts";
 import { isPlaceholder, KeyringError } from "./secrets/keyring.ts";
 import { dataFolder, ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
+import { createTokenVerifier } from "./secrets/jwt.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
@@ -31,6 +32,7 @@ import { EgressAllowError, parseEgressAllow } from "./upstream/egress-allow.ts";
 import { checkUrl } from "./upstream/egress-rules.ts";
 import { createNodeEgress } from "./upstream/egress.node.ts";
 import { EgressError } from "./upstream/egress.ts";
+import { createIssuerKeys } from "./upstream/issuer-keys.ts";
 import { createMcpUpstream } from "./upstream/mcp.ts";
 import { createChatModel } from "./upstream/model.ts";
 import { createOAuth } from "./upstream/oauth.ts";
@@ -139,6 +141,11 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keyring),
+    callerTokens: createTokenVerifier({
+      keys: createIssuerKeys({ egress, clientInfo, urlFault, clock, log }),
+      clock,
+      crypto: suite,
+    }),
     entra: null,
     publicUrl,
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),

@@ -8,6 +8,7 @@ import type { OAuth, SignIn } from "./oauth.ts";
 import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
 import type { Store } from "./storage.ts";
+import type { TokenVerifier } from "./token-verification.ts";
 
 /** Milliseconds since the epoch, and waiting. A test drives both. */
 export type Clock = {
@@ -182,6 +183,8 @@ export type World = {
   oauth: OAuth;
   signIn: SignIn;
   signer: Signer;
+  /** Tokens of the projects' issuers, which callers bring. */
+  callerTokens: TokenVerifier;
   /** Null: no Entra identities are configured; the identities are then our own issuer's. */
   entra: Entra | null;
   /** The origin of our links, redirects and metadata; no slash at its end. Never taken from a request. */
