@@ -22,6 +22,7 @@ import { callerAudiences } from "./core/issuers.ts";
 import { createWorkloadIssuer } from "./secrets/issuer.ts";
 import { isPlaceholder, KeyringError } from "./secrets/keyring.ts";
 import { dataFolder, ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
+import { createTokenVerifier } from "./secrets/jwt.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
@@ -33,6 +34,7 @@ import { EgressAllowError, parseEgressAllow } from "./upstream/egress-allow.ts";
 import { checkUrl } from "./upstream/egress-rules.ts";
 import { createNodeEgress } from "./upstream/egress.node.ts";
 import { EgressError } from "./upstream/egress.ts";
+import { createIssuerKeys } from "./upstream/issuer-keys.ts";
 import { createMcpUpstream } from "./upstream/mcp.ts";
 import { createChatModel } from "./upstream/model.ts";
 import { createOAuth } from "./upstream/oauth.ts";
@@ -141,6 +143,11 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keyring),
+    callerTokens: createTokenVerifier({
+      keys: createIssuerKeys({ egress, clientInfo, urlFault, clock, log }),
+      clock,
+      crypto: suite,
+    }),
     entra: null,
     workload: createWorkloadIssuer({
       publicUrl,

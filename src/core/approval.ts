@@ -1,3 +1,4 @@
+import { principalOfUser } from "./callers.ts";
 import { auditEntry, type Context } from "./context.ts";
 import { BrokerError } from "./errors.ts";
 import { type Viewer, viewer } from "./identity.ts";
@@ -205,8 +206,16 @@ async function requireApprover(world: World, context: Context, call: HeldCall): 
   const record = call.connection && (await world.store.connections.get(call.project, call.connection.name));
   const byRole = call.approvers === "role" || record?.connection.approvers === "role";
   if (!byRole) return;
-  if (context.caller.roles.includes("approver") && context.caller.principal !== call.owner.principal) return;
+  if (context.caller.roles.includes("approver") && isSomebodyElse(context.caller.principal, call)) {
+    if (context.user === null || context.user !== call.owner.user) return;
+  }
   throw new BrokerError("approval_needs_role", { id: call.id });
+}
+
+/** Whether a principal is another caller than the call's, and not the very person whom the call is for. */
+export function isSomebodyElse(principal: string, { owner }: HeldCall): boolean {
+  if (principal === owner.principal) return false;
+  return owner.user === null || principal !== principalOfUser(owner.user);
 }
 
 export async function getApproval(world: World, context: Context, id: string): Promise<HeldCall | null> {

@@ -1,5 +1,5 @@
 import type { AccessDesk, Failure } from "./access.ts";
-import { type Asking, factsOf, holdCalls, openHeld } from "./approval.ts";
+import { type Asking, factsOf, holdCalls, isSomebodyElse, openHeld } from "./approval.ts";
 import { type CallEnd, failed, failureText, makeCall, unknownTool } from "./calls.ts";
 import { auditEntry, type Context } from "./context.ts";
 import { isRefusal } from "./errors.ts";
@@ -84,7 +84,7 @@ function isStillGiven(world: World, context: Context, call: HeldCall, server: Se
   const { expireAfterMs } = context.project.settings.approvals;
   if (call.decidedAt !== null && call.decidedAt + expireAfterMs <= world.clock.now()) return false;
   const byRole = server.policies.some((policy) => policy.approvers === "role");
-  return !byRole || call.decidedBy !== call.owner.principal;
+  return !byRole || call.decidedBy === null || isSomebodyElse(call.decidedBy, call);
 }
 
 function fail(message: string): Review {

@@ -7,6 +7,7 @@ import { MAX_TOKENS, wordsOf } from "./scopes.ts";
 import type { Grant } from "./grants.ts";
 import type { ConsentId, UserId } from "./ids.ts";
 import { hasPrefix } from "./ids.ts";
+import { issuerOf } from "./issuers.ts";
 import type { Challenge, World } from "./ports.ts";
 import type { Key } from "./storage.ts";
 
@@ -25,8 +26,8 @@ export async function askForConsent(
   connection: Connection,
   question: Question,
 ): Promise<Asked> {
-  const key = await keyOf(world, context);
-  const proof = proofOf(world, context.project, key, context.user);
+  const asker = await askerOf(world, context);
+  const proof = proofOf(world, context.project, asker, context.user);
   if (!proof.ok) return { ok: false, message: proof.message };
   const now = world.clock.now();
   const id = world.newId("oauthreq");
@@ -41,8 +42,8 @@ export async function askForConsent(
     callerName: context.caller.name,
     agent: context.agent ?? null,
     requestId: context.requestId,
-    confirmUrl: key?.confirmUrl ?? null,
-    doneUrl: key?.doneUrl ?? null,
+    confirmUrl: asker?.confirmUrl ?? null,
+    doneUrl: asker?.doneUrl ?? null,
     ...question,
     status: "open",
     outcome: null,
@@ -95,7 +96,12 @@ async function widened(world: World, consent: Consent, question: Question): Prom
   return wider ?? consent;
 }
 
-async function keyOf(world: World, { caller }: Context): Promise<Key | null> {
+/** What registered the URLs of whoever asks: its key, or the entry of the issuer that vouches for it. Null: it is gone. */
+async function askerOf(
+  world: World,
+  { caller, project }: Context,
+): Promise<Pick<Key, "confirmUrl" | "doneUrl"> | null> {
+  if (caller.issuer !== undefined) return issuerOf(project.settings.issuers, caller.issuer)?.entry ?? null;
   if (caller.keyId === null) return null;
   return caller.project === null
     ? world.store.keys.getBootstrap()

@@ -7,6 +7,8 @@ export type Refusals = {
   unauthenticated: { reason: "missing" | "invalid" | "expired" };
   forbidden: { needs: string };
   user_assertion_forbidden: Record<never, never>;
+  /** A user's token that proves no user here, whatever the reason. */
+  user_assertion_invalid: Record<never, never>;
   user_conflict: { header: string; body: string };
   user_invalid: { param: string; why: string };
   user_blocked: Record<never, never>;

@@ -12,6 +12,8 @@ export type Right = (typeof RIGHTS)[number];
 export type Caller = {
   /** Null: it proved itself by a token of one of the project's issuers. */
   keyId: KeyId | null;
+  /** `iss` of that token. It is only there where `keyId` is null. */
+  issuer?: string;
   /** Survives key rotation: rotated keys of one name share it. A token's is its person, or its application. */
   principal: string;
   /** What people call it: the key's name; of a token the user, or the application. */

@@ -9,6 +9,7 @@ import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
 import type { Store } from "./storage.ts";
 import type { WorkloadIssuer } from "./workload.ts";
+import type { TokenVerifier } from "./token-verification.ts";
 
 /** Milliseconds since the epoch, and waiting. A test drives both. */
 export type Clock = {
@@ -186,6 +187,8 @@ export type World = {
   oauth: OAuth;
   signIn: SignIn;
   signer: Signer;
+  /** Tokens of the projects' issuers, which callers bring. */
+  callerTokens: TokenVerifier;
   /** Null: no Entra identities are configured; the identities are then our own issuer's. */
   entra: Entra | null;
   /** Our own issuer, which has an identity for every project and agent. */

@@ -1,5 +1,8 @@
+import { userOfPrincipal } from "./callers.ts";
 import type { Context } from "./context.ts";
 import { isRefusal } from "./errors.ts";
+import type { UserId } from "./ids.ts";
+import { issuerOf } from "./issuers.ts";
 import type { World } from "./ports.ts";
 import { findServer, type Server, serverOf } from "./servers.ts";
 
@@ -29,21 +32,33 @@ export async function standingOf(
 }
 
 /** Why this caller may not go on for this user. Null: it may. */
-export async function revokedSince(
-  world: World,
-  { project, caller, user }: Context,
-  readAt: number,
-): Promise<string | null> {
+export async function revokedSince(world: World, context: Context, readAt: number): Promise<string | null> {
+  const { project, caller, user } = context;
   if (world.clock.now() - readAt < RECENT_MS) return null;
-  const row = user === null ? null : await world.store.users.get(project.name, user);
-  if (row?.status === "blocked") return "the user was blocked";
+  if (user !== null && (await isBlocked(world, project, user))) return "the user was blocked";
+  const own = userOfPrincipal(caller.principal);
+  if (own !== null && own !== user && (await isBlocked(world, project, own)))
+    return "the caller's user was blocked";
+  if (!(await areIssuersTrusted(world, context))) return "the token's issuer is no longer trusted";
   // An operator's key belongs to no project; it ends with the configuration.
   if (caller.project === null) return null;
-  // A token ends by itself, within the hour.
   if (caller.keyId === null) return null;
   const key = await world.store.keys.get(caller.project, caller.keyId);
   const isOver = !key || (key.expiresAt !== null && key.expiresAt <= world.clock.now());
   return isOver ? "the caller's key has ended" : null;
+}
+
+/** A token ends by itself, within the hour; its issuer can lose the project's trust before. */
+async function areIssuersTrusted(world: World, { project, caller, userToken }: Context): Promise<boolean> {
+  const { issuer } = caller;
+  if (issuer === undefined && userToken === null) return true;
+  const issuers = (await world.store.projects.get(project.name))?.settings.issuers ?? [];
+  if (issuer !== undefined && issuerOf(issuers, issuer) === null) return false;
+  return userToken === null || issuers.some(({ name }) => name === userToken.issuer);
+}
+
+async function isBlocked(world: World, { name }: Context["project"], user: UserId): Promise<boolean> {
+  return (await world.store.users.get(name, user))?.status === "blocked";
 }
 
 async function findAgain(world: World, context: Context, server: Server): Promise<Standing> {

@@ -1,11 +1,12 @@
 import { type Context as HonoContext, Hono } from "hono";
 import { getPath } from "hono/utils/url";
+import { createTokenDesk } from "../core/caller-tokens.ts";
 import type { Context } from "../core/context.ts";
 import { isRefusal } from "../core/errors.ts";
 import { requireOperator, requireRole } from "../core/identity.ts";
 import type { World } from "../core/ports.ts";
 import { readJson } from "./body.ts";
-import { admit, createUserDesk, identify, type ProjectClaim } from "./caller.ts";
+import { admit, identify, type ProjectClaim } from "./caller.ts";
 import { type HostCheck, isAtHome } from "./hosts.ts";
 import { createLimits, type RateLimits } from "./limits.ts";
 import { createPages } from "./pages.ts";
@@ -14,6 +15,7 @@ import { answerProblem, surfaceOf } from "./problem-answer.ts";
 import { httpProblems, type Problem, problemOf } from "./problems.ts";
 import type { Call, Route } from "./route.ts";
 import { chooseRoute, groupRoutes, methodsOf, patternOf } from "./routing.ts";
+import { createUserDesk } from "./user-desk.ts";
 
 export type AppOptions = {
   world: World;
@@ -39,6 +41,7 @@ type Env = {
 export function createApp(options: AppOptions): Hono<Env> {
   const { world, routes } = options;
   const limits = createLimits(options.rateLimits);
+  const tokens = createTokenDesk(world);
   const userOf = createUserDesk(world);
   const pages = createPages(world);
   const app = new Hono<Env>({ getPath: collapsedPath });
@@ -110,24 +113,26 @@ export function createApp(options: AppOptions): Hono<Env> {
       return route.visit ? visit(c, route.visit, () => route.handle(call)) : route.handle(call);
 
     const claim = projectClaim(route, params, raw.headers);
-    const identified = await identify(world, raw.headers, claim);
-    const { caller, headerUser } = identified;
+    // A token is a project's: the operator's routes know keys alone.
+    const known = { world, tokens: route.access === "operator" ? null : tokens };
+    const identified = await identify(known, raw.headers, claim);
+    const { caller } = identified;
     c.set("principal", caller.principal);
     const wait = await limits.caller(caller.principal);
     if (wait !== null) return refuse(c, httpProblems.tooMany(wait));
-    const project = admit(identified);
-    c.set("project", project?.name ?? null);
+    const admitted = await admit({ world, tokens }, identified);
+    c.set("project", admitted?.project.name ?? null);
     if (route.access === "operator") {
       requireOperator(caller);
       requireRole(caller, ...route.roles);
       return route.handle({ ...call, caller });
     }
     requireRole(caller, ...route.roles);
-    if (!project) throw new Error(`${route.path} names no project`);
-    const known = { project, caller, userToken: null, requestId, signal: raw.signal };
+    if (!admitted) throw new Error(`${route.path} names no project`);
+    const { project } = admitted;
     const forUser = async (body: string | null): Promise<Context> => {
-      const user = await userOf(known, { header: headerUser, body });
-      return { ...known, user };
+      const { user, userToken } = await userOf(caller, admitted, body);
+      return { project, caller, user, userToken, requestId, signal: raw.signal };
     };
     return route.handle({ ...call, caller, context: await forUser(null), forUser });
   }

@@ -36,9 +36,18 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
     code: "user_assertion_forbidden",
     param: "x-ms-user-identity",
   }),
+  // The caller is known, so it is no 401, at which clients fetch themselves another credential.
+  user_assertion_invalid: () => ({
+    status: 400,
+    message:
+      "The token in x-ms-user-identity is not valid here: " +
+      "it must be a person's own, of one of the project's issuers.",
+    code: "user_assertion_invalid",
+    param: "x-ms-user-identity",
+  }),
   user_conflict: () => ({
     status: 400,
-    message: "The header x-ms-user-identity and the body name different users.",
+    message: "The credentials, the header x-ms-user-identity and the body name different users.",
     code: "user_conflict",
     param: "x-ms-user-identity",
   }),
@@ -131,7 +140,7 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
   }),
   approval_needs_role: ({ id }) => ({
     status: 403,
-    message: `The approval '${id}' is for somebody else to decide: it needs role approver and another caller than the call's.`,
+    message: `The approval '${id}' is for somebody else to decide: it needs role approver and another caller and person than the call's.`,
     code: "approval_needs_role",
   }),
 

@@ -16,6 +16,7 @@ import { createNewId } from "../../src/secrets/ids.ts";
 import { callerAudiences } from "../../src/core/issuers.ts";
 import { createWorkloadIssuer } from "../../src/secrets/issuer.ts";
 import type { Keyring } from "../../src/secrets/keyring.ts";
+import { createTokenVerifier } from "../../src/secrets/jwt.ts";
 import { createSealer } from "../../src/secrets/seal.ts";
 import { createSigner } from "../../src/secrets/signer.ts";
 import { createAuditQueue } from "../../src/store/audit-queue.ts";
@@ -24,6 +25,7 @@ import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
 import { checkUrl } from "../../src/upstream/egress-rules.ts";
 import { createNodeEgress } from "../../src/upstream/egress.node.ts";
 import { EgressError } from "../../src/upstream/egress.ts";
+import { createIssuerKeys } from "../../src/upstream/issuer-keys.ts";
 import { createMcpUpstream } from "../../src/upstream/mcp.ts";
 import { createOAuth } from "../../src/upstream/oauth.ts";
 import { createSignIn } from "../../src/upstream/signin.ts";
@@ -103,6 +105,11 @@ export async function createTestApp(
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keyring),
+    callerTokens: createTokenVerifier({
+      keys: createIssuerKeys({ egress, clientInfo, urlFault, clock, log }),
+      clock,
+      crypto: suite,
+    }),
     entra: null,
     workload: createWorkloadIssuer({
       publicUrl,

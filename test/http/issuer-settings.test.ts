@@ -12,7 +12,7 @@ afterAll(() => app.stop());
 beforeEach(() => app.send("PUT", path, { body: {} }));
 
 const path = "/api/projects/default/settings";
-const TENANT = "11111111-2222-4333-8444-555555555555";
+const TENANT = "aaaabbbb-2222-4333-8444-555555555555";
 const entra = { type: "entra", name: "corp", tenants: [TENANT], audiences: ["api://broker"] };
 const oidc = { type: "oidc", name: "acme", issuer: "https://id.example.com", audiences: ["broker"] };
 const SECRET = "exchange-canary";

@@ -17,6 +17,7 @@ const cases: { [C in Refusal]: [Refusals[C], number] } = {
   unauthenticated: [{ reason: "expired" }, 401],
   forbidden: [{ needs: "role admin" }, 403],
   user_assertion_forbidden: [{}, 403],
+  user_assertion_invalid: [{}, 400],
   user_conflict: [{ header: "ann", body: "bob" }, 400],
   user_invalid: [{ param: "x-ms-user-identity", why: "must be printable ASCII" }, 400],
   user_blocked: [{}, 403],

@@ -137,13 +137,14 @@ export function overrideNote({ overrides, overrideReason }: AuthorizationReport)
   return `Departs from the specification by ${overrides.join(", ")}: ${overrideReason ?? "no reason is given"}.`;
 }
 
-/** With the proof `runtime` it is the runtimes' keys that count, not the one that asks. */
+/** With the proof `runtime` it is the runtimes' keys and issuers that count, not the one that asks. */
 async function proofFault(world: World, { project, user, signal }: Context): Promise<string | null> {
   const now = world.clock.now();
   const keys = await world.store.keys.list(project.name);
   const live = keys.filter(({ expiresAt }) => expiresAt === null || expiresAt > now);
-  const key = live.find(({ confirmUrl }) => confirmUrl !== null) ?? null;
-  const proof = proofOf(world, project, key, user ?? "app:anybody");
+  const askers = [...live, ...project.settings.issuers];
+  const asker = askers.find(({ confirmUrl }) => confirmUrl !== null) ?? null;
+  const proof = proofOf(world, project, asker, user ?? "app:anybody");
   if (!proof.ok) return proof.message;
   const { signIn } = project.settings;
   return proof.proof === "sign-in" && signIn ? signInFault(world, signIn, signal) : null;
