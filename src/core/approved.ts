@@ -36,7 +36,7 @@ export async function asItsAgent(
   const agent = name === null ? null : await store.agents.get(call.project, name);
   // One that was deleted has no identity any more, and what others share was not its own.
   const agentIdentity = name === null ? null : (agent?.identity ?? "own");
-  return { ...context, agent: name, agentIdentity };
+  return { ...context, agent: name, agentIdentity, agentMadeAt: agent?.createdAt ?? null };
 }
 
 /**

@@ -18,6 +18,8 @@ export type Context = {
   agent?: string | null;
   /** Whose identity it acts with, as stored when the turn began. */
   agentIdentity?: AgentIdentity | null;
+  /** When it was made: one that was deleted and made again under its name is another, and so is whom servers see. */
+  agentMadeAt?: number | null;
   /** Connections that the person declined to connect, in the conversation that this request goes on with. */
   declined?: ReadonlySet<string>;
   /** Aborts when the caller is gone or the process must stop. */

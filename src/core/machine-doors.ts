@@ -4,7 +4,7 @@ import type { ClientBoxes } from "./client-boxes.ts";
 import type { ClientCredentialsAuth, ConnectionRecord, IdentityAuth, UserTokenAuth } from "./connection.ts";
 import type { Context } from "./context.ts";
 import { type IdentitySource, sourceOf } from "./identity-source.ts";
-import type { Minted, MintFailure, Principal, UserToken } from "./machine-identity.ts";
+import type { MachineIdentity, Minted, MintFailure, Principal, UserToken } from "./machine-identity.ts";
 import { createMintedTokens, type Mint } from "./minted-tokens.ts";
 import type { UpstreamFailure, World } from "./ports.ts";
 import type { Server } from "./servers.ts";
@@ -162,12 +162,18 @@ function identityWay(
 ): Way {
   const partition = JSON.stringify([id, version, identity]);
   return {
-    key: JSON.stringify(["identity", by, identity, audience]),
+    // What is made again under a name is another identity (workload's `oid`), though it is called the same.
+    key: JSON.stringify(["identity", by, identity, audience, ...madeAt(identity, context)]),
     mint: ({ fresh, signal }) => provider.token({ identity, audience, fresh }, signal),
     mintWith: null,
     partition,
     session: JSON.stringify([partition, ownerOf(context)]),
   };
+}
+
+function madeAt(identity: MachineIdentity, { project, agentMadeAt }: Context): (number | null)[] {
+  const isOwn = identity.kind === "agent" && identity.agent !== null;
+  return [project.createdAt, isOwn ? (agentMadeAt ?? null) : null];
 }
 
 const ownerOf = ({ user, caller }: Context) => user ?? caller.principal;

@@ -58,7 +58,8 @@ export async function planTurn(
     chain,
     await resolveInput(world, known, request.input, chain),
   );
-  const context = { ...known, agent, agentIdentity: settled.agentIdentity, declined };
+  const { agentIdentity, agentMadeAt } = settled;
+  const context = { ...known, agent, agentIdentity, agentMadeAt, declined };
   const explicit = explicitCalls(anew, settled.model, servers);
   requireWork({ world }, { request, chain, settled, servers, input, explicit });
   const { decided, undecided } = await takeDecisions({ world }, context, chain, input);

@@ -25,6 +25,7 @@ export type Settled = {
   agent: { name: string; version: number } | null;
   /** That agent's, as it is now. */
   agentIdentity: AgentIdentity | null;
+  agentMadeAt: number | null;
   instructions: string | null;
   tools: Tool[];
   toolChoice: ToolChoice;
@@ -58,6 +59,7 @@ export async function settle(
     model: request.model ?? definition?.model ?? previous?.model ?? null,
     agent,
     agentIdentity: (named?.agent ?? kept)?.identity ?? null,
+    agentMadeAt: (named?.agent ?? kept)?.createdAt ?? null,
     instructions: request.instructions ?? definition?.instructions ?? inherited,
     tools,
     toolChoice: request.toolChoice ?? definition?.toolChoice ?? { kind: "auto" },

@@ -45,7 +45,7 @@ async function actingAs({ world }: Desks, context: Context, name: string | null)
   if (name === null) return context;
   const agent = await world.store.agents.get(context.project.name, name);
   if (!agent) throw new BrokerError("not_found", { what: "agent", name });
-  return { ...context, agent: name, agentIdentity: agent.identity };
+  return { ...context, agent: name, agentIdentity: agent.identity, agentMadeAt: agent.createdAt };
 }
 
 async function recordsOf(

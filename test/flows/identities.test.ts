@@ -1,0 +1,387 @@
+import { decodeJwt } from "jose";
+import type OpenAI from "openai";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { startHttpServer } from "../helpers/http-server.ts";
+import { type IdentityProvider, startIdentityProvider } from "../helpers/identity-provider.ts";
+import { startModel } from "../helpers/model.ts";
+import { type ProtectedServer, startProtectedServer } from "../helpers/protected-server.ts";
+import { call, clientOf, createWorld, itemsOf, type TestWorld } from "../helpers/world.ts";
+
+const AUDIENCE = "api://contoso-notes";
+
+let world: TestWorld;
+/** Lets in whom the broker vouches for. */
+let server: ProtectedServer;
+/** Where people sign in. */
+let home: IdentityProvider;
+const stops: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  const model = await startModel(({ messages }) => {
+    const said = messages.at(-1);
+    return said?.role === "tool" ? { text: "Done." } : { calls: [{ name: "ledger__whoami", arguments: {} }] };
+  });
+  world = await createWorld({ model });
+  home = await startIdentityProvider();
+  server = await startProtectedServer({
+    authServer: { issuer: world.url, jwksUri: `${world.url}/.well-known/jwks.json` },
+  });
+  server.knobs.audience = AUDIENCE;
+  await world.rest("PATCH", "/api/projects/default/settings", {
+    issuers: [
+      {
+        type: "oidc",
+        name: "home",
+        issuer: home.issuer,
+        audiences: ["broker-api"],
+        algorithms: ["ES256"],
+        delegated: { claim: "scope", value: "chat" },
+        roles: [{ claim: "scope", value: "chat", roles: ["runtime"] }],
+        exchange: { ...home.client, subjectTokenType: "access_token" },
+      },
+    ],
+  });
+  stops.push(model.close, home.stop, server.stop, world.stop);
+});
+afterAll(async () => {
+  for (const stop of stops.toReversed()) await stop();
+});
+afterEach(() => {
+  server.calls.length = 0;
+  server.requests.length = 0;
+});
+
+const asksAs = (label: string) => ({
+  tools: [{ type: "mcp" as const, server_label: label, require_approval: "never" as const }],
+  input: [call(label, "whoami", {})],
+  store: false,
+});
+
+/** What the server's `whoami` answered, or how the call failed. */
+async function seen(client: OpenAI, label: string): Promise<string> {
+  const [item] = itemsOf(await client.responses.create(asksAs(label)), "mcp_call");
+  return item?.output ?? JSON.stringify(item?.error);
+}
+
+async function anns(claims: Record<string, unknown> = { scope: "chat" }): Promise<string> {
+  return home.userToken("ann", claims);
+}
+
+const withToken = (token: string) => clientOf(world.url, token, { project: "default" });
+
+/** A server that lets in people's tokens of an issuer, for an audience. */
+async function serverFor(issuer: string, audience: string | null): Promise<ProtectedServer> {
+  const made = await startProtectedServer({ authServer: { issuer } });
+  if (audience !== null) made.knobs.audience = audience;
+  stops.push(made.stop);
+  return made;
+}
+
+describe("an identity of our own issuer", () => {
+  test("the project's calls come as the project, each project as itself", async () => {
+    await world.connect("as-project", {
+      authType: "ProjectManagedIdentity",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    expect(await seen(await world.runtime(), "as-project")).toBe("project:default");
+
+    await world.rest("POST", "/api/projects", { name: "other" });
+    const properties = { authType: "ProjectManagedIdentity", target: server.url, audience: AUDIENCE };
+    await world.connect("as-project", properties, "other");
+    expect(await seen(await world.runtime({ project: "other" }), "as-project")).toBe("project:other");
+  });
+
+  test("an agent with an identity of its own comes as itself, all others as the one they share", async () => {
+    await world.connect("ledger", {
+      authType: "AgenticIdentityToken",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    const runtime = await world.runtime();
+    expect(await seen(runtime, "ledger")).toBe("project:default:agent:shared");
+
+    const definition = {
+      kind: "prompt",
+      model: "scripted",
+      tools: [{ type: "mcp", server_label: "ledger", require_approval: "never" }],
+    };
+    for (const [name, identity] of [
+      ["bookkeeper", "own"],
+      ["helper", "shared"],
+    ]) {
+      expect(
+        (await world.rest("POST", "/api/projects/default/agents", { name, identity, definition })).status,
+      ).toBe(200);
+    }
+    server.calls.length = 0;
+    for (const name of ["bookkeeper", "helper"]) {
+      const body = { agent_reference: { type: "agent_reference", name } };
+      await runtime.responses.create({ input: "who are you?" }, { body: { input: "who are you?", ...body } });
+    }
+    expect(server.calls.map(({ sub }) => sub)).toEqual([
+      "project:default:agent:bookkeeper",
+      "project:default:agent:shared",
+    ]);
+  });
+
+  test("an agent that is deleted and made again under its name is another one to the server, at once", async () => {
+    await world.connect("ledger", {
+      authType: "AgenticIdentityToken",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    const runtime = await world.runtime();
+    const definition = {
+      kind: "prompt",
+      model: "scripted",
+      tools: [{ type: "mcp", server_label: "ledger", require_approval: "never" }],
+    };
+    const objectIds: unknown[] = [];
+    for (let round = 0; round < 2; round++) {
+      await world.rest("POST", "/api/projects/default/agents", {
+        name: "again",
+        identity: "own",
+        definition,
+      });
+      const agent_reference = { type: "agent_reference", name: "again" };
+      await runtime.responses.create({ input: "who are you?" }, { body: { input: "who?", agent_reference } });
+      const [, token = ""] = server.requests.at(-1)?.authorization?.split(" ") ?? [];
+      objectIds.push(decodeJwt(token)["oid"]);
+      await world.rest("DELETE", "/api/projects/default/agents/again", {});
+    }
+    expect(server.calls.map(({ sub }) => sub)).toEqual(Array(2).fill("project:default:agent:again"));
+    expect(new Set(objectIds).size).toBe(2);
+  });
+
+  test("its token opens no door of the broker's own, whoever has it", async () => {
+    await world.connect("as-project", {
+      authType: "ProjectManagedIdentity",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    await seen(await world.runtime(), "as-project");
+    const token = server.requests.at(-1)?.authorization?.replace("Bearer ", "") ?? "";
+    expect(decodeJwt(token)).toMatchObject({ iss: world.url, sub: "project:default", aud: AUDIENCE });
+    for (const path of [
+      "/api/projects/default/connections",
+      "/api/projects/default/whoami",
+      "/api/projects",
+    ]) {
+      const answer = await world.rest("GET", path, undefined, { authorization: `Bearer ${token}` });
+      expect([path, answer.status]).toEqual([path, 401]);
+    }
+  });
+
+  test("a redirect to somewhere else takes no token along", async () => {
+    const thief = await startHttpServer((_request, response) => void response.writeHead(200).end("{}"));
+    const lure = await startHttpServer(
+      (_request, response) => void response.writeHead(307, { location: `${thief.url}/mcp` }).end(),
+    );
+    await world.connect("lure", {
+      authType: "ProjectManagedIdentity",
+      target: `${lure.url}/mcp`,
+      audience: AUDIENCE,
+    });
+    expect(await seen(await world.runtime(), "lure")).toMatch(/redirect/);
+    expect(lure.requests[0]?.headers.authorization).toMatch(/^Bearer /);
+    expect(thief.sockets).toEqual([]);
+    await lure.stop();
+    await thief.stop();
+  });
+
+  test("a server that expects another audience turns it down, and :validate says what to look at", async () => {
+    await world.connect("misnamed", {
+      authType: "ProjectManagedIdentity",
+      target: server.url,
+      audience: "api://misnamed",
+    });
+    const { body } = await world.rest("POST", "/api/projects/default/connections/misnamed:validate");
+    expect(body).toMatchObject({
+      ok: false,
+      cause: "token_rejected",
+      principal: { issuer: world.url, subject: "project:default" },
+    });
+    expect(JSON.stringify(body)).toContain("api://misnamed");
+  });
+
+  test("an identity without a role is told apart from one that is not known", async () => {
+    server.knobs.needs["whoami"] = "notes.read";
+    await world.connect("as-project", {
+      authType: "ProjectManagedIdentity",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    const runtime = await world.runtime();
+    const [item] = itemsOf(await runtime.responses.create(asksAs("as-project")), "mcp_call");
+    expect(item).toMatchObject({ status: "failed", error: { code: 403 } });
+    delete server.knobs.needs["whoami"];
+  });
+});
+
+describe("the person's own token", () => {
+  test("is exchanged at the person's issuer for one that the server takes, and goes nowhere itself", async () => {
+    const notes = await serverFor(home.issuer, "api://notes");
+    await world.connect("notes", { authType: "UserEntraToken", target: notes.url, audience: "api://notes" });
+    const inbound = await anns();
+    expect(await seen(withToken(inbound), "notes")).toBe("ann");
+    expect(await seen(withToken(await home.userToken("bob", { scope: "chat" })), "notes")).toBe("bob");
+    expect(home.tokenRequests.at(-1)?.get("audience")).toBe("api://notes");
+
+    const sent = JSON.stringify(notes.requests) + JSON.stringify(world.logs);
+    expect(sent).not.toContain(inbound);
+    expect((await world.databaseBytes()).includes(inbound)).toBe(false);
+  });
+
+  test("many calls of one person with one token make one exchange", async () => {
+    const notes = await serverFor(home.issuer, "api://burst-notes");
+    await world.connect("burst-notes", {
+      authType: "UserEntraToken",
+      target: notes.url,
+      audience: "api://burst-notes",
+    });
+    const client = withToken(await anns());
+    const before = home.tokenRequests.length;
+    await Promise.all(Array.from({ length: 50 }, () => seen(client, "burst-notes")));
+    expect(notes.calls).toHaveLength(50);
+    expect(home.tokenRequests.length - before).toBe(1);
+  });
+
+  test("may be passed on by an application that has no right to name users", async () => {
+    const notes = await serverFor(home.issuer, "api://notes");
+    await world.connect("passed-on", {
+      authType: "UserEntraToken",
+      target: notes.url,
+      audience: "api://notes",
+    });
+    expect(await seen(await world.runtime({ user: await anns() }), "passed-on")).toBe("ann");
+  });
+
+  test("an application's token, a key alone, and a name without proof are refused before anything runs", async () => {
+    const notes = await serverFor(home.issuer, "api://notes");
+    await world.connect("persons", {
+      authType: "UserEntraToken",
+      target: notes.url,
+      audience: "api://notes",
+    });
+    const before = home.tokenRequests.length;
+    const asApp = withToken(await home.userToken("app", { roles: "chat", scope: "other" }));
+    await expect(asApp.responses.create(asksAs("persons"))).rejects.toMatchObject({ status: 403 });
+    for (const client of [
+      await world.runtime(),
+      await world.runtime({ rights: ["act_for_users"], user: "ann" }),
+    ]) {
+      await expect(client.responses.create(asksAs("persons"))).rejects.toMatchObject({
+        status: 400,
+        message: expect.stringContaining("that person's own token") as string,
+      });
+    }
+    expect([notes.requests.length, home.tokenRequests.length - before]).toEqual([0, 0]);
+  });
+
+  test("an exchange that the issuer refuses fails that server, with its reason and without the token", async () => {
+    const notes = await serverFor(home.issuer, "api://notes");
+    await world.connect("refused", {
+      authType: "UserEntraToken",
+      target: notes.url,
+      audience: "api://notes",
+    });
+    const inbound = await anns();
+    home.knobs.error = "access_denied";
+    const said = await seen(withToken(inbound), "refused");
+    expect(said).toContain("access_denied");
+    expect(said).not.toContain(inbound);
+    expect(notes.requests).toEqual([]);
+  });
+
+  test("becomes an ID-JAG for a server whose own authorization server trusts the person's issuer", async () => {
+    const away = await startIdentityProvider({ trusts: home.issuer });
+    stops.push(away.stop);
+    const notes = await serverFor(away.issuer, null);
+    const { clientId, clientSecret } = away.client;
+    const made = await world.connect("managed", {
+      authType: "UserEntraToken",
+      exchange: "id-jag",
+      target: notes.url,
+      audience: away.issuer,
+      credentials: { clientId, clientSecret },
+    });
+    expect([made.status, JSON.stringify(made.body).includes(clientSecret)]).toEqual([200, false]);
+    expect(await seen(withToken(await anns()), "managed")).toBe("ann");
+    expect(home.tokenRequests.at(-1)?.get("requested_token_type")).toMatch(/id-jag$/);
+  });
+});
+
+describe("whoami", () => {
+  test("says as whom each connection would call, for whoever asks", async () => {
+    await world.connect("open-door", { target: server.url });
+    await world.connect("as-agent", {
+      authType: "AgenticIdentityToken",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    const ask = async (query: string, token?: string) => {
+      const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+      const answer = await world.rest("GET", `/api/projects/default/whoami${query}`, undefined, headers);
+      expect(answer.status).toBe(200);
+      return answer.body as unknown as {
+        caller: unknown;
+        value: { connection: string; presents: unknown }[];
+      };
+    };
+    const whole = await ask("");
+    expect(whole.value.find(({ connection }) => connection === "open-door")?.presents).toEqual({
+      kind: "nobody",
+    });
+    expect((await ask("?connection=as-agent")).value).toEqual([
+      {
+        connection: "as-agent",
+        authType: "AgenticIdentityToken",
+        presents: {
+          kind: "identity",
+          of: "agent",
+          audience: AUDIENCE,
+          principal: {
+            issuer: world.url,
+            subject: "project:default:agent:shared",
+            clientId: "project:default:agent:shared",
+            tenant: null,
+          },
+        },
+        fault: null,
+      },
+    ]);
+    const asBookkeeper = await ask("?connection=as-agent&agent=bookkeeper");
+    expect(JSON.stringify(asBookkeeper.value)).toContain("project:default:agent:bookkeeper");
+
+    const ann = await ask("", await anns());
+    expect(ann.caller).toMatchObject({ user: "home:ann", roles: ["runtime"], userToken: true });
+  });
+
+  test("an agent or a connection that is not there is not found, and a stranger hears nothing", async () => {
+    const get = (query: string, headers = {}) =>
+      world.rest("GET", `/api/projects/default/whoami${query}`, undefined, headers);
+    expect((await get("?agent=nobody")).status).toBe(404);
+    expect((await get("?connection=nothing")).status).toBe(404);
+    expect((await get("", { authorization: "Bearer csk_no" })).status).toBe(401);
+  });
+});
+
+// The last one: the broker's clock goes ahead, and servers on this machine do not follow it.
+test("two hundred calls at once carry one token, and a new one comes before it ends", async () => {
+  await world.connect("burst", {
+    authType: "ProjectManagedIdentity",
+    target: server.url,
+    audience: "api://burst",
+  });
+  server.knobs.audience = "api://burst";
+  const runtime = await world.runtime();
+  const tokens = () => new Set(server.requests.map(({ authorization }) => authorization));
+  await Promise.all(Array.from({ length: 200 }, () => seen(runtime, "burst")));
+  expect(server.calls).toHaveLength(200);
+  expect(tokens().size).toBe(1);
+  world.advance(9 * 60_000);
+  await seen(runtime, "burst");
+  expect(tokens().size).toBe(2);
+  server.knobs.audience = AUDIENCE;
+});
