@@ -10,9 +10,10 @@ import type { Response } from "openai/resources/responses/responses";
 import { parseConfig } from "../src/config.ts";
 import { start } from "../src/node.ts";
 import { startEverything } from "./everything.ts";
+import { tellIdentities } from "./identities.ts";
 import { type ChatRequest, lastText, type ScriptedTurn, startModel } from "./model.ts";
 import { startNotes } from "./notes.ts";
-import { tellPassthrough } from "./passthrough.ts";
+import { type Stage, tellPassthrough } from "./passthrough.ts";
 import { createTranscript, shorten } from "./transcript.ts";
 
 const transcript = createTranscript(console.log);
@@ -28,6 +29,7 @@ function modelTurn({ messages }: ChatRequest): ScriptedTurn {
   const id = /delete note (\d+)/.exec(said)?.[1];
   if (id !== undefined)
     return { text: "I will. ", calls: [{ name: "notes__delete_note", arguments: { id } }] };
+  if (said === "who am I, over there?") return { calls: [{ name: "as-agent__whoami", arguments: {} }] };
   if (said.startsWith("Not run")) return { text: "Understood, I leave it where it is." };
   return { text: said };
 }
@@ -167,7 +169,16 @@ async function tell(): Promise<void> {
   assert.deepEqual(kinds(denied), ["message"]);
   assert.ok(notes.notes.has("2"));
 
-  await tellPassthrough({ url: broker.url, admin, transcript, advance: (ms) => (ahead += ms), closing });
+  const stage: Stage = {
+    url: broker.url,
+    admin,
+    runtimeKey: String(key),
+    transcript,
+    advance: (ms) => (ahead += ms),
+    now: clock.now,
+    closing,
+  };
+  await tellIdentities(stage, await tellPassthrough(stage));
 
   step("The audit has every decision and every call, without arguments or secrets.");
   await delay(AUDIT_BATCH_MS);

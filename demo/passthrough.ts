@@ -3,7 +3,7 @@ import OpenAI from "openai";
 import type { Response } from "openai/resources/responses/responses";
 import { startAuthServer } from "./auth-server.ts";
 import { createBrowser, headingOf, type Page } from "./browser.ts";
-import { startProtectedServer } from "./protected.ts";
+import { type ProtectedServer, startProtectedServer } from "./protected.ts";
 import { type ConsentItem, consentsOf, type Transcript } from "./transcript.ts";
 
 export type Stage = {
@@ -11,15 +11,32 @@ export type Stage = {
   url: string;
   /** Asks the project's REST API as its admin. */
   admin: (method: string, path: string, body?: unknown) => Promise<Record<string, unknown>>;
+  /** A key of a runtime that acts for nobody. */
+  runtimeKey: string;
   transcript: Transcript;
   /** Moves the broker's clock ahead. */
   advance: (ms: number) => void;
+  /** Where that clock is. */
+  now: () => number;
   /** What is started is stopped by these, the last one first. */
   closing: (() => Promise<unknown>)[];
 };
 
+/** The server that people reach by their own accounts, and who may ask there now. */
+export type Passthrough = {
+  server: ProtectedServer;
+  /** Calls `whoami` for a person who has connected an account. */
+  askAs: (name: "ann" | "bob") => Promise<Response>;
+};
+
 /** Two people, one server that knows them by their own accounts: links, consent, calls as each, refresh, and the way out. */
-export async function tellPassthrough({ url, admin, transcript, advance, closing }: Stage): Promise<void> {
+export async function tellPassthrough({
+  url,
+  admin,
+  transcript,
+  advance,
+  closing,
+}: Stage): Promise<Passthrough> {
   const { step, say, response: show } = transcript;
   const authServer = await startAuthServer(["ann@team.example", "bob@team.example"]);
   closing.push(authServer.stop);
@@ -119,8 +136,14 @@ export async function tellPassthrough({ url, admin, transcript, advance, closing
   assert.match(left.html, /is disconnected/);
   assert.equal(authServer.revocations(), 1);
   say("ann", "is told that nothing is called with her account any more; the tokens are revoked");
-  theOne(await ask(ann));
+  const anew = theOne(await ask(ann));
   assert.equal(outputOf(await ask(bob)), "bob@team.example");
+
+  step("Ann connects it once more: a disconnect is no farewell.");
+  const question = await open(ann, anew.consent_link);
+  // She is signed in over there still, so nobody asks who she is.
+  assert.match(headingOf(await press(ann, question, "allow")), /connected/i);
+  return { server, askAs: (name) => ask(name === "ann" ? ann : bob) };
 }
 
 const WHOAMI = {

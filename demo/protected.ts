@@ -22,6 +22,8 @@ export type ProtectedServerKnobs = {
   needs: Record<string, string>;
   /** Whether a token that is valid may be used still. */
   accepts: (token: { sub: string; scope: string; token: string }) => boolean;
+  /** Who else is let in, and as whom: those who come with a key, or with a token of another issuer. Null: nobody. */
+  others: (headers: Headers) => Promise<string | null>;
   /** What `aud` of a token must be. Null: anything, as with servers that never heard of RFC 8707. */
   audience: string | null;
 };
@@ -100,6 +102,7 @@ export async function startProtectedServer({
     challengeScope: scopes[0] ?? null,
     needs,
     accepts: () => true,
+    others: async () => null,
     audience: url,
   };
 
@@ -110,6 +113,13 @@ export async function startProtectedServer({
   }
 
   async function answer(request: Request, { method, tool }: ReturnType<typeof messageOf>): Promise<Response> {
+    const other = await knobs.others(request.headers);
+    if (other !== null) {
+      if (method === "tools/call" && tool !== null) calls.push({ tool, sub: other, scope: "" });
+      return handler.fetch(request, {
+        authInfo: { token: "", clientId: "", scopes: [], extra: { sub: other } },
+      });
+    }
     const token = /^Bearer (.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
     const claims = token === undefined ? null : await claimsOf(token);
     if (token === undefined || !claims || !knobs.accepts({ ...claims, token })) {
