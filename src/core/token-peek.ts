@@ -11,7 +11,7 @@ export function isToken(text: string): boolean {
 
 /** Whether a text begins as tokens do, whole or not: it is not a name that somebody chose. */
 export function hasTokenHead(text: string): boolean {
-  const end = text.slice(0, MAX_HEAD_CHARS).indexOf(".");
+  const end = text.slice(0, MAX_TOKEN_CHARS).indexOf(".");
   const head = end < 0 ? null : decoded(text.slice(0, end));
   return head !== null && Object.hasOwn(head, "alg");
 }
@@ -34,4 +34,3 @@ function decoded(part: string): JsonObject | null {
 }
 
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
-const MAX_HEAD_CHARS = 4_096;
