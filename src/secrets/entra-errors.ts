@@ -116,8 +116,8 @@ const SENTENCES: { codes: number[]; say: (asked: Asked) => string }[] = [
   },
   {
     codes: [500011, 500014, 650052, 650057, 1003031],
-    say: ({ audience }) =>
-      `the audience ${audience} is no resource of the tenant. Check the connection's audience, and that the resource has a service principal there.`,
+    say: ({ setting, audience }) =>
+      `the audience ${audience} is no resource of the tenant of ${setting}. Check the connection's audience, and that the resource has a service principal there.`,
   },
   {
     codes: [65001, 65004],

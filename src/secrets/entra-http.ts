@@ -38,7 +38,6 @@ type Answer = { status: number; headers: Headers; text: string };
 type IdentityRequest = Parameters<EntraHttp["forIdentity"]["sendRequest"]>[0];
 
 export function createEntraHttp(server: EntraServer, clock: Pick<Clock, "sleep">): EntraHttp {
-  const faults = new WeakMap<object, EntraFault>();
   let latest: EntraFault | null = null;
 
   async function send(request: Request): Promise<Answer> {
@@ -56,10 +55,8 @@ export function createEntraHttp(server: EntraServer, clock: Pick<Clock, "sleep">
   // Only errors of this class come through MSAL as they are; all others become "network_error" without their cause.
   async function thrown(fault: EntraFault): Promise<Error> {
     const { AuthError } = await import("@azure/msal-node");
-    const error = new AuthError("no_token", "", fault.kind);
-    faults.set(error, fault);
     latest = fault;
-    return error;
+    return Object.assign(new AuthError("no_token", "", fault.kind), { [FAULT]: fault });
   }
 
   return {
@@ -75,12 +72,32 @@ export function createEntraHttp(server: EntraServer, clock: Pick<Clock, "sleep">
     },
     faultOf: (error) => {
       for (const cause of causesOf(error)) {
-        const fault = faults.get(cause);
+        const fault = isThrown(cause) ? cause[FAULT] : msalFault(cause);
         if (fault) return fault;
       }
       return latest;
     },
   };
+}
+
+const FAULT = Symbol("what came instead of a token");
+const isThrown = (error: Error): error is Error & { [FAULT]: EntraFault } => FAULT in error;
+
+/**
+ * MSAL gives all managed identities of a process the requests of the first of them, which another part of the program may have made:
+ * then its own errors are all that there is.
+ */
+function msalFault(error: Error): EntraFault | null {
+  if (!("errorCode" in error)) return null;
+  if (error.errorCode === "network_error") return { kind: "unreachable" };
+  if (error.name !== "ServerError") return null;
+  const status = "status" in error && typeof error.status === "number" ? error.status : 400;
+  const codes = "errorNo" in error && error.errorNo !== undefined ? [error.errorNo] : undefined;
+  return refusalOf(status, {
+    error: error.errorCode,
+    error_codes: codes,
+    error_description: error.message,
+  });
 }
 
 /** The error and what caused it. */
@@ -118,12 +135,15 @@ function judged(server: EntraServer, answer: Answer, method: string): Answer | E
   if (server.kind === "endpoint" && isChallenge) return answer;
   if (answer.status >= 400) return refusalOf(answer.status, fields ?? {});
   const expectsToken = server.kind === "endpoint" || method === "POST";
-  if (!fields || (expectsToken && !isToken(fields))) return { kind: "nonsense" };
+  if (!fields || (expectsToken && !isToken(server, fields))) return { kind: "nonsense" };
   return answer;
 }
 
-function isToken(fields: Record<string, unknown>): boolean {
-  return typeof fields["access_token"] === "string" && fields["access_token"] !== "";
+/** Without an end, MSAL would take the token for one that ends now. */
+function isToken({ kind }: EntraServer, fields: Record<string, unknown>): boolean {
+  const { access_token: token, expires_in: lifeSeconds, expires_on: end } = fields;
+  if (typeof token !== "string" || token === "") return false;
+  return kind === "authority" ? Number(lifeSeconds) > 0 : end !== undefined && end !== "";
 }
 
 function refusalOf(status: number, fields: Record<string, unknown>): EntraFault {
@@ -134,8 +154,8 @@ function refusalOf(status: number, fields: Record<string, unknown>): EntraFault 
   return {
     kind: "refused",
     status,
-    // It is shown: a word of OAuth's and nothing else.
-    error: typeof error === "string" && /^[a-z_]{1,40}$/.test(error) ? error : "an error",
+    // It is shown, and so it is one of the words that we know.
+    error: typeof error === "string" && ERRORS.includes(error) ? error : "an error",
     code: Number.isSafeInteger(code) && code > 0 ? code : null,
     claims: typeof claims === "string" && claims !== "" && claims.length <= MAX_CLAIMS ? claims : null,
   };
@@ -205,3 +225,19 @@ const PAUSES_MS = [400, 1_200];
 const MAX_BYTES = 256 * 1024;
 const MAX_CLAIMS = 4_096;
 const MAX_CAUSES = 8;
+const ERRORS = [
+  "access_denied",
+  "consent_required",
+  "interaction_required",
+  "invalid_client",
+  "invalid_grant",
+  "invalid_request",
+  "invalid_resource",
+  "invalid_scope",
+  "invalid_target",
+  "login_required",
+  "server_error",
+  "temporarily_unavailable",
+  "unauthorized_client",
+  "unsupported_grant_type",
+];
