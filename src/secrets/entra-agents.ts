@@ -3,7 +3,7 @@ import type { Clock } from "../core/ports.ts";
 import type { Asked } from "./entra-errors.ts";
 import { createEntraHttp, type EntraHttp } from "./entra-http.ts";
 import { type EntraIdentities, tokenFileOf } from "./entra-identities.ts";
-import { type Given, minted } from "./entra-minting.ts";
+import { type Given, minted, once } from "./entra-minting.ts";
 import { thumbprintOf } from "./entra-thumbprint.ts";
 import {
   type EntraAgents,
@@ -26,7 +26,7 @@ export type AgentRequest = {
   fresh: boolean;
 };
 
-type Client = { app: Promise<ConfidentialClientApplication>; http: EntraHttp };
+type Client = { app: () => Promise<ConfidentialClientApplication>; http: EntraHttp };
 type Auth = Partial<Configuration["auth"]>;
 
 /**
@@ -59,7 +59,7 @@ export function createAgentTokens(world: {
     clients.set(key, client);
     const { scope, fmiPath, assertion, fresh, asked } = what;
     const work = async () => {
-      const app = await client.app;
+      const app = await client.app();
       const result = await app.acquireTokenByClientCredential({
         scopes: [scope],
         skipCache: fresh,
@@ -76,7 +76,7 @@ export function createAgentTokens(world: {
 
   function newClient(who: { tenantId: string; clientId: string; auth: () => Promise<Auth> }): Client {
     const http = createEntraHttp({ kind: "authority", origin }, clock);
-    return { http, app: appOf(`${origin}/${who.tenantId}`, who, http) };
+    return { http, app: once(() => appOf(`${origin}/${who.tenantId}`, who, http)) };
   }
 
   /** What vouches for the agent identity. */

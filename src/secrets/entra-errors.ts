@@ -1,5 +1,5 @@
 import type { MintFailure } from "../core/machine-identity.ts";
-import type { EntraFault } from "./entra-http.ts";
+import type { EntraFault } from "./entra-answers.ts";
 import { EXCHANGE } from "./entra-settings.ts";
 
 /** What was asked for, as a sentence names it. */
@@ -31,7 +31,7 @@ export function failureOf(fault: EntraFault, asked: Asked): MintFailure {
       return failed(`${asked.server} answered with a redirect, which is not followed (${asked.setting}).`);
     case "elsewhere":
       return failed(
-        `${asked.server} wants tokens to be asked for at another host, which is not done. Check authorityHost of CONSENTRY_AZURE.`,
+        `${asked.server} wants tokens to be asked for at another host, which is not done. Check authorityHost of CONSENTRY_AZURE, and that AZURE_REGIONAL_AUTHORITY_NAME is not set.`,
       );
     case "nonsense":
       return later(`${asked.server} gave an answer that holds no token (${asked.setting}).`);

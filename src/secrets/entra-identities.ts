@@ -2,7 +2,7 @@ import type { TokenCredential } from "@azure/identity";
 import type { Clock } from "../core/ports.ts";
 import { ENDPOINT, failed } from "./entra-errors.ts";
 import { createEntraHttp, type EntraHttp } from "./entra-http.ts";
-import { type Given, minted } from "./entra-minting.ts";
+import { type Given, minted, once } from "./entra-minting.ts";
 import {
   type EntraIdentity,
   type EntraSettings,
@@ -19,7 +19,7 @@ export type EntraIdentities = {
   token: (request: { name: string; audience: string; fresh: boolean }, signal: AbortSignal) => Promise<Given>;
 };
 
-type Credential = { credential: Promise<TokenCredential>; http: EntraHttp };
+type Credential = { credential: () => Promise<TokenCredential>; http: EntraHttp };
 
 export function createIdentities(world: {
   settings: EntraSettings;
@@ -36,7 +36,7 @@ export function createIdentities(world: {
     const isManaged = identity.type === "managed";
     const http = createEntraHttp(isManaged ? { kind: "endpoint" } : { kind: "authority", origin }, clock);
     const options = credentialOptions(settings.authorityHost, http);
-    const entry = { credential: credentialOf(identity, options, read), http };
+    const entry = { credential: once(() => credentialOf(identity, options, read)), http };
     made.set(name, entry);
     return entry;
   }
@@ -53,7 +53,7 @@ export function createIdentities(world: {
       const entry = known ?? make(name, identity);
       const asked = { setting, audience, server: isManaged ? ENDPOINT : host, isForUser: false };
       const work = async () => {
-        const token = await (await entry.credential).getToken(scopeOf(audience));
+        const token = await (await entry.credential()).getToken(scopeOf(audience));
         return token && { token: token.token, expiresAt: token.expiresOnTimestamp };
       };
       const given = await minted(work, { asked, http: entry.http, signal });

@@ -46,7 +46,7 @@ function failureFrom(error: unknown, asked: Asked, http: EntraHttp): MintFailure
   if (voucher) return { ...voucher.failure, claims: null };
   const secret = causes.find((cause) => cause instanceof SecretError);
   if (secret) return failed(`${secret.message} (${asked.setting}).`);
-  const file = causes.find((cause) => "syscall" in cause && "code" in cause);
+  const file = causes.find((cause) => "syscall" in cause && FILES.includes(cause.syscall));
   if (file && "code" in file)
     return failed(`A file of ${asked.setting} cannot be read (${String(file.code)}).`);
   const fault = http.faultOf(error);
@@ -58,8 +58,16 @@ function failureFrom(error: unknown, asked: Asked, http: EntraHttp): MintFailure
   );
 }
 
+const FILES: unknown[] = ["open", "read"];
+
 const cancelled = ({ setting }: Asked) =>
   later(`The request was cancelled before there was a token (${setting}).`);
+
+/** Made by whoever first wants it, who also hears why it cannot be made. */
+export function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | null = null;
+  return () => (made ??= make());
+}
 
 /** A secret that is kept elsewhere and cannot be read. `message` names the place, without a full stop. */
 export class SecretError extends Error {

@@ -242,7 +242,7 @@ describe("a blueprint that is the project's identity itself", () => {
     entraTest.authority.apps.set(BLUEPRINT, {
       oid: "blueprint",
       takes: async (assertion) => {
-        const { protectedHeader } = await jwtVerify(assertion, publicKey);
+        const { protectedHeader } = await jwtVerify(assertion, publicKey, { clockTolerance: 5 });
         const thumbprint = Buffer.from(certificate.fingerprint256.replaceAll(":", ""), "hex").toString(
           "base64url",
         );

@@ -141,7 +141,7 @@ describe("a certificate", () => {
     entraTest.authority.apps.set(OLD_APP, {
       oid: "old-app",
       takes: async (assertion) => {
-        const { payload } = await jwtVerify(assertion, publicKey);
+        const { payload } = await jwtVerify(assertion, publicKey, { clockTolerance: 5 });
         return payload.iss === OLD_APP && payload.sub === OLD_APP;
       },
     });
@@ -261,4 +261,22 @@ test("nothing that can be printed holds a secret or a token", async () => {
   const failure = await entra.token({ ...request, fresh: true }, never());
   expect(failure.ok).toBe(false);
   expect(shown(failure)).not.toContain("canary");
+});
+
+test("whoever has left before it began leaves nothing behind, whatever would have come", async () => {
+  const agents = { tenantId: TENANT, blueprintId: APP, shared: APP, own: {} };
+  const entra = entraTest.make(
+    { identities: { main: secretIdentity }, projects: { sales: project({ identity: "main", agents }) } },
+    {},
+  );
+  const gone = AbortSignal.abort();
+  const rejections: unknown[] = [];
+  const listen = (error: unknown) => void rejections.push(error);
+  process.on("unhandledRejection", listen);
+  expect(await entra.token(request, gone)).toMatchObject({ ok: false, transient: true });
+  const identity: MachineIdentity = { kind: "agent", project: "sales", agent: null };
+  expect(await entra.token({ ...request, identity }, gone)).toMatchObject({ ok: false, transient: true });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  process.off("unhandledRejection", listen);
+  expect(rejections).toEqual([]);
 });

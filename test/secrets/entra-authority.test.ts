@@ -245,7 +245,7 @@ describe("an authority that lies", () => {
     const { entra, server } = await startLiar((_, url) => ({ body: metadata(url, `${there}/token`) }));
     expect(await ask(entra)).toMatchObject({
       ok: false,
-      message: `${new URL(server.url.replace("127.0.0.1", "localhost")).host} wants tokens to be asked for at another host, which is not done. Check authorityHost of CONSENTRY_AZURE.`,
+      message: `${new URL(server.url.replace("127.0.0.1", "localhost")).host} wants tokens to be asked for at another host, which is not done. Check authorityHost of CONSENTRY_AZURE, and that AZURE_REGIONAL_AUTHORITY_NAME is not set.`,
     });
     expect(elsewhere.requests).toEqual([]);
     await server.stop();
