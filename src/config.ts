@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { type AzureSettings, parseAzure } from "./config-azure.ts";
 
 /** The operator's settings, parsed and checked against each other. See docs/configuration.md. */
 export type Config = {
@@ -20,6 +21,8 @@ export type Config = {
   /** The list of `CONSENTRY_EGRESS_ALLOW`, not yet read; empty: nothing beyond the public internet. */
   egressAllow: string;
   model: { baseUrl: string; apiKey: string | null; api: "chat" } | null;
+  /** Microsoft Entra identities. `file`: the path of a file that `parseAzure` reads. Null: there are none. */
+  azure: { kind: "inline"; settings: AzureSettings } | { kind: "file"; path: string } | null;
   consentProof: "sign-in" | "runtime" | "possession" | null;
   /** Projects that may use the proof `possession` off loopback. */
   allowPossession: string[];
@@ -121,6 +124,13 @@ export const settings = z.object({
     .refine((api) => api === "chat", '"responses" is not supported by this version; use "chat"')
     .transform(() => "chat" as const)
     .prefault("chat"),
+  CONSENTRY_AZURE: z
+    .string()
+    .superRefine((text, context) => {
+      if (pathOf(text) !== null) return;
+      for (const message of parseAzure(text).faults) context.addIssue({ code: "custom", message });
+    })
+    .optional(),
   CONSENTRY_CONSENT_PROOF: oneOf("sign-in", "runtime", "possession").optional(),
   CONSENTRY_ALLOW_POSSESSION: list(
     (name) => /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$/.test(name),
@@ -202,6 +212,7 @@ function configOf(values: Settings): Config {
           api: values.CONSENTRY_MODEL_API,
         }
       : null,
+    azure: azureOf(values),
     consentProof: values.CONSENTRY_CONSENT_PROOF ?? (local ? "possession" : null),
     allowPossession: values.CONSENTRY_ALLOW_POSSESSION,
     audit: values.CONSENTRY_AUDIT,
@@ -235,6 +246,14 @@ function keyringOf(values: Settings): Config["keyring"] {
   }
   const path = pathOf(text);
   return path === null ? { kind: "inline", text } : { kind: "file", path, create: false };
+}
+
+function azureOf({ CONSENTRY_AZURE: text }: Settings): Config["azure"] {
+  if (text === undefined) return null;
+  const path = pathOf(text);
+  if (path !== null) return { kind: "file", path };
+  const read = parseAzure(text);
+  return "settings" in read ? { kind: "inline", settings: read.settings } : null;
 }
 
 /** What settings have to say to each other. A setting that is wrong on its own counts as given. */

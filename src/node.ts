@@ -7,6 +7,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { getConnInfo } from "@hono/node-server/conninfo";
 import { pino } from "pino";
+import { openAzure } from "./azure.ts";
 import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
 import { createBroker } from "./core/broker.ts";
 import { isRefusal } from "./core/errors.ts";
@@ -108,6 +109,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     now: clock.now,
   });
+  const azure = await openAzure(config, { clock, env: process.env });
   const tls = await loadTls(config, { folder: dataFolder(config), now: clock.now(), log });
   const store = await openStore(config, log);
   const keyring = await loadKeyring(config, store).catch(async (error: unknown) => {
@@ -148,7 +150,6 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
       clock,
       crypto: suite,
     }),
-    entra: null,
     workload: createWorkloadIssuer({
       publicUrl,
       store,
@@ -158,6 +159,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
       log,
       callerAudiences,
     }),
+    entra: azure?.entra ?? null,
     publicUrl,
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
     consent: { proof: config.consentProof, allowPossession: config.allowPossession },
@@ -187,6 +189,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     url: publicUrl,
     egressAllow: config.egressAllow,
     operatorUrls: operatorUrls(config),
+    ...(azure && { azure: azure.shown }),
   });
 
   const stop = async () => {

@@ -36,6 +36,7 @@ describe("without any setting", () => {
       keyring: { kind: "file", path: "./data/consentry.db.keyring", create: true },
       egressAllow: "loopback",
       model: null,
+      azure: null,
       consentProof: "possession",
       allowPossession: [],
       audit: "batched",
@@ -257,6 +258,9 @@ describe("faults", () => {
     ["CONSENTRY_KEYRING", "https://vault.example.net/keys/k"],
     ["CONSENTRY_MODEL_BASE_URL", "localhost:11434"],
     ["CONSENTRY_MODEL_BASE_URL", "https://key@models.example.com"],
+    ["CONSENTRY_AZURE", "yes"],
+    ["CONSENTRY_AZURE", "file:"],
+    ["CONSENTRY_AZURE", '{"identity":{}}'],
     ["CONSENTRY_CONSENT_PROOF", "trust"],
     ["CONSENTRY_ALLOW_POSSESSION", "ok,../no"],
     ["CONSENTRY_AUDIT", "off"],
@@ -283,8 +287,9 @@ describe("faults", () => {
       CONSENTRY_MODEL_API_KEY: "canary-5 ",
       CONSENTRY_DEV_IDENTITY: "ann=canary-6",
       CONSENTRY_MODEL_KEY: "canary-7",
+      CONSENTRY_AZURE: '{"identities":{"main":{"type":"secret","clientSecret":"canary-8"}}}',
     });
-    expect(faults).toHaveLength(6);
+    expect(faults).toHaveLength(9);
     expect(faults.join()).not.toContain("canary");
   });
 

@@ -22,6 +22,8 @@ export type AzureAuthority = {
   url: string;
   /** The certificate that it must be trusted by; `trust` does that for this process. */
   cert: string;
+  /** The certificate's key, for another server that is trusted as this one is. */
+  key: string;
   trust: () => void;
   apps: Map<string, AppRegistration>;
   /** Every token request, in order. */
@@ -149,7 +151,7 @@ export async function startAzureAuthority(): Promise<AzureAuthority> {
 
   return {
     url,
-    cert: certificate.cert,
+    ...certificate,
     trust: () => tls.setDefaultCACertificates([...tls.getCACertificates("default"), certificate.cert]),
     apps,
     tokens,

@@ -1,9 +1,15 @@
 import { generateKeyPairSync, sign } from "node:crypto";
 
 /** A key and a certificate that signs itself, for one DNS name, as PEM. Written out in DER: Node can read, not make them. */
-export function selfSigned(name: string): { key: string; cert: string } {
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  const algorithm = sequence(oid("2a8648ce3d040302")); // ecdsa-with-SHA256
+export function selfSigned(name: string, kind: "ec" | "rsa" = "ec"): { key: string; cert: string } {
+  const { privateKey, publicKey } =
+    kind === "ec"
+      ? generateKeyPairSync("ec", { namedCurve: "P-256" })
+      : generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const algorithm =
+    kind === "ec"
+      ? sequence(oid("2a8648ce3d040302")) // ecdsa-with-SHA256
+      : sequence(oid("2a864886f70d01010b"), tagged(0x05, Buffer.alloc(0))); // sha256WithRSAEncryption
   const subject = sequence(tagged(0x31, sequence(oid("550403"), tagged(0x0c, Buffer.from(name)))));
   const alternative = sequence(oid("551d11"), tagged(0x04, sequence(tagged(0x82, Buffer.from(name)))));
   const authority = sequence(oid("551d13"), tagged(0x04, sequence(tagged(0x01, Buffer.from([0xff])))));
