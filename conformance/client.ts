@@ -1,5 +1,6 @@
 // The client that the official suite tests: `client <url of the suite's server>`, what to do in MCP_CONFORMANCE_SCENARIO.
 // Ends with 0 where everything went well, else with 1 and why; some scenarios want exactly that.
+import { createPrivateKey } from "node:crypto";
 import { isJsonObject, type Json, type JsonObject } from "../src/core/json.ts";
 import { type Broker, startBroker, textOf } from "./broker.ts";
 import { runExtension } from "./extensions.ts";
@@ -84,17 +85,28 @@ async function byBroker(): Promise<void> {
   const isAuth = scenario.startsWith("auth/");
   const steps = isAuth ? callTwice : BY_BROKER[scenario];
   if (!steps) throw new Error(`there is nothing to do for ${scenario}`);
-  const { client_id, client_secret } = given();
-  const app = client_id !== undefined && {
-    credentials: { clientId: client_id, clientSecret: client_secret ?? null },
-  };
   const broker = await startBroker();
   try {
-    await broker.connect({ target: url, authType: isAuth ? "OAuth2" : "None", ...app });
+    await broker.connect({ target: url, authType: isAuth ? "OAuth2" : "None", ...clientGiven() });
     await steps(broker);
   } finally {
     await broker.stop();
   }
+}
+
+/** The client that somebody registered beforehand, if the suite says one, and whether it is one for all people. */
+function clientGiven(): JsonObject {
+  const { client_id: clientId, client_secret: clientSecret, private_key_pem: pem } = given();
+  if (clientId === undefined) return {};
+  const grantType = scenario.startsWith("auth/client-credentials-") ? "client_credentials" : null;
+  const proof =
+    pem === undefined ? { clientSecret: clientSecret ?? null } : { privateKey: jwkOf(textOf(pem)) };
+  return { grantType, credentials: { clientId, ...proof } };
+}
+
+function jwkOf(pem: string): JsonObject {
+  const { kty = "", crv = "", x = "", y = "", d = "" } = createPrivateKey(pem).export({ format: "jwk" });
+  return { kty, crv, x, y, d };
 }
 
 /** What a person has allowed once holds for later calls. */

@@ -1,11 +1,9 @@
-// Six scenarios that prove nothing about the broker, which has no such kind of connection: they show the SDK's own
+// Four scenarios that prove nothing about the broker: they show the SDK's own
 // providers over our egress. They are here so that the run is whole, and a change in the suite or in the SDK is seen.
 import {
   Client,
-  ClientCredentialsProvider,
   CrossAppAccessProvider,
   DpopSession,
-  PrivateKeyJwtProvider,
   requestJwtAuthorizationGrant,
   StreamableHTTPClientTransport,
   UnauthorizedError,
@@ -27,19 +25,6 @@ type Asking = { provider: OAuthClientProvider; callback?: () => URLSearchParams 
 // Each client belongs to whichever authorization server the scenario's MCP server names: the suite says no other issuer
 // that it could be held to. A client of ours would be.
 const ASKING: Record<string, (given: Given, fetch: EgressFetch) => Asking> = {
-  "auth/client-credentials-basic": (given) => ({
-    provider: new ClientCredentialsProvider({
-      clientId: given("client_id"),
-      clientSecret: given("client_secret"),
-    }),
-  }),
-  "auth/client-credentials-jwt": (given) => ({
-    provider: new PrivateKeyJwtProvider({
-      clientId: given("client_id"),
-      privateKey: given("private_key_pem"),
-      algorithm: given("signing_algorithm"),
-    }),
-  }),
   "auth/enterprise-managed-authorization": (given, fetch) => ({
     provider: new CrossAppAccessProvider({
       clientId: given("client_id"),

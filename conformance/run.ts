@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bundleClient } from "./bundle.ts";
 import { type Counted, faultOf, type Floor, judge, readAlone, readRequired, readSummary } from "./judge.ts";
-import { ALSO, SDK_ONLY, TIMED } from "./scenarios.ts";
+import { ALSO, isExtension, SDK_ONLY, TIMED } from "./scenarios.ts";
 
 // `broker` is what was reached when the suite's version was pinned, one scenario at a time: together, the machine is slower
 // and some are asked a little more. A new version may move them, with a look at its release notes.
@@ -94,8 +94,8 @@ async function show(revision: string, scenario: string): Promise<string[]> {
 
 function aloneArguments(revision: string, scenario: string): string[] {
   const args = ["client", ...command(), "--scenario", scenario, "--spec-version", revision];
-  // Extensions belong to no revision. Without this the suite skips them, with exit code 0.
-  return SDK_ONLY.includes(scenario) ? [...args, "--force"] : args;
+  // Without this the suite skips them, with exit code 0.
+  return isExtension(scenario) ? [...args, "--force"] : args;
 }
 
 function command(): string[] {

@@ -1,10 +1,16 @@
-/** Only reported by the suite, and of the broker's business: a tool's schema reaches the model as it came. */
-export const ALSO: readonly string[] = ["json-schema-2020-12-preservation"];
+/** Only reported by the suite, and of the broker's business: a tool's schema, and connections with one client for all. */
+export const ALSO: readonly string[] = [
+  "json-schema-2020-12-preservation",
+  "auth/client-credentials-basic",
+  "auth/client-credentials-jwt",
+];
+
+/** Scenarios about extensions belong to no revision. */
+export const isExtension = (scenario: string) =>
+  SDK_ONLY.includes(scenario) || scenario.startsWith("auth/client-credentials-");
 
 /** Only reported by the suite, and nothing that the broker does: see `extensions.ts`. */
 export const SDK_ONLY: readonly string[] = [
-  "auth/client-credentials-basic",
-  "auth/client-credentials-jwt",
   "auth/enterprise-managed-authorization",
   "auth/dpop",
   "auth/dpop-nonce",

@@ -18,6 +18,8 @@ export type ProtectedServerKnobs = {
   resourceMetadata: string | null;
   /** The scopes that a 401 names. Null: none. */
   challengeScope: string | null;
+  /** What a 401 asks of the token's issuer (Entra's claims challenge). Null: nothing. */
+  challengeClaims: string | null;
   /** The scope that a call of a tool needs; without it 403 `insufficient_scope`. */
   needs: Record<string, string>;
   /** Whether a token that is valid may be used still. */
@@ -100,6 +102,7 @@ export async function startProtectedServer({
     prm: (document) => document,
     resourceMetadata: `${origin}${metadataPath}`,
     challengeScope: scopes[0] ?? null,
+    challengeClaims: null,
     needs,
     accepts: () => true,
     others: async () => null,
@@ -137,7 +140,11 @@ export async function startProtectedServer({
   }
 
   function challenge(why: OAuthError, scope: string | null): Response {
-    const { resourceMetadata } = knobs;
+    const { resourceMetadata, challengeClaims } = knobs;
+    if (challengeClaims !== null) {
+      const header = `Bearer error="insufficient_claims", claims="${challengeClaims}"`;
+      return new Response(null, { status: 401, headers: { "www-authenticate": header } });
+    }
     return bearerAuthChallengeResponse(why, {
       ...(scope !== null && { requiredScopes: scope.split(" ") }),
       ...(resourceMetadata !== null && { resourceMetadataUrl: resourceMetadata }),

@@ -1,5 +1,6 @@
 import tls from "node:tls";
 import { exportJWK, generateKeyPair, jwtVerify, type JWTPayload, SignJWT } from "jose";
+import { createAzureCodes } from "./azure-codes.ts";
 import { selfSigned } from "./certificate.ts";
 import { type HttpServer, startHttpServer } from "./http-server.ts";
 
@@ -30,6 +31,8 @@ export type AzureAuthority = {
   tokens: TokenRequest[];
   requests: HttpServer["requests"];
   knobs: {
+    /** Who is signed in at the browsers that come to the authorization endpoint. */
+    person: { oid: string };
     /** Answers instead of the authority. Null: it answers itself. */
     answer: (request: TokenRequest) => TokenAnswer | null | Promise<TokenAnswer | null>;
     lifeSeconds: number;
@@ -49,15 +52,25 @@ export type AzureAuthority = {
 
 /**
  * An authority that speaks the Microsoft identity platform as far as the real `@azure/*` packages ask: metadata and keys of any
- * tenant, client credentials by secret and by assertion, `fmi_path`, and on-behalf-of. No Azure is near; it is https on this machine.
+ * tenant, client credentials by secret and by assertion, `fmi_path`, on-behalf-of, and the code flow with refresh. No Azure is near; it is https on this machine.
  */
 export async function startAzureAuthority(): Promise<AzureAuthority> {
   const certificate = selfSigned("localhost");
   let signing = await makeKey();
   const apps: AzureAuthority["apps"] = new Map();
   const tokens: TokenRequest[] = [];
-  const knobs: AzureAuthority["knobs"] = { answer: () => null, lifeSeconds: 3600 };
+  const knobs: AzureAuthority["knobs"] = {
+    person: { oid: crypto.randomUUID() },
+    answer: () => null,
+    lifeSeconds: 3600,
+  };
+  const codes = createAzureCodes();
   const server = await startHttpServer((request, response) => {
+    const { pathname, searchParams } = new URL(request.path, server.url);
+    if (request.method === "GET" && pathname.endsWith("/oauth2/v2.0/authorize")) {
+      const location = codes.authorize(searchParams, knobs.person);
+      return void response.writeHead(302, { location }).end();
+    }
     void answer(request).then(({ status, body, headers = {} }) =>
       response
         .writeHead(status, { "content-type": "application/json", ...headers })
@@ -113,6 +126,13 @@ export async function startAzureAuthority(): Promise<AzureAuthority> {
       const subject = fmiPath === null ? app.oid : `/eid1/c/pub/t/${tenant}/a/${clientId}/${fmiPath}`;
       return given(await sign(tenant, { ...mine, sub: subject, oid: app.oid, idtyp: "app" }));
     }
+    const person = codes.redeem(form);
+    if (person === "wrong_resource")
+      return refused("invalid_target", 9010010, "The resource does not match the scope.");
+    if (person) {
+      const { oid, refreshToken } = person;
+      return given(await sign(tenant, { ...mine, sub: oid, oid, scp: "user_impersonation" }), refreshToken);
+    }
     if (form.get("requested_token_use") !== "on_behalf_of")
       return refused("unsupported_grant_type", 70003, "This grant is not known here.");
     const user = await verify(form.get("assertion") ?? "").catch(() => null);
@@ -123,13 +143,14 @@ export async function startAzureAuthority(): Promise<AzureAuthority> {
     return given(await sign(tenant, { ...mine, sub: String(sub), oid, scp: "user_impersonation" }));
   }
 
-  const given = (token: string): TokenAnswer => ({
+  const given = (token: string, refreshToken?: string): TokenAnswer => ({
     status: 200,
     body: {
       token_type: "Bearer",
       expires_in: knobs.lifeSeconds,
       ext_expires_in: knobs.lifeSeconds,
       access_token: token,
+      ...(refreshToken !== undefined && { refresh_token: refreshToken }),
     },
   });
 
@@ -138,6 +159,7 @@ export async function startAzureAuthority(): Promise<AzureAuthority> {
     const base = {
       iss: `${url}/${tenant}/v2.0`,
       tid: tenant,
+      uti: crypto.randomUUID(),
       iat: now,
       nbf: now,
       exp: now + knobs.lifeSeconds,
