@@ -1,9 +1,14 @@
-import { type Caller, type Right, RIGHTS, type Role, ROLES } from "./identity.ts";
+import { type Caller, RIGHTS, ROLES } from "./identity.ts";
 import type { UserId } from "./ids.ts";
-import type { DelegatedRule, IssuerMatch, RoleRule, TokenIssuer } from "./issuers.ts";
+import {
+  type DelegatedRule,
+  entraIssuer,
+  type IssuerMatch,
+  type RoleRule,
+  type TokenIssuer,
+} from "./issuers.ts";
 import { isJsonObject, type JsonObject, ownMember } from "./json.ts";
 import type { Settings } from "./project.ts";
-import { entraIssuer } from "./issuers.ts";
 import { assertedBy, textOf, userIn } from "./user-of-claims.ts";
 
 /** Who stands behind verified claims. */
@@ -57,8 +62,8 @@ export function callerOf(
     issuer: issuer.iss,
     ...namesOf(subject, issuer.name),
     project,
-    roles: ROLES.filter((role: Role) => given.some(({ roles }) => roles.includes(role))),
-    rights: RIGHTS.filter((right: Right) => given.some(({ rights }) => rights.includes(right))),
+    roles: ROLES.filter((role) => given.some(({ roles }) => roles.includes(role))),
+    rights: RIGHTS.filter((right) => given.some(({ rights }) => rights.includes(right))),
   };
 }
 

@@ -118,8 +118,9 @@ export async function admit(
   if (header.kind === "name") checkHeaderName(caller, header.name);
   const asserted = header.kind === "token" ? await personOf(tokens, project, header.token) : null;
   const name = header.kind === "name" ? header.name : null;
+  const named: UserId | null = name === null ? null : `app:${name}`;
   const active = new Set<UserId>();
-  for (const user of [own?.user, asserted?.user, name === null ? null : (`app:${name}` as const)]) {
+  for (const user of [own?.user, asserted?.user, named]) {
     if (user == null) continue;
     const isBlocked = user === seen.user ? seen.isBlocked : await isUserBlocked(world, project, user);
     if (isBlocked) throw new BrokerError("user_blocked", {});

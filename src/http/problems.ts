@@ -25,7 +25,7 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
     status: 401,
     message:
       "The credentials are missing or not valid. " +
-      'Send a valid key as "Authorization: Bearer csk_…" or "api-key: csk_…".',
+      'Send a valid key as "Authorization: Bearer csk_…" or "api-key: csk_…", or a token that the project takes as Bearer.',
     code: "invalid_api_key",
     headers: { "www-authenticate": "Bearer" },
   }),

@@ -75,6 +75,8 @@ export function createIssuerKeys(options: {
     const outcome = await outcomeOf(signal, () => read({ egress, userAgent, signal }, source, known));
     if (outcome.ok) return true;
     known.failedAt = clock.now();
+    // Perhaps the keys have moved: the metadata are read again, too.
+    known.place = null;
     const reason = reasonOf(outcome.failure);
     log("warn", "issuer_keys_unavailable", { issuer: source.issuer, reason, stale: known.set !== null });
     return false;

@@ -6,8 +6,13 @@ import {
   subjectOf,
   userOfPrincipal,
 } from "../../src/core/callers.ts";
-import type { EntraIssuer, IssuerMatch, OidcIssuer, RoleRule } from "../../src/core/issuers.ts";
-import { issuerOf } from "../../src/core/issuers.ts";
+import {
+  type EntraIssuer,
+  type IssuerMatch,
+  issuerOf,
+  type OidcIssuer,
+  type RoleRule,
+} from "../../src/core/issuers.ts";
 import { isJsonObject, type JsonObject } from "../../src/core/json.ts";
 import { hasTokenHead, isToken } from "../../src/core/token-peek.ts";
 

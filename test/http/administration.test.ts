@@ -255,6 +255,7 @@ describe("settings", () => {
     adhocServers: null,
     consentProof: null,
     signIn: null,
+    issuers: [],
     consent_presentation: "item+message",
     consent_status: "completed",
     consent_event: false,

@@ -3,7 +3,7 @@ import { createTestApp, HOST, type TestApp } from "../helpers/app.ts";
 
 const REFUSED =
   "The credentials are missing or not valid. " +
-  'Send a valid key as "Authorization: Bearer csk_…" or "api-key: csk_…".';
+  'Send a valid key as "Authorization: Bearer csk_…" or "api-key: csk_…", or a token that the project takes as Bearer.';
 
 let app: TestApp;
 beforeAll(async () => {

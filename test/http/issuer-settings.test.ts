@@ -182,6 +182,14 @@ describe("the secret of an exchange", () => {
     expect([await secret(), await secret("constructor")]).toEqual([null, null]);
   });
 
+  test("changed by ten at once is sealed for the version that it ends at", async () => {
+    await set({ ...oidc, exchange });
+    const hosts = Array.from({ length: 10 }, (_, at) => `h${at}.example.com`);
+    const answers = await Promise.all(hosts.map((host) => patch({ adhocServers: [host] })));
+    expect(answers.map(({ status }) => status)).toEqual(hosts.map(() => 200));
+    expect(await secret()).toBe(SECRET);
+  });
+
   test("is given up with null, with its exchange and with its entry", async () => {
     for (const without of [[{ ...oidc, exchange: { ...exchange, clientSecret: null } }], [oidc], []]) {
       await set({ ...oidc, exchange });

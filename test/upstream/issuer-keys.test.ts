@@ -170,6 +170,18 @@ describe("an issuer that is away", () => {
     expect((await keys.of(source())).keys).toEqual([KEY]);
   });
 
+  test("that has moved its keys is found by its metadata", async () => {
+    const keys = create();
+    const set = await keys.of(source());
+    answers = {
+      [METADATA]: { body: { issuer: issuer(), jwks_uri: `${server.url}/moved` } },
+      "/moved": { body: { keys: [{ ...KEY, kid: "k2" }] } },
+    };
+    await expect(keys.again(source(), set)).rejects.toMatchObject(unavailable);
+    now += 30_000;
+    expect((await keys.again(source(), set)).keys).toMatchObject([{ kid: "k2" }]);
+  });
+
   test("that hangs is given up, and holds up nobody for long", { timeout: 20_000 }, async () => {
     answers[KEYS] = "hang";
     const keys = create();

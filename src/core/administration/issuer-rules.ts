@@ -47,16 +47,16 @@ export function issuersFaults(changes: readonly IssuerChange[], rules: IssuerRul
       param: `issuers[${at}].name`,
       message: "is the name of another entry, too",
     })),
-    ...repeated(entries.map(issuersNamed)).map((at) => ({
+    ...repeated(entries.map(placesOf)).map((at) => ({
       param: `issuers[${at}].${entries[at]?.type === "oidc" ? "issuer" : "tenants"}`,
-      message: "is in another entry, too",
-    })),
-    ...repeated(entries.map((entry) => (entry.type === "entra" ? entry.tenants : []))).map((at) => ({
-      param: `issuers[${at}].tenants`,
-      message: "has a tenant that is in another entry, too, or twice",
+      message: "is in another entry, too, or twice",
     })),
   ];
 }
+
+/** A tenant belongs to one entry, whatever the authority. */
+const placesOf = (entry: TokenIssuer): string[] =>
+  entry.type === "entra" ? [...issuersNamed(entry), ...entry.tenants] : issuersNamed(entry);
 
 /** One issuer has one name, here and in `signIn`: else its sign-ins and its tokens would be users of two realms. */
 export function signInMeetsIssuers(issuers: readonly TokenIssuer[], signIn: SignInSettings | null): Fault[] {
