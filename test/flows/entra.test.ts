@@ -28,11 +28,7 @@ const stops: (() => Promise<void>)[] = [];
 beforeAll(async () => {
   authority = await startAzureAuthority();
   authority.trust();
-  const issuer = `${authority.url}/${TENANT}/v2.0`;
-  server = await startProtectedServer({
-    authServer: { issuer, jwksUri: `${authority.url}/${TENANT}/discovery/v2.0/keys` },
-    scopes: [SCOPE],
-  });
+  server = await startProtectedServer({ authServer: entra(), scopes: [SCOPE] });
   server.knobs.audience = AUDIENCE;
   const isFrom = (fits: (sub: string, azp: string) => boolean) => async (assertion: string) => {
     const { aud, sub, azp } = await authority.verify(assertion).catch(() => ({ aud: "", sub: "", azp: "" }));
@@ -98,6 +94,10 @@ afterEach(() => {
   server.requests.length = 0;
 });
 
+const entra = () => ({
+  issuer: `${authority.url}/${TENANT}/v2.0`,
+  jwksUri: `${authority.url}/${TENANT}/discovery/v2.0/keys`,
+});
 const asks = (label: string) => ({
   tools: [{ type: "mcp" as const, server_label: label, require_approval: "never" as const }],
   input: [call(label, "whoami", {})],
@@ -245,34 +245,28 @@ describe("who may not", () => {
     await expect(withToken(own).responses.create(asks("persons"))).rejects.toMatchObject({ status: 401 });
   });
 
-  test.each(["ProjectManagedIdentity", "AgenticIdentityToken", "UserEntraToken"])(
-    "Entra's tokens go to no host that the operator did not list: %s",
+  test.each(["ProjectManagedIdentity", "AgenticIdentityToken"])(
+    "Entra's tokens go to no host that the operator did not list, nor for another audience: %s",
     async (authType) => {
-      const other = await startProtectedServer({
-        authServer: {
-          issuer: `${authority.url}/${TENANT}/v2.0`,
-          jwksUri: `${authority.url}/${TENANT}/discovery/v2.0/keys`,
-        },
-      });
-      const places = [other.url, server.url.replace("127.0.0.1", "localhost")];
-      for (const target of places) {
+      const other = await startProtectedServer({ authServer: entra() });
+      for (const target of [other.url, server.url.replace("127.0.0.1", "localhost")]) {
         const made = await world.connect("elsewhere", { authType, target, audience: AUDIENCE });
-        if (authType === "UserEntraToken") {
-          expect(await seen(withToken(await annsToken()), "elsewhere")).toContain("CONSENTRY_AZURE");
-        } else {
-          expect([made.status, JSON.stringify(made.body).includes("CONSENTRY_AZURE")]).toEqual([400, true]);
-        }
+        expect([made.status, JSON.stringify(made.body).includes("CONSENTRY_AZURE")]).toEqual([400, true]);
       }
-      const misnamed = await world.connect("misnamed", {
-        authType,
-        target: server.url,
-        audience: "api://other",
-      });
-      if (authType !== "UserEntraToken") expect(misnamed.status).toBe(400);
+      const misnamed = await connect("misnamed", { authType, audience: "api://other" });
+      expect(misnamed.status).toBe(400);
       expect([other.requests, authority.tokens]).toEqual([[], []]);
       await other.stop();
     },
   );
+
+  test("nor do the tokens that people's are exchanged for", async () => {
+    const other = await startProtectedServer({ authServer: entra() });
+    await world.connect("elsewhere", { authType: "UserEntraToken", target: other.url, audience: AUDIENCE });
+    expect(await seen(withToken(await annsToken()), "elsewhere")).toContain("CONSENTRY_AZURE");
+    expect([other.requests, authority.tokens]).toEqual([[], []]);
+    await other.stop();
+  });
 });
 
 // The last one: the broker's clock goes ahead, and the authority does not follow it.

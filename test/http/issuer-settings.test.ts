@@ -167,7 +167,7 @@ describe("the secret of an exchange", () => {
     for (const other of [
       { issuer: "https://evil.example.com", exchange: { clientId: "broker" } },
       { exchange: { clientId: "other" } },
-      { exchange: { clientId: "broker", tokenEndpoint: "https://evil.example.com/token" } },
+      { exchange: { clientId: "broker", tokenEndpoint: "https://id.example.com/another/token" } },
     ]) {
       await set({ ...oidc, exchange });
       const answer = await set({ ...oidc, ...other });
@@ -180,6 +180,12 @@ describe("the secret of an exchange", () => {
     expect(faultsOf(replaced.body)).toEqual(["issuers[0].exchange.clientSecret"]);
     await set({ ...oidc, name: "constructor", exchange: { clientId: "broker" } });
     expect([await secret(), await secret("constructor")]).toEqual([null, null]);
+  });
+
+  test("people's tokens are sent to their own issuer and to nobody else's endpoint", async () => {
+    const tokenEndpoint = "https://evil.example.com/token";
+    const answer = await set({ ...oidc, exchange: { ...exchange, tokenEndpoint } });
+    expect(faultsOf(answer.body)).toEqual(["issuers[0].exchange.tokenEndpoint"]);
   });
 
   test("changed by ten at once is sealed for the version that it ends at", async () => {

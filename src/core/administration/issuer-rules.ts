@@ -140,10 +140,14 @@ function oidcFaults(change: IssuerChange & { type: "oidc" }, rules: IssuerRules)
   if (delegated && !isText(delegated.claim)) faults.push({ param: "delegated.claim", message: TEXT });
   if (delegated && delegated.value !== null && !isText(delegated.value))
     faults.push({ param: "delegated.value", message: TEXT });
-  return exchange ? [...faults, ...exchangeFaults(exchange, rules)] : faults;
+  return exchange ? [...faults, ...exchangeFaults(exchange, issuer, rules)] : faults;
 }
 
-function exchangeFaults(exchange: ExchangeChange, { checkTarget }: IssuerRules): Fault[] {
+/**
+ * People's own tokens are sent to the token endpoint, so it is their issuer's: the one that its metadata name, or one at its
+ * own origin. Nobody who writes settings has them sent anywhere else.
+ */
+function exchangeFaults(exchange: ExchangeChange, issuer: string, { checkTarget }: IssuerRules): Fault[] {
   const { clientId, clientSecret, tokenEndpoint } = exchange;
   const faults: Fault[] = [];
   if (!/^[\x20-\x7e]{1,1024}$/.test(clientId))
@@ -151,7 +155,14 @@ function exchangeFaults(exchange: ExchangeChange, { checkTarget }: IssuerRules):
   if (clientSecret != null && !/^[\x20-\x7e]{1,8192}$/.test(clientSecret))
     faults.push({ param: "exchange.clientSecret", message: "must have 1 to 8192 visible ASCII characters" });
   if (tokenEndpoint === null) return faults;
-  return [...faults, ...urlFaults(tokenEndpoint, { param: "exchange.tokenEndpoint", checkTarget })];
+  const param = "exchange.tokenEndpoint";
+  faults.push(...urlFaults(tokenEndpoint, { param, checkTarget }));
+  if (URL.parse(tokenEndpoint)?.origin !== URL.parse(issuer)?.origin) {
+    const message =
+      "must be at the issuer's own origin; leave it out, and the issuer's metadata say where it is";
+    faults.push({ param, message });
+  }
+  return faults;
 }
 
 function textFaults(texts: readonly string[], { param, most }: { param: string; most: number }): Fault[] {
