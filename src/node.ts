@@ -18,8 +18,10 @@ import { createRoutes } from "./http/routes.ts";
 import { readAgentDefinition } from "./http/wire/request.ts";
 import { createNodeCrypto } from "./secrets/crypto.node.ts";
 import { createNewId } from "./secrets/ids.ts";
-import { isPlaceholder, KeyringError } from "./secrets/keyring.ts";
-import { dataFolder, ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
+import { KeyringError } from "./secrets/keyring.ts";
+import { createVaults, type Vaults } from "./secrets/keyvault.ts";
+import { createDefaultCredential } from "./secrets/azure-credential.ts";
+import { dataFolder, ensureBootstrap, ensureProject, loadKeys } from "./first-start.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
@@ -47,8 +49,13 @@ export type Running = {
   stop: () => Promise<void>;
 };
 
-/** The seams of a test: time, what is logged, and where authorization servers find what a client says of itself. */
-export type Seams = { clock?: Clock; log?: Log; clientDocumentUrl?: World["clientDocumentUrl"] };
+/** The seams of a test: time, what is logged, where authorization servers find what a client says of itself, and vaults of its own. */
+export type Seams = {
+  clock?: Clock;
+  log?: Log;
+  clientDocumentUrl?: World["clientDocumentUrl"];
+  vaults?: (clock: Clock) => Vaults;
+};
 
 /** The command: reads the configuration, serves until SIGINT or SIGTERM, and says in plain words why it cannot. */
 export async function main(env: Record<string, string | undefined>): Promise<void> {
@@ -106,12 +113,12 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   });
   const tls = await loadTls(config, { folder: dataFolder(config), now: clock.now(), log });
   const store = await openStore(config, log);
-  const keyring = await loadKeyring(config, store).catch(async (error: unknown) => {
+  const vaults = seams.vaults?.(clock) ?? createVaults({ credential: createDefaultCredential(), clock });
+  const keys = await loadKeys(config, { store, vaults, clock, log }).catch(async (error: unknown) => {
     await store.close();
     throw error;
   });
-  for (const key of keyring.filter(isPlaceholder)) log("warn", "keyring_placeholder", { keyId: key.id });
-  const sealer = createSealer({ keyring, suite });
+  const sealer = createSealer({ keyring: keys, suite });
 
   let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
     new Response("starting", { status: 503 });
@@ -138,7 +145,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     upstream,
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
-    signer: createSigner(keyring),
+    signer: createSigner(keys),
     entra: null,
     publicUrl,
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
@@ -164,6 +171,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     handles: () => store.handles.sweep(clock.now()),
     revocations: () => broker.disconnect.sweep(),
   });
+  const watching = keys.watch();
   log("info", "started", {
     url: publicUrl,
     egressAllow: config.egressAllow,
@@ -173,7 +181,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const stop = async () => {
     log("info", "stopping", { graceMs: config.shutdownMs });
     await closeServer(server, config.shutdownMs);
-    const atRest = Promise.all([sweeps.stop(), broker.idle(), broker.disconnect.idle()]);
+    const atRest = Promise.all([sweeps.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
     await Promise.race([atRest, delay(STOP_MARGIN_MS, undefined, { ref: false })]);
     await upstream.close();
     await audit.close();

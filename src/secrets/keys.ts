@@ -1,0 +1,18 @@
+import type { Keyring } from "./keyring.ts";
+
+/** A keyring that may change while it is used. */
+export type Keys = {
+  /** As it is known now. Throws `unavailable` when nobody has heard of it for too long. */
+  current: () => Keyring | Promise<Keyring>;
+  /**
+   * After a key was missing: as it is after one more look at where it is kept, for another replica may have seen a new key
+   * first. Who looks too often gets what is known.
+   */
+  another: () => Promise<Keyring>;
+};
+
+/** Keys of whoever has a keyring that stays as it is. */
+export function keysOf(keyring: Keyring | Keys): Keys {
+  if ("current" in keyring) return keyring;
+  return { current: () => keyring, another: async () => keyring };
+}
