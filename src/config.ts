@@ -21,6 +21,8 @@ export type Config = {
     | { kind: "file"; path: string; create: boolean }
     /** `secret`: a vault's secret by its identifier, without a version. */
     | { kind: "vault"; secret: string };
+  /** The list of `CONSENTRY_SECRET_SOURCES`, not yet read; empty: nothing is lent. */
+  secretSources: string;
   /** The list of `CONSENTRY_EGRESS_ALLOW`, not yet read; empty: nothing beyond the public internet. */
   egressAllow: string;
   model: { baseUrl: string; apiKey: string | null; api: "chat" } | null;
@@ -106,6 +108,7 @@ export const settings = z.object({
       'must be id:base64[,id:base64…] with keys of 32 bytes, file:<path>, or https://<vault>/secrets/<name> (echo "k1:$(openssl rand -base64 32)")',
     )
     .optional(),
+  CONSENTRY_SECRET_SOURCES: z.string().prefault(""),
   CONSENTRY_EGRESS_ALLOW: z
     .string()
     .transform((text) => (text === "none" ? "" : text))
@@ -199,6 +202,7 @@ function configOf(values: Settings): Config {
     database: databaseOf(values),
     adminKey: values.CONSENTRY_ADMIN_KEY ?? null,
     keyring: keyringOf(values),
+    secretSources: values.CONSENTRY_SECRET_SOURCES,
     egressAllow: values.CONSENTRY_EGRESS_ALLOW ?? (local && publicUrl === null ? "loopback" : ""),
     model: values.CONSENTRY_MODEL_BASE_URL
       ? {

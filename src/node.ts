@@ -24,6 +24,8 @@ import { createDefaultCredential } from "./secrets/azure-credential.ts";
 import { dataFolder, ensureBootstrap, ensureProject, loadKeys } from "./first-start.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
+import { lendSecrets } from "./lent-secrets.ts";
+import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
 import { startSweeps } from "./sweeps.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
@@ -86,6 +88,7 @@ async function startOrExplain(env: Record<string, string | undefined>): Promise<
 function explanationOf(error: unknown): string | null {
   if (error instanceof ConfigError || error instanceof KeyringError) return error.message;
   if (error instanceof EgressAllowError) return `CONSENTRY_EGRESS_ALLOW: ${error.message}`;
+  if (error instanceof SecretSourcesError) return `CONSENTRY_SECRET_SOURCES: ${error.message}`;
   if (isRefusal(error, "unavailable")) {
     return `The ${error.details.what} cannot be reached (${codeOf(error.cause)}). Check CONSENTRY_DATABASE_URL.`;
   }
@@ -111,9 +114,10 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     now: clock.now,
   });
+  const vaults = seams.vaults?.(clock) ?? createVaults({ credential: createDefaultCredential(), clock });
+  const lent = lendSecrets(config, { vaults, clock, log });
   const tls = await loadTls(config, { folder: dataFolder(config), now: clock.now(), log });
   const store = await openStore(config, log);
-  const vaults = seams.vaults?.(clock) ?? createVaults({ credential: createDefaultCredential(), clock });
   const keys = await loadKeys(config, { store, vaults, clock, log }).catch(async (error: unknown) => {
     await store.close();
     throw error;
@@ -146,6 +150,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keys),
+    references: lent.references,
     entra: null,
     publicUrl,
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
@@ -175,7 +180,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   log("info", "started", {
     url: publicUrl,
     egressAllow: config.egressAllow,
-    operatorUrls: operatorUrls(config),
+    operatorUrls: [...operatorUrls(config), ...lent.operatorUrls],
   });
 
   const stop = async () => {

@@ -37,15 +37,21 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
   },
   secrets: {
     packages: { "@azure": "any", jose: "any" },
-    node: ["secrets/crypto.node.ts", "secrets/keyring.node.ts", "secrets/files.node.ts"],
+    node: [
+      "secrets/crypto.node.ts",
+      "secrets/keyring.node.ts",
+      "secrets/files.node.ts",
+      "secrets/secret-files.node.ts",
+    ],
   },
   authserver: { packages: { "oidc-provider": "any" }, node: "none" },
   "config.ts": { packages: { zod: "any" }, node: "none" },
 };
-// first-start.ts, sweeps.ts and the tls files are parts of the door node.ts, in files of their own.
+// first-start.ts, lent-secrets.ts, sweeps.ts and the tls files are parts of the door node.ts, in files of their own.
 const doors = [
   "node.ts",
   "first-start.ts",
+  "lent-secrets.ts",
   "sweeps.ts",
   "tls.ts",
   "tls-development.ts",

@@ -34,6 +34,7 @@ describe("without any setting", () => {
       database: { kind: "sqlite", path: "./data/consentry.db" },
       adminKey: null,
       keyring: { kind: "file", path: "./data/consentry.db.keyring", create: true },
+      secretSources: "",
       egressAllow: "loopback",
       model: null,
       consentProof: "possession",

@@ -33,7 +33,8 @@ export type Refusals = {
   // what is behind us
   target_refused: { url: string; why: string };
   model_failed: { status: number | null; message: string; code: string | null };
-  unavailable: { what: string };
+  /** `reference`: the secret that is kept elsewhere and cannot be had. */
+  unavailable: { what: string; reference?: string };
 };
 
 export type Refusal = keyof Refusals;

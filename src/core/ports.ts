@@ -7,6 +7,7 @@ import type { Entra } from "./machine-identity.ts";
 import type { OAuth, SignIn } from "./oauth.ts";
 import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
+import type { SecretReferences } from "./secret-references.ts";
 import type { Store } from "./storage.ts";
 
 /** Milliseconds since the epoch, and waiting. A test drives both. */
@@ -182,6 +183,7 @@ export type World = {
   oauth: OAuth;
   signIn: SignIn;
   signer: Signer;
+  references: SecretReferences;
   /** Null: no Entra identities are configured; the identities are then our own issuer's. */
   entra: Entra | null;
   /** The origin of our links, redirects and metadata; no slash at its end. Never taken from a request. */
