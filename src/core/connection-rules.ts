@@ -17,6 +17,7 @@ import { BrokerError, type Fault, invalid } from "./errors.ts";
 import type { Found, Question } from "./oauth-app-rules.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";
 import type { Settings } from "./project.ts";
+import type { CheckReference } from "./secret-references.ts";
 import { type CheckTarget, urlFaults } from "./url-rules.ts";
 
 /** A connection as an admin writes it. Undefined: not given. */
@@ -56,6 +57,7 @@ export function readConnection(
     mode: "replace" | "change";
     settings: Settings;
     checkTarget: CheckTarget;
+    checkReference: CheckReference;
     /** The answer to the question of an earlier reading. */
     found: Found | null;
     /** Where the draft stands in the caller's body: `properties`. */

@@ -9,7 +9,11 @@ export type HeaderValues = Record<string, string>;
  * How a connection proves itself to its server. A union, so that a new kind fails to compile wherever it is not
  * thought of. `key` holds no secret here: the sealed box of the record does.
  */
-export type ConnectionAuth = { kind: "none" } | { kind: "key"; headerNames: string[] } | OAuthAuth;
+export type ConnectionAuth =
+  | { kind: "none" }
+  /** `references`: the headers whose values are kept elsewhere, and where. Left out: none. */
+  | { kind: "key"; headerNames: string[]; references?: Record<string, string> }
+  | OAuthAuth;
 
 /** Each user's own account at the server (DESIGN 9). The client's secret or key is in the record's box. */
 export type OAuthAuth = {
@@ -18,6 +22,8 @@ export type OAuthAuth = {
   /** What is asked for. Null: what the server's challenge or metadata say, for a connector what it has. */
   scopes: string[] | null;
   overrides: OAuthOverrides;
+  /** `clientSecret`, where it is kept elsewhere. Left out: it is not. */
+  references?: Record<string, string>;
 };
 
 export type OAuthSource =

@@ -93,7 +93,8 @@ export type UpstreamFailure =
   | { kind: "not_mcp"; message: string }
   | { kind: "authorization"; transient: boolean; message: string } // an authorization server that cannot be used
   | { kind: "refused"; message: string } // by our own egress rules
-  | { kind: "no_credential"; message: string } // ours could not be opened; nothing was sent
+  /** Ours could not be opened; nothing was sent. `reference`: it is kept elsewhere, and could not be had. */
+  | { kind: "no_credential"; message: string; reference?: string }
   | { kind: "unreachable"; reason: "dns" | "connect" | "tls" | "closed"; message: string }
   | { kind: "timeout"; message: string }
   | { kind: "too_large"; message: string }

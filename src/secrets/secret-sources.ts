@@ -1,3 +1,4 @@
+import { CONNECTORS } from "../core/secret-references.ts";
 import { ENV_NAME, isNeverLent, isPlainPath, parsePlace, type Place } from "./secret-places.ts";
 
 /** What the operator lends to whom (`CONSENTRY_SECRET_SOURCES`). */
@@ -60,7 +61,6 @@ export function parseSecretSources(text: string): SecretSources {
 }
 
 const EVERYBODY = "*";
-const CONNECTORS = "";
 const FORMS = "must be keyvault:https://<vault>/secrets/<name>, env:<NAME> or file:<absolute path>";
 
 /** `name`: the whole of it, or what it begins with when `open`. */

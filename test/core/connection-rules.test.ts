@@ -20,6 +20,7 @@ function readNew(draft: ConnectionDraft, name = "github") {
     found: null,
     settings: DEFAULT_SETTINGS,
     checkTarget: (url) => (url.includes("10.0.0.1") ? "10.0.0.1 is private. Add it to SETTING." : null),
+    checkReference: (ref) => (ref.startsWith("env:OUR_") ? null : "is not lent"),
     at: "properties",
   });
 }
@@ -47,6 +48,7 @@ function change(existing: Connection, draft: ConnectionDraft) {
     found: null,
     settings: DEFAULT_SETTINGS,
     checkTarget,
+    checkReference: () => "is not lent now",
     at: "properties",
   });
 }
@@ -81,7 +83,8 @@ describe("a new connection", () => {
   test("takes the project's approval rule unless it says its own, null included", () => {
     const settings = { ...DEFAULT_SETTINGS, defaultRequireApproval: "always" as const };
     const fresh = { before: null, mode: "replace", found: null } as const;
-    const context = { name: "github", ...fresh, settings, checkTarget: () => null, at: "properties" };
+    const checks = { checkTarget: () => null, checkReference: () => null };
+    const context = { name: "github", ...fresh, settings, ...checks, at: "properties" };
     expect(readConnection(key, context).content.requireApproval).toBe("always");
     expect(readConnection({ ...key, requireApproval: null }, context).content.requireApproval).toBeNull();
     expect(readConnection({ ...key, requireApproval: "never" }, context).content.requireApproval).toBe(

@@ -1,5 +1,5 @@
 import { mayReceive } from "../authorization.ts";
-import { writeHeaders } from "../access.ts";
+import { writeHeaders } from "../header-boxes.ts";
 import { writeClientSecrets } from "../client-secrets.ts";
 import type { Connection, ConnectionRecord } from "../connection.ts";
 import type { SecretsBox } from "../connection-auth-rules.ts";
@@ -47,7 +47,10 @@ export async function writeConnection(
   const written = await tryUntilWon(what, async () => {
     const existing = await world.store.connections.get(context.project.name, name);
     if (!existing && write.mode === "change") throw new BrokerError("not_found", what);
-    const read = await readDraft(lookUp, context, write, existing?.connection ?? null);
+    const read = await readDraft({ world, context }, lookUp, {
+      ...write,
+      before: existing?.connection ?? null,
+    });
     await checkConnector(world, read.content, write.at);
     const connection = existing
       ? await change(world, context, existing, read)
@@ -63,9 +66,16 @@ export async function writeConnection(
 
 type Read = { content: ConnectionContent; secrets: SecretsBox };
 
-function readDraft(lookUp: LookUp, context: Context, write: ConnectionWrite, before: Connection | null) {
-  const { settings } = context.project;
-  return readWith(lookUp, (found) => readConnection(write.draft, { ...write, before, settings, found }));
+function readDraft(
+  { world, context }: { world: World; context: Context },
+  lookUp: LookUp,
+  write: ConnectionWrite & { before: Connection | null },
+) {
+  const { settings, name: project } = context.project;
+  const checkReference = (ref: string) => world.references.fault(project, ref);
+  return readWith(lookUp, (found) =>
+    readConnection(write.draft, { ...write, settings, found, checkReference }),
+  );
 }
 
 async function make(

@@ -2,10 +2,12 @@ import * as z from "zod";
 import { type Connection, type HeaderValues, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS } from "../../core/connection.ts";
 import { authTypeOf } from "../../core/connection-auth-rules.ts";
 import type { ConnectionDraft } from "../../core/connection-rules.ts";
+import type { HeaderSecrets } from "../../core/secret-references.ts";
 import { flag, listOf, pageQuery, strings, writeMoment } from "./common.ts";
 import { nearMiss } from "./near-miss.ts";
 import { appFields, oauthFields, readOAuthDraft, secretFields, writeOAuth, writtenOAuth } from "./oauth.ts";
 import { approvalRule, toolFilter, writeApprovalRule, writeToolFilter } from "./policy.ts";
+import { secretValues } from "./secrets.ts";
 import { jsonObject, type Shape } from "./shape.ts";
 
 /** Fields of ours that Foundry does not have. A misspelt one must not pass for one that is set. */
@@ -17,7 +19,7 @@ const policy = {
   timeoutMs: z.number().meta({ type: "integer", minimum: MIN_TIMEOUT_MS, maximum: MAX_TIMEOUT_MS }).nullish(),
 };
 
-const secrets = { keys: strings.nullish(), ...secretFields };
+const secrets = { keys: secretValues.nullish(), ...secretFields };
 
 /** Foundry's clients send other fields here, too. One that is nearly ours, or belongs beside these, is told. */
 const credentials = z
@@ -102,7 +104,7 @@ function clientIdOf(given: z.infer<typeof properties>): string | null | undefine
   return inside === undefined ? given.clientId : inside;
 }
 
-function keysOf(credentials: { keys?: HeaderValues | null | undefined } | null | undefined) {
+function keysOf(credentials: { keys?: HeaderSecrets | null | undefined } | null | undefined) {
   return credentials ? (credentials.keys ?? null) : credentials;
 }
 
@@ -124,6 +126,8 @@ const propertiesBody = z.object({
   credentials: z.object({ type: z.string() }).nullable(),
   /** Names of the headers that are sent; their values never come back. */
   headerNames: z.array(z.string()),
+  /** Where secrets are kept elsewhere: of headers by their names, and `clientSecret`. */
+  references: strings.optional(),
   metadata: strings,
   isDefault: z.boolean(),
   requireApproval: z.union([z.string(), jsonObject]).nullable(),
@@ -226,6 +230,7 @@ function propertiesOf({ connection, redirectUrl }: ShownConnection) {
     category: "RemoteTool" as const,
     target,
     headerNames: auth.kind === "key" ? auth.headerNames : [],
+    ...(auth.kind !== "none" && auth.references && { references: auth.references }),
     metadata,
     isDefault,
     requireApproval: requireApproval && writeApprovalRule(requireApproval),
