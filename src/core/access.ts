@@ -3,10 +3,11 @@ import { createCache } from "./cache.ts";
 import type { ConnectionRecord, HeaderValues } from "./connection.ts";
 import { askForConsent, consentLink, type Question, scopesToAsk } from "./consent-asking.ts";
 import type { Context } from "./context.ts";
-import { BrokerError, isRefusal } from "./errors.ts";
+import { BrokerError } from "./errors.ts";
 import type { Grant, GrantKey } from "./grants.ts";
 import type { UserId } from "./ids.ts";
 import { type OpenedHeaders, readHeaders, sentHeaders } from "./header-boxes.ts";
+import { noCredential } from "./no-credential.ts";
 import type { Challenge, UpstreamAccess, UpstreamFailure, World } from "./ports.ts";
 import { createTokenDesk, type TokenOutcome } from "./refresh.ts";
 import type { Server } from "./servers.ts";
@@ -225,11 +226,7 @@ export function createAccessDesk(world: World): AccessDesk {
           : await openOwn(context, server);
       } catch (error) {
         // A credential that cannot be opened fails this server and no other.
-        if (!isRefusal(error, "unavailable")) throw error;
-        const { what, reference } = error.details;
-        const message = `the credentials of ${server.label} cannot be opened: ${what}`;
-        const failure = { kind: "no_credential" as const, message, ...(reference && { reference }) };
-        return { ok: false, failure };
+        return { ok: false, failure: noCredential(server.label, error) };
       }
     },
   };

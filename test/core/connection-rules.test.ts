@@ -92,6 +92,32 @@ describe("a new connection", () => {
     );
   });
 
+  test("names a value that is kept elsewhere where everybody may see it, and judges the rest of it", () => {
+    const keys = { Authorization: { ref: "env:OUR_KEY", prefix: "Bearer " }, "X-Team": "web" };
+    const { content, secrets } = readNew({ ...key, keys });
+    expect(content.auth).toEqual({
+      kind: "key",
+      headerNames: ["Authorization", "X-Team"],
+      references: { Authorization: "env:OUR_KEY" },
+    });
+    expect(secrets).toEqual({ kind: "headers", headers: keys });
+    const wrong = {
+      Host: { ref: "env:OUR_KEY", prefix: "" },
+      "X-Key": { ref: "env:THEIRS", prefix: "line\nbreak" },
+    };
+    expect(faultsOf(() => readNew({ ...key, keys: wrong }))).toEqual([
+      "properties.credentials.keys.Host",
+      "properties.credentials.keys.X-Key",
+      "properties.credentials.keys.X-Key.ref",
+    ]);
+  });
+
+  test("is the same place whether a value is here or elsewhere", () => {
+    const here = stored(key);
+    const keys = { Authorization: { ref: "env:OUR_KEY", prefix: "Bearer " } };
+    expect(isElsewhere(here, readNew({ ...key, keys }).content)).toBe(false);
+  });
+
   test("hears of every fault at once", () => {
     const draft = {
       category: "RemoteA2A",
