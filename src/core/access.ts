@@ -86,7 +86,10 @@ export function createAccessDesk(world: World): AccessDesk {
       case "none":
       case "key": {
         const headers = auth.kind === "key" ? await headersOf(record) : {};
-        const partition = `${id}:${version}`;
+        const isElsewhere = auth.kind === "key" && auth.references !== undefined;
+        // What is kept elsewhere changes without a new version, and may be another account then.
+        const value = isElsewhere ? `:${await world.crypto.sha256(JSON.stringify(headers))}` : "";
+        const partition = `${id}:${version}${value}`;
         const session = `${partition}:${ownerOf(context)}`;
         return { ok: true, access: { url: server.url, headers, partition, session }, again: null };
       }

@@ -37,7 +37,8 @@ export function createReferences(deps: {
         return vaults.value(place.secret);
       case "env": {
         const value = env[place.name];
-        return value === undefined ? missing("there is no such variable") : { ok: true, value };
+        // An environment is an object, with `constructor` and its like.
+        return typeof value === "string" ? { ok: true, value } : missing("there is no such variable");
       }
       case "file":
         return files(place.path, within);

@@ -112,6 +112,19 @@ describe("a header whose value is kept in a vault", () => {
     expect(azure.vault.asked).toHaveLength(2);
   });
 
+  test("is another account's, perhaps, after a rotation: what was listed before is not believed", async () => {
+    const listed = await startModernServer({ listTtlMs: 60 * MINUTE });
+    const credentials = { keys: { Authorization: { ref: vaultRef("github") } } };
+    await world.connect("github", { authType: "CustomKeys", target: listed.url, credentials });
+    for (const _ of [1, 2]) expect(await outcome()).toBe("hello");
+    expect(listed.seen("tools/list")).toHaveLength(1);
+    azure.vault.put("github", `${CANARY}-2`);
+    world.advance(5 * MINUTE + 1_000);
+    expect(await outcome()).toBe("hello");
+    expect(listed.seen("tools/list")).toHaveLength(2);
+    await listed.stop();
+  });
+
   test("is asked for once by 200 calls at once", async () => {
     await connect({ Authorization: { ref: vaultRef("github"), prefix: "Bearer " } });
     const input = Array.from({ length: 100 }, (_, at) => call("github", "echo", { text: "hi" }, `c${at}`));

@@ -235,6 +235,12 @@ describe("a secret in a variable", () => {
     await expect(references.resolve("web", "env:WEB_EMPTY")).rejects.toEqual(refusal("it is empty"));
   });
 
+  test("is none of what every object has", async () => {
+    const references = referencesOf("web=env:c*,web=env:_*");
+    for (const name of ["constructor", "__proto__"])
+      await expect(references.resolve("web", `env:${name}`)).rejects.toEqual(refusal("no such variable"));
+  });
+
   test("of the broker's own is never lent, in no spelling", async () => {
     const env = { CONSENTRY_ADMIN_KEY: CANARY, consentry_x: CANARY, AZURE_CLIENT_SECRET: CANARY };
     const references = referencesOf("web=env:C*,web=env:c*,web=env:A*", env);
