@@ -276,6 +276,14 @@ describe("a reference that is not lent", () => {
   });
 });
 
+test("the vaults that may be asked are printed at the start, and a list that cannot be read stops it", async () => {
+  expect(world.logs.find(({ event }) => event === "started")?.fields["operatorUrls"]).toEqual([
+    { name: "CONSENTRY_SECRET_SOURCES", url: azure.vault.url },
+  ]);
+  const env = { CONSENTRY_SECRET_SOURCES: "web=env:CONSENTRY_*" };
+  await expect(createWorld({ env })).rejects.toThrow('"web=env:CONSENTRY_*" names variables of the broker');
+});
+
 test("variables and mounted files are used alike", async () => {
   await writeFile(join(folder, "github"), `${CANARY}-file\n`);
   header.value = `${CANARY}-variable`;

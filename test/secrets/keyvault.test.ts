@@ -1,5 +1,4 @@
-import { ClientSecretCredential } from "@azure/identity";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createVaults, type Vaults } from "../../src/secrets/keyvault.ts";
 import { type AzureAuthority, startAzureAuthority } from "../helpers/azure-authority.ts";
 import {
@@ -9,39 +8,25 @@ import {
   VAULT_AUDIENCE,
   VAULT_TENANT,
 } from "../helpers/azure-vault.ts";
+import { type AzureHere, startAzure } from "../helpers/broker-identity.ts";
 
-const CLIENT = "22222222-2222-2222-2222-222222222222";
-const SECRET = "broker-app-secret";
-
+let azure: AzureHere;
 let authority: AzureAuthority;
 let vault: AzureVault;
 let vaults: Vaults;
-let ahead = 0;
+let ahead: number;
 
-beforeAll(async () => {
-  authority = await startAzureAuthority();
-  authority.trust();
-  authority.apps.set(CLIENT, { oid: "33333333-3333-3333-3333-333333333333", secret: SECRET });
-});
-afterAll(() => authority.stop());
 beforeEach(async () => {
   ahead = 0;
-  authority.tokens.length = 0;
-  authority.knobs.answer = () => null;
-  vault = await startAzureVault(authority);
-  vault.trust();
+  azure = await startAzure();
+  ({ authority, vault } = azure);
   vaults = vaultsOf();
 });
-afterEach(() => vault.stop());
+afterEach(() => azure.stop());
 
-const credentialOf = (secret = SECRET) =>
-  new ClientSecretCredential(VAULT_TENANT, CLIENT, secret, {
-    authorityHost: authority.url,
-    disableInstanceDiscovery: true,
-  });
 const vaultsOf = (more: Partial<Parameters<typeof createVaults>[0]> = {}) =>
   createVaults({
-    credential: credentialOf(),
+    credential: azure.credential(),
     clock: { now: () => Date.now() + ahead },
     privateCloud: { audience: VAULT_AUDIENCE },
     ...more,
@@ -185,22 +170,15 @@ describe("a vault that lies", () => {
   });
 
   test("in a public cloud is judged by the package as well: a host that is not below the audience gets nothing", async () => {
-    const { privateCloud: _, ...publicCloud } = {
-      credential: credentialOf(),
-      clock: Date,
-      privateCloud: null,
-    };
-    expect(await createVaults(publicCloud).value(idOf("x"))).toMatchObject({
-      ok: false,
-      failure: { kind: "away" },
-    });
+    const publicCloud = createVaults({ credential: azure.credential(), clock: Date });
+    expect(await publicCloud.value(idOf("x"))).toEqual(failure("away", "could not be asked (Error)"));
     expect(authority.tokens).toEqual([]);
     expect(vault.asked).toEqual([]);
   });
 });
 
 test("a broker without an identity is told so, with the code and without the secret", async () => {
-  vaults = vaultsOf({ credential: credentialOf("wrong-secret-of-the-broker") });
+  vaults = vaultsOf({ credential: azure.credential("wrong-secret-of-the-broker") });
   const outcome = await value("github");
   expect(outcome).toEqual(
     failure("away", "got no token for it (AuthenticationRequiredError, AADSTS7000215)"),
