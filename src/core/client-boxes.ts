@@ -8,19 +8,19 @@ import {
 } from "./client-secrets.ts";
 import type { ConnectionRecord, ConnectorRecord } from "./connection.ts";
 import type { Registration } from "./consents.ts";
-import { isRefusal } from "./errors.ts";
+import { isUnopenable } from "./errors.ts";
 import type { World } from "./ports.ts";
 import { CONNECTORS } from "./secret-references.ts";
 import { connectionAad, connectorAad, registrationAad } from "./storage.ts";
 
 /**
- * Where the secrets of OAuth clients come from. The first two throw `unavailable` when a box cannot be opened, or a secret that is
- * kept elsewhere cannot be had.
+ * Where the secrets of OAuth clients come from. All throw `unavailable`: the first two when a box cannot be opened, or a secret that
+ * is kept elsewhere cannot be had, the last one only when that passes.
  */
 export type ClientBoxes = {
   ofConnection: (record: ConnectionRecord) => Promise<ClientSecrets>;
   ofConnector: (record: ConnectorRecord) => Promise<ClientSecrets>;
-  /** Null: it cannot be opened. Nobody typed it, so that another client can take its place. */
+  /** Null: it cannot be opened any more. Nobody typed it, so that another client can take its place. */
   ofRegistration: (registration: Registration) => Promise<ClientSecrets | null>;
 };
 
@@ -65,7 +65,7 @@ export function createClientBoxes({
           aad: registrationAad(project, connectionId, issuer, id),
         });
       } catch (error) {
-        if (!isRefusal(error, "unavailable")) throw error;
+        if (!isUnopenable(error)) throw error;
         return null;
       }
     },

@@ -38,5 +38,5 @@ export async function usedSecrets(
   const fault = clientSecretFault(clientSecret);
   if (fault === null) return { clientSecret, privateKey };
   const what = `the secret ${held.ref} is none for a client: it ${fault}`;
-  throw new BrokerError("unavailable", { what, reference: held.ref });
+  throw new BrokerError("unavailable", { what, reference: held.ref, passing: true });
 }

@@ -58,5 +58,5 @@ async function resolved(
   const fault = headerValueFault(value);
   if (fault === null) return value;
   const what = `the secret ${ref} is no value for the header ${name}: it ${fault}`;
-  throw new BrokerError("unavailable", { what, reference: ref });
+  throw new BrokerError("unavailable", { what, reference: ref, passing: true });
 }

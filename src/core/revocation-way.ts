@@ -2,7 +2,7 @@ import type { AuthorizationDesk, Way } from "./authorization.ts";
 import { type HeldSecrets, NO_SECRETS, readClientSecrets, usedSecrets } from "./client-secrets.ts";
 import type { ConnectionRecord } from "./connection.ts";
 import type { Registration } from "./consents.ts";
-import { isRefusal } from "./errors.ts";
+import { isUnopenable } from "./errors.ts";
 import type { Grant } from "./grants.ts";
 import { hasPrefix } from "./ids.ts";
 import type { World } from "./ports.ts";
@@ -14,7 +14,8 @@ export type RevocationWay = Pick<Way, "server" | "client">;
 /**
  * What a revoked grant was made with: the way of its connection, else the registration that it names, which outlives an edit
  * and a deletion for this, else the operator's app, if it is still the same one. `record`: the connection as it was, or is.
- * Null: that client is not to be had any more, as one of a connection's own app whose edit this process has not made.
+ * Null: that client is not to be had any more, as one of a connection's own app whose edit this process has not made. Throws
+ * `unavailable`: it cannot be had now.
  */
 export async function revocationWay(
   { store, sealer, references }: Pick<World, "store" | "sealer" | "references">,
@@ -35,7 +36,7 @@ export async function revocationWay(
     const isSame = now?.server.issuer === grant.issuer && clientOf(now.clientGeneration) === client;
     return isSame ? now : null;
   } catch (error) {
-    if (!isRefusal(error, "unavailable")) throw error;
+    if (!isUnopenable(error)) throw error;
     return null;
   }
 }

@@ -72,14 +72,15 @@ export async function openVaultKeyring(deps: {
     }
   }
 
-  async function another(): Promise<Keyring> {
+  async function another(): Promise<{ keyring: Keyring; isSure: boolean }> {
     // A look under way costs nothing, and does not count: it may have begun too early to see the key.
-    if (looking === null) {
-      if (clock.now() - lookedAt < LOOK_EVERY_MS) return ring;
+    const isMine = looking === null;
+    if (isMine) {
+      if (clock.now() - lookedAt < LOOK_EVERY_MS) return { keyring: ring, isSure: false };
       lookedAt = clock.now();
     }
     await look();
-    return ring;
+    return { keyring: ring, isSure: isMine && failure === null };
   }
 
   const isKnown = () => clock.now() - readAt <= SERVE_MS;
@@ -88,7 +89,7 @@ export async function openVaultKeyring(deps: {
     if (isKnown()) return ring;
     const hours = Math.floor((clock.now() - readAt) / HOUR_MS);
     const what = `the keyring ${name} was last read ${hours} hours ago, which is too long: ${failure ?? "it is asked again"}`;
-    throw new BrokerError("unavailable", { what });
+    throw new BrokerError("unavailable", { what, passing: true });
   }
 
   return {

@@ -6,13 +6,13 @@ export type Keys = {
   current: () => Keyring | Promise<Keyring>;
   /**
    * After a key was missing: as it is after one more look at where it is kept, for another replica may have seen a new key
-   * first. Who looks too often gets what is known.
+   * first. Who looks too often gets what is known. `isSure`: this look was made now, and answered.
    */
-  another: () => Promise<Keyring>;
+  another: () => Promise<{ keyring: Keyring; isSure: boolean }>;
 };
 
 /** Keys of whoever has a keyring that stays as it is. */
 export function keysOf(keyring: Keyring | Keys): Keys {
   if ("current" in keyring) return keyring;
-  return { current: () => keyring, another: async () => keyring };
+  return { current: () => keyring, another: async () => ({ keyring, isSure: true }) };
 }

@@ -61,7 +61,11 @@ export function createReferences(deps: {
   }
 
   function refused(ref: string, why: string): BrokerError<"unavailable"> {
-    return new BrokerError("unavailable", { what: `the secret ${ref} ${why}`, reference: ref });
+    return new BrokerError("unavailable", {
+      what: `the secret ${ref} ${why}`,
+      reference: ref,
+      passing: true,
+    });
   }
 
   return {

@@ -28,7 +28,12 @@ export function createSealer({ keyring, suite }: { keyring: Keyring | Keys; suit
   };
   const keyNamed = async (id: string) => {
     const isNamed = (key: SealingKey) => key.id === id;
-    return (await keys.current()).find(isNamed) ?? (await keys.another()).find(isNamed);
+    const known = (await keys.current()).find(isNamed);
+    if (known) return known;
+    const { keyring: ring, isSure } = await keys.another();
+    const found = ring.find(isNamed);
+    if (found) return found;
+    throw unopened(`the keyring has no key "${id}"`, isSure ? {} : { passing: true });
   };
   return {
     seal: async (plain, aad) => {
@@ -42,9 +47,7 @@ export function createSealer({ keyring, suite }: { keyring: Keyring | Keys; suit
       if (box[0] !== VERSION) throw unopened("it is damaged or of another version");
       const parts = takeApart(box);
       if (!parts) throw unopened("it is damaged");
-      const named = await keyNamed(parts.keyId);
-      if (!named) throw unopened(`the keyring has no key "${parts.keyId}"`);
-      const key = await cipherOf(named);
+      const key = await cipherOf(await keyNamed(parts.keyId));
       const plain = await key.open(parts.nonce, parts.sealed, bound(parts.header, aad));
       if (!plain) throw unopened("it is damaged or belongs to another place");
       return decoder.decode(plain);
@@ -57,8 +60,8 @@ const encoder = new TextEncoder();
 // Without ignoreBOM a text that begins with U+FEFF would come back without it.
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
-function unopened(why: string): BrokerError<"unavailable"> {
-  return new BrokerError("unavailable", { what: `a sealed value cannot be opened: ${why}` });
+function unopened(why: string, more: { passing?: true } = {}): BrokerError<"unavailable"> {
+  return new BrokerError("unavailable", { what: `a sealed value cannot be opened: ${why}`, ...more });
 }
 
 function headerFor(keyId: string): Uint8Array {

@@ -365,6 +365,31 @@ describe("a keyring in a vault", () => {
     expect(await echo(client, "mail")).toBe("hello");
   });
 
+  test("that is away when a key is missing makes nothing anew and gives nothing up: it opens when it is back", async () => {
+    const { one, other } = both();
+    const properties = { authType: "OAuth2", target: server.url, credentials: {} };
+    const keys = { user: "ann", rights: ["act_for_users"] };
+    azure.vault.put("keyring", random());
+    const third = await replica();
+    await third.connect("notes", properties);
+    const here = await third.runtime(keys);
+    await allow(person(authServer, "ann"), linkOf(await whoami(here)));
+    const there = await other.runtime(keys);
+    azure.vault.knobs.answer = () => failed(503, "Unavailable");
+    const registered = authServer.registrations.length;
+    const response = await whoami(there);
+    expect(consentsOf(response)).toEqual([]);
+    expect(itemsOf(response, "mcp_call")).toMatchObject([{ status: "failed", error: { code: 503 } }]);
+    const path = "/api/projects/default/connections/notes/grants/ann";
+    expect((await one.rest("DELETE", path)).body).toMatchObject({ status: "revoked", upstream: "failed" });
+    expect(authServer.registrations).toHaveLength(registered);
+    expect(authServer.revocations).toEqual([]);
+    azure.vault.knobs.answer = () => null;
+    clock.advance(10 * MINUTE);
+    await expect.poll(() => authServer.revocations.length).toBeGreaterThan(0);
+    await third.stop();
+  });
+
   test("is not asked again and again for boxes that name a key of nobody: once a minute, and nothing opens", async () => {
     const { one } = both();
     await connect(one, "notes");

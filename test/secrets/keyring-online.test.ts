@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { isRefusal } from "../../src/core/errors.ts";
 import { createNodeCrypto } from "../../src/secrets/crypto.node.ts";
 import { KeyringError } from "../../src/secrets/keyring.ts";
 import { openVaultKeyring } from "../../src/secrets/keyring-vault.ts";
@@ -42,7 +43,10 @@ async function replica(timeoutMs?: number) {
   return { keys, ids, sealer: createSealer({ keyring: keys, suite }), signer: createSigner(keys) };
 }
 const refusal = (why: string) =>
-  expect.objectContaining({ code: "unavailable", details: { what: expect.stringContaining(why) } });
+  expect.objectContaining({
+    code: "unavailable",
+    details: expect.objectContaining({ what: expect.stringContaining(why) }),
+  });
 const events = () => logs.map(({ event }) => event);
 const disable = (version: string) => {
   for (const one of azure.vault.secrets.get("keyring") ?? [])
@@ -163,6 +167,25 @@ test("a key that is disabled opens nothing any more, and says its name", async (
   await expect.poll(ids).toEqual([old]);
   await expect(sealer.open(box, "place")).rejects.toEqual(refusal(`no key "${current}"`));
   await watching.stop();
+});
+
+test("a key that is missing is missing for good only when the vault has just said so", async () => {
+  put(key());
+  const { sealer } = await replica();
+  const stranger = createSealer({ keyring: [{ id: "lost", bytes: suite.randomBytes(32) }], suite });
+  const box = await stranger.seal("token", "place");
+  const passing = async () => {
+    const error: unknown = await sealer.open(box, "place").catch((thrown: unknown) => thrown);
+    return isRefusal(error, "unavailable") && error.details.passing === true;
+  };
+  expect(await passing()).toBe(false);
+  expect(await passing()).toBe(true);
+  azure.vault.knobs.answer = () => failed(503, "Unavailable");
+  clock.advance(MINUTE);
+  expect(await passing()).toBe(true);
+  azure.vault.knobs.answer = () => null;
+  clock.advance(MINUTE);
+  expect(await passing()).toBe(false);
 });
 
 test("a box that names a key of nobody asks the vault once a minute, however many there are", async () => {

@@ -3,6 +3,7 @@ import type { Connection, ConnectionRecord } from "../connection.ts";
 import { proofOf } from "../consent-proof.ts";
 import type { Context } from "../context.ts";
 import type { Diagnosis } from "../diagnosis.ts";
+import { isRefusal } from "../errors.ts";
 import { explainFailure } from "../diagnosis-failures.ts";
 import type { GrantStatus } from "../grants.ts";
 import { noCredential } from "../no-credential.ts";
@@ -79,6 +80,8 @@ async function wayOf(
     if (known) return { ok: true, way: known, challenge: null };
     return await authorization.ready(context, record, challengeFor(connection), { fresh: true });
   } catch (error) {
+    // What is not about a secret that is kept elsewhere is a fault of ours, and not the setup's.
+    if (isRefusal(error, "unavailable") && error.details.reference === undefined) throw error;
     return { ok: false, failure: noCredential(connection.name, error) };
   }
 }
