@@ -83,7 +83,7 @@ export async function openVaultKeyring(deps: {
     return { keyring: ring, isSure: isMine && failure === null };
   }
 
-  const isKnown = () => clock.now() - readAt <= SERVE_MS;
+  const isKnown = (graceMs = 0) => clock.now() - readAt <= SERVE_MS + graceMs;
   async function currentAfterAll(): Promise<Keyring> {
     await another();
     if (isKnown()) return ring;
@@ -94,6 +94,7 @@ export async function openVaultKeyring(deps: {
 
   return {
     current: () => (isKnown() ? ring : currentAfterAll()),
+    newest: async () => (isKnown(SEAL_GRACE_MS) ? ring : await currentAfterAll())[0],
     another,
     watch: () => {
       const stopping = new AbortController();
@@ -120,6 +121,8 @@ export const REFRESH_MS = 5 * 60_000;
 export const LOOK_EVERY_MS = 60_000;
 /** How long a vault may be away, or hold something that cannot be used. Then nobody knows whether the keys are still good. */
 export const SERVE_MS = 24 * 60 * 60_000;
+/** Longer than any exchange takes, from opening a token to sealing the one that came for it. */
+const SEAL_GRACE_MS = 60_000;
 const HOUR_MS = 60 * 60_000;
 
 function given<T>(outcome: { ok: true; value: T } | { ok: false; failure: { why: string } }): T {

@@ -37,7 +37,7 @@ export function createSealer({ keyring, suite }: { keyring: Keyring | Keys; suit
   };
   return {
     seal: async (plain, aad) => {
-      const [newest] = await keys.current();
+      const newest = await keys.newest();
       const key = await cipherOf(newest);
       const header = headerFor(newest.id);
       const nonce = suite.randomBytes(NONCE_BYTES);
