@@ -17,7 +17,13 @@ export type Config = {
   /** The bootstrap key. Null: made at the first start, which happens on loopback only. */
   adminKey: string | null;
   /** `create`: make the file when it is missing, which happens on loopback only. */
-  keyring: { kind: "inline"; text: string } | { kind: "file"; path: string; create: boolean };
+  keyring:
+    | { kind: "inline"; text: string }
+    | { kind: "file"; path: string; create: boolean }
+    /** `secret`: a vault's secret by its identifier, without a version. */
+    | { kind: "vault"; secret: string };
+  /** The list of `CONSENTRY_SECRET_SOURCES`, not yet read; empty: nothing is lent. */
+  secretSources: string;
   /** The list of `CONSENTRY_EGRESS_ALLOW`, not yet read; empty: nothing beyond the public internet. */
   egressAllow: string;
   model: { baseUrl: string; apiKey: string | null; api: "chat" } | null;
@@ -96,15 +102,16 @@ export const settings = z.object({
     .optional(),
   CONSENTRY_KEYRING: z
     .string()
-    .refine((text) => !/^(https?|keyvault|vault):/.test(text), {
-      error: "in a vault is not supported by this version",
+    .refine((text) => !VAULT_VERSION.test(text), {
+      error: "must name the secret without a version: the broker reads all that are enabled",
       abort: true,
     })
     .refine(
-      (text) => pathOf(text) !== null || KEYRING.test(text),
-      'must be id:base64[,id:base64…] with keys of 32 bytes, or file:<path> (echo "k1:$(openssl rand -base64 32)")',
+      (text) => pathOf(text) !== null || KEYRING.test(text) || secretOf(text) !== null,
+      'must be id:base64[,id:base64…] with keys of 32 bytes, file:<path>, or https://<vault>/secrets/<name> (echo "k1:$(openssl rand -base64 32)")',
     )
     .optional(),
+  CONSENTRY_SECRET_SOURCES: z.string().prefault(""),
   CONSENTRY_EGRESS_ALLOW: z
     .string()
     .transform((text) => (text === "none" ? "" : text))
@@ -185,8 +192,9 @@ export function publicUrlOf({ publicUrl, host, tls }: Config, port: number): str
 }
 
 /** The URLs that egress rules do not govern (DESIGN 12), to be printed at start: without passwords and queries. */
-export function operatorUrls({ database, model }: Config): { name: string; url: string }[] {
+export function operatorUrls({ database, keyring, model }: Config): { name: string; url: string }[] {
   const urls: { name: string; url: string }[] = [];
+  if (keyring.kind === "vault") urls.push({ name: "CONSENTRY_KEYRING", url: keyring.secret });
   if (database.kind === "postgres") urls.push({ name: "CONSENTRY_DATABASE_URL", url: shown(database.url) });
   if (model) urls.push({ name: "CONSENTRY_MODEL_BASE_URL", url: shown(model.baseUrl) });
   return urls;
@@ -204,6 +212,7 @@ function configOf(values: Settings): Config {
     database: databaseOf(values),
     adminKey: values.CONSENTRY_ADMIN_KEY ?? null,
     keyring: keyringOf(values),
+    secretSources: values.CONSENTRY_SECRET_SOURCES,
     egressAllow: values.CONSENTRY_EGRESS_ALLOW ?? (local && publicUrl === null ? "loopback" : ""),
     model: values.CONSENTRY_MODEL_BASE_URL
       ? {
@@ -245,7 +254,15 @@ function keyringOf(values: Settings): Config["keyring"] {
     return { kind: "file", path: database.kind === "sqlite" ? `${database.path}.keyring` : "", create: true };
   }
   const path = pathOf(text);
-  return path === null ? { kind: "inline", text } : { kind: "file", path, create: false };
+  if (path !== null) return { kind: "file", path, create: false };
+  const secret = secretOf(text);
+  return secret === null ? { kind: "inline", text } : { kind: "vault", secret };
+}
+
+/** Azure's secret identifier, or an app setting's reference to one (`secrets/secret-ids` reads what is in it). Null: neither. */
+function secretOf(text: string): string | null {
+  const [, url, origin] = VAULT_SECRET.exec(text) ?? [];
+  return url !== undefined && URL.canParse(origin ?? "") ? url : null;
 }
 
 function azureOf({ CONSENTRY_AZURE: text }: Settings): Config["azure"] {
@@ -342,6 +359,10 @@ function shown(text: string): string {
 
 const KEYRING =
   /^[A-Za-z0-9._-]{1,32}:[A-Za-z0-9+/_-]{43}=?(\s*,\s*[A-Za-z0-9._-]{1,32}:[A-Za-z0-9+/_-]{43}=?)*$/;
+
+const VAULT_SECRET =
+  /^(?:@Microsoft\.KeyVault\(SecretUri=)?((https:\/\/[^/?#@\\\s]+)\/secrets\/[0-9A-Za-z-]{1,127})\/?\)?$/;
+const VAULT_VERSION = /^[^?#]*\/secrets\/[0-9A-Za-z-]+\/[0-9A-Fa-f]{32}\)?$/;
 
 function faultOf(issue: z.core.$ZodIssue): ConfigFault {
   return { name: String(issue.path[0]), message: issue.message };

@@ -3,17 +3,39 @@ import { chmod, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Config } from "./config.ts";
 import { RIGHTS, ROLES } from "./core/identity.ts";
-import type { World } from "./core/ports.ts";
+import type { Clock, Log, World } from "./core/ports.ts";
 import { DEFAULT_SETTINGS } from "./core/project.ts";
 import type { Store } from "./core/storage.ts";
 import { DEFAULT_PROJECT } from "./http/app.ts";
-import { type Keyring, KeyringError, parseKeyring } from "./secrets/keyring.ts";
+import { isPlaceholder, type Keyring, KeyringError, parseKeyring } from "./secrets/keyring.ts";
 import { ensureKeyringFile, readKeyringFile } from "./secrets/keyring.node.ts";
+import { openVaultKeyring, type WatchedKeys } from "./secrets/keyring-vault.ts";
+import { keysOf } from "./secrets/keys.ts";
+import type { Vaults } from "./secrets/keyvault.ts";
+import { parseSecretId } from "./secrets/secret-ids.ts";
 
 // What the first start on Node makes: the keyring, the bootstrap key and a project. Part of the door `node.ts`.
 
+/** The keys that seal, from wherever they are kept. Throws `KeyringError`. */
+export async function loadKeys(
+  config: Config,
+  { store, vaults, clock, log }: { store: Store; vaults: Vaults; clock: Clock; log: Log },
+): Promise<WatchedKeys> {
+  const { keyring } = config;
+  if (keyring.kind === "vault") {
+    const secret = parseSecretId(keyring.secret);
+    if (!secret) throw new KeyringError([`${keyring.secret} is no secret of a vault`]);
+    return openVaultKeyring({ secret, vaults, clock, log });
+  }
+  const fixed = await loadKeyring({ keyring, database: config.database }, store);
+  for (const key of fixed.filter(isPlaceholder)) log("warn", "keyring_placeholder", { keyId: key.id });
+  return { ...keysOf(fixed), watch: () => ({ stop: async () => {} }) };
+}
+
+type Kept = { keyring: Exclude<Config["keyring"], { kind: "vault" }>; database: Config["database"] };
+
 /** A new keyring is for a new database: what an old one holds would be lost for good behind a key that is not its own. */
-export async function loadKeyring({ keyring, database }: Config, store: Store): Promise<Keyring> {
+async function loadKeyring({ keyring, database }: Kept, store: Store): Promise<Keyring> {
   if (keyring.kind === "inline") return parseKeyring(keyring.text);
   if (!keyring.create) return readKeyringFile(keyring.path);
   // In this order: another program that starts at the same time makes the keyring first.

@@ -21,11 +21,15 @@ import { createNodeCrypto } from "./secrets/crypto.node.ts";
 import { createNewId } from "./secrets/ids.ts";
 import { callerAudiences } from "./core/issuers.ts";
 import { createWorkloadIssuer } from "./secrets/issuer.ts";
-import { isPlaceholder, KeyringError } from "./secrets/keyring.ts";
-import { dataFolder, ensureBootstrap, ensureProject, loadKeyring } from "./first-start.ts";
+import { KeyringError } from "./secrets/keyring.ts";
+import { createVaults, type Vaults } from "./secrets/keyvault.ts";
+import { createDefaultCredential } from "./secrets/azure-credential.ts";
+import { dataFolder, ensureBootstrap, ensureProject, loadKeys } from "./first-start.ts";
 import { createTokenVerifier } from "./secrets/jwt.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
+import { lendSecrets } from "./lent-secrets.ts";
+import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
 import { startSweeps } from "./sweeps.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
@@ -52,8 +56,13 @@ export type Running = {
   stop: () => Promise<void>;
 };
 
-/** The seams of a test: time, what is logged, and where authorization servers find what a client says of itself. */
-export type Seams = { clock?: Clock; log?: Log; clientDocumentUrl?: World["clientDocumentUrl"] };
+/** The seams of a test: time, what is logged, where authorization servers find what a client says of itself, and vaults of its own. */
+export type Seams = {
+  clock?: Clock;
+  log?: Log;
+  clientDocumentUrl?: World["clientDocumentUrl"];
+  vaults?: (clock: Clock) => Vaults;
+};
 
 /** The command: reads the configuration, serves until SIGINT or SIGTERM, and says in plain words why it cannot. */
 export async function main(env: Record<string, string | undefined>): Promise<void> {
@@ -84,6 +93,7 @@ async function startOrExplain(env: Record<string, string | undefined>): Promise<
 function explanationOf(error: unknown): string | null {
   if (error instanceof ConfigError || error instanceof KeyringError) return error.message;
   if (error instanceof EgressAllowError) return `CONSENTRY_EGRESS_ALLOW: ${error.message}`;
+  if (error instanceof SecretSourcesError) return `CONSENTRY_SECRET_SOURCES: ${error.message}`;
   if (isRefusal(error, "unavailable")) {
     return `The ${error.details.what} cannot be reached (${codeOf(error.cause)}). Check CONSENTRY_DATABASE_URL.`;
   }
@@ -110,14 +120,15 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     now: clock.now,
   });
   const azure = await openAzure(config, { clock, env: process.env });
+  const vaults = seams.vaults?.(clock) ?? createVaults({ credential: createDefaultCredential(), clock });
+  const lent = lendSecrets(config, { vaults, clock, log });
   const tls = await loadTls(config, { folder: dataFolder(config), now: clock.now(), log });
   const store = await openStore(config, log);
-  const keyring = await loadKeyring(config, store).catch(async (error: unknown) => {
+  const keys = await loadKeys(config, { store, vaults, clock, log }).catch(async (error: unknown) => {
     await store.close();
     throw error;
   });
-  for (const key of keyring.filter(isPlaceholder)) log("warn", "keyring_placeholder", { keyId: key.id });
-  const sealer = createSealer({ keyring, suite });
+  const sealer = createSealer({ keyring: keys, suite });
 
   let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
     new Response("starting", { status: 503 });
@@ -144,7 +155,8 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     upstream,
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
-    signer: createSigner(keyring),
+    signer: createSigner(keys),
+    references: lent.references,
     callerTokens: createTokenVerifier({
       keys: createIssuerKeys({ egress, clientInfo, urlFault, clock, log }),
       clock,
@@ -185,17 +197,18 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     revocations: () => broker.disconnect.sweep(),
     signingKeys: () => world.workload.sweep(),
   });
+  const watching = keys.watch();
   log("info", "started", {
     url: publicUrl,
     egressAllow: config.egressAllow,
-    operatorUrls: operatorUrls(config),
+    operatorUrls: [...operatorUrls(config), ...lent.operatorUrls],
     ...(azure && { azure: azure.shown }),
   });
 
   const stop = async () => {
     log("info", "stopping", { graceMs: config.shutdownMs });
     await closeServer(server, config.shutdownMs);
-    const atRest = Promise.all([sweeps.stop(), broker.idle(), broker.disconnect.idle()]);
+    const atRest = Promise.all([sweeps.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
     await Promise.race([atRest, delay(STOP_MARGIN_MS, undefined, { ref: false })]);
     await upstream.close();
     await audit.close();

@@ -42,6 +42,7 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
       "secrets/keyring.node.ts",
       "secrets/files.node.ts",
       "secrets/operator-secrets.node.ts",
+      "secrets/secret-files.node.ts",
     ],
   },
   authserver: { packages: { "oidc-provider": "any" }, node: "none" },
@@ -49,10 +50,11 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
 };
 // config-azure.ts is what config.ts says of one of its settings.
 const parts: Record<string, string> = { "config-azure.ts": "config.ts" };
-// first-start.ts, sweeps.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
+// first-start.ts, lent-secrets.ts, sweeps.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
 const doors = [
   "node.ts",
   "first-start.ts",
+  "lent-secrets.ts",
   "sweeps.ts",
   "azure.ts",
   "tls.ts",

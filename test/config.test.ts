@@ -34,6 +34,7 @@ describe("without any setting", () => {
       database: { kind: "sqlite", path: "./data/consentry.db" },
       adminKey: null,
       keyring: { kind: "file", path: "./data/consentry.db.keyring", create: true },
+      secretSources: "",
       egressAllow: "loopback",
       model: null,
       azure: null,
@@ -204,6 +205,22 @@ describe("databases and keyrings", () => {
     });
   });
 
+  test("a keyring in a vault is Azure's identifier, in every spelling, without a version", () => {
+    const secret = "https://team.vault.azure.net/secrets/consentry-keyring";
+    for (const text of [secret, `${secret}/`, `@Microsoft.KeyVault(SecretUri=${secret})`]) {
+      const config = parseConfig({ CONSENTRY_KEYRING: text });
+      expect(config.keyring).toEqual({ kind: "vault", secret });
+      expect(operatorUrls(config)).toEqual([{ name: "CONSENTRY_KEYRING", url: secret }]);
+    }
+    const version = "0123456789abcdef0123456789abcdef";
+    for (const text of [`${secret}/${version}`, `@Microsoft.KeyVault(SecretUri=${secret}/${version})`])
+      expect(faultsOf({ CONSENTRY_KEYRING: text })).toEqual([
+        "CONSENTRY_KEYRING must name the secret without a version: the broker reads all that are enabled",
+      ]);
+    for (const text of ["http://v.example/secrets/k", "https://a@v.example/secrets/k", `${secret}?x=1`])
+      expect(faultsOf({ CONSENTRY_KEYRING: text })).toHaveLength(1);
+  });
+
   test("operator URLs are shown without passwords, users and queries", () => {
     const config = parseConfig({
       CONSENTRY_DATABASE_URL: "postgresql://broker:secret@db.internal/consentry?password=secret",
@@ -296,12 +313,11 @@ describe("faults", () => {
   test("what this version cannot do yet is refused as such", () => {
     const later = {
       CONSENTRY_DEV_IDENTITY: "ann=secret:admin",
-      CONSENTRY_KEYRING: "https://vault.vault.azure.net/secrets/keyring",
       CONSENTRY_MODEL_BASE_URL: "https://api.openai.com/v1",
       CONSENTRY_MODEL_API: "responses",
     };
     const faults = faultsOf(later);
-    expect(faults).toHaveLength(3);
+    expect(faults).toHaveLength(2);
     for (const fault of faults) expect(fault).toContain("is not supported by this version");
   });
 

@@ -4,11 +4,12 @@ import { createClientBoxes } from "./client-boxes.ts";
 import type { ConnectionRecord, HeaderValues } from "./connection.ts";
 import { askForConsent, consentLink, type Question, scopesToAsk } from "./consent-asking.ts";
 import type { Context } from "./context.ts";
-import { BrokerError, isRefusal } from "./errors.ts";
+import { BrokerError } from "./errors.ts";
 import type { Grant, GrantKey } from "./grants.ts";
 import type { UserId } from "./ids.ts";
-import { isJsonObject, textMembers } from "./json.ts";
+import { type OpenedHeaders, readHeaders, sentHeaders } from "./header-boxes.ts";
 import { createMachineDoors, type MachineDoors } from "./machine-doors.ts";
+import { noCredential } from "./no-credential.ts";
 import type { Challenge, UpstreamAccess, UpstreamFailure, World } from "./ports.ts";
 import { createTokenDesk, type TokenOutcome } from "./refresh.ts";
 import type { Server } from "./servers.ts";
@@ -64,7 +65,7 @@ const DENIALS = [UNAUTHORIZED, FORBIDDEN];
 
 export function createAccessDesk(world: World): AccessDesk {
   // Keyed by connection and version: an edit is a new key. Rows are read every time, boxes opened once.
-  const opened = createCache<HeaderValues>({ max: MAX_OPENED, now: world.clock.now });
+  const opened = createCache<OpenedHeaders>({ max: MAX_OPENED, now: world.clock.now });
   const usedLately = createCache<true>({ max: MAX_OPENED, now: world.clock.now });
   const authorization = createAuthorizationDesk(world);
   const tokens = createTokenDesk(world);
@@ -73,12 +74,13 @@ export function createAccessDesk(world: World): AccessDesk {
   async function headersOf({ connection, sealed }: ConnectionRecord): Promise<HeaderValues> {
     const key = `${connection.id}:${connection.version}`;
     const cached = opened.get(key);
-    if (cached) return cached;
+    // What is kept elsewhere is asked for at every use; who keeps it remembers it.
+    if (cached) return sentHeaders(world.references, connection.project, cached);
     if (!sealed) throw new BrokerError("unavailable", { what: `the credentials of ${connection.name}` });
     const aad = connectionAad(connection.project, connection.id, connection.version);
     const headers = readHeaders(await world.sealer.open(sealed, aad));
     opened.set(key, headers, { ttlMs: OPENED_TTL_MS });
-    return headers;
+    return sentHeaders(world.references, connection.project, headers);
   }
 
   async function openConnection(context: Context, server: Server, record: ConnectionRecord): Promise<Door> {
@@ -95,7 +97,10 @@ export function createAccessDesk(world: World): AccessDesk {
       case "none":
       case "key": {
         const headers = auth.kind === "key" ? await headersOf(record) : {};
-        const partition = `${id}:${version}`;
+        const isElsewhere = auth.kind === "key" && auth.references !== undefined;
+        // What is kept elsewhere changes without a new version, and may be another account then.
+        const value = isElsewhere ? `:${await world.crypto.sha256(JSON.stringify(headers))}` : "";
+        const partition = `${id}:${version}${value}`;
         const session = `${partition}:${ownerOf(context)}`;
         return { ok: true, access: { url: server.url, headers, partition, session }, again: null };
       }
@@ -236,9 +241,7 @@ export function createAccessDesk(world: World): AccessDesk {
           : await openOwn(context, server);
       } catch (error) {
         // A credential that cannot be opened fails this server and no other.
-        if (!isRefusal(error, "unavailable")) throw error;
-        const message = `the credentials of ${server.label} cannot be opened: ${error.details.what}`;
-        return { ok: false, failure: { kind: "no_credential", message } };
+        return { ok: false, failure: noCredential(server.label, error) };
       }
     },
   };
@@ -266,16 +269,4 @@ function unusable(message: string, { transient } = { transient: false }): Door &
 function ownHeaders({ tool }: Server): HeaderValues {
   if (tool.authorization === null) return tool.headers;
   return { ...tool.headers, authorization: `Bearer ${tool.authorization}` };
-}
-
-/** The plain text of a connection's box: `{"headers":{name:value}}`. */
-export function writeHeaders(headers: HeaderValues): string {
-  return JSON.stringify({ headers });
-}
-
-export function readHeaders(plain: string): HeaderValues {
-  const body: unknown = JSON.parse(plain);
-  if (!isJsonObject(body) || !isJsonObject(body["headers"]))
-    throw new Error("a connection's box holds no headers");
-  return textMembers(body["headers"]);
 }

@@ -6,7 +6,7 @@ import {
   type OAuthOverrides,
 } from "./connection.ts";
 import type { Actor } from "./context.ts";
-import { isRefusal } from "./errors.ts";
+import { isUnopenable } from "./errors.ts";
 import type { Grant } from "./grants.ts";
 import { createClientBoxes } from "./client-boxes.ts";
 import type { ClientSecrets } from "./client-secrets.ts";
@@ -60,7 +60,7 @@ export type AuthorizationDesk = {
    * minute at most.
    */
   rediscover: (actor: Actor, record: ConnectionRecord, challenge: Challenge | null) => Promise<void>;
-  /** What a grant was made with, to revoke it. Null: that client is not to be had any more. */
+  /** What a grant was made with, to revoke it. Null: that client is not to be had any more. Throws `unavailable`: not now. */
   forGrant: (record: ConnectionRecord, grant: Grant) => Promise<Way | null>;
   /**
    * The client of this generation is not known at its authorization server any more: a registered one is made anew, unless
@@ -173,7 +173,7 @@ export function createAuthorizationDesk(world: World): AuthorizationDesk {
             : await known(record);
         return way?.clientGeneration === grant.clientGeneration ? way : null;
       } catch (error) {
-        if (!isRefusal(error, "unavailable")) throw error;
+        if (!isUnopenable(error)) throw error;
         return null;
       }
     },

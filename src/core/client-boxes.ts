@@ -1,25 +1,38 @@
 import { createCache } from "./cache.ts";
-import { type ClientSecrets, NO_SECRETS, readClientSecrets } from "./client-secrets.ts";
+import {
+  type ClientSecrets,
+  type HeldSecrets,
+  NO_SECRETS,
+  readClientSecrets,
+  usedSecrets,
+} from "./client-secrets.ts";
 import type { ConnectionRecord, ConnectorRecord } from "./connection.ts";
 import type { Registration } from "./consents.ts";
-import { isRefusal } from "./errors.ts";
+import { isUnopenable } from "./errors.ts";
 import type { World } from "./ports.ts";
+import { CONNECTORS } from "./secret-references.ts";
 import { connectionAad, connectorAad, registrationAad } from "./storage.ts";
 
-/** Where the secrets of OAuth clients come from. The first two throw `unavailable` when a box cannot be opened. */
+/**
+ * Where the secrets of OAuth clients come from. All throw `unavailable`: the first two when a box cannot be opened, or a secret that
+ * is kept elsewhere cannot be had, the last one only when that passes.
+ */
 export type ClientBoxes = {
   ofConnection: (record: ConnectionRecord) => Promise<ClientSecrets>;
   ofConnector: (record: ConnectorRecord) => Promise<ClientSecrets>;
-  /** Null: it cannot be opened. Nobody typed it, so that another client can take its place. */
+  /** Null: it cannot be opened any more. Nobody typed it, so that another client can take its place. */
   ofRegistration: (registration: Registration) => Promise<ClientSecrets | null>;
 };
 
-export function createClientBoxes({ sealer, clock }: Pick<World, "sealer" | "clock">): ClientBoxes {
+export function createClientBoxes({
+  sealer,
+  clock,
+  references,
+}: Pick<World, "sealer" | "clock" | "references">): ClientBoxes {
   // By connection, connector and registration version: an edit is a new key.
-  const secrets = createCache<ClientSecrets>({ max: MAX_OPENED, now: clock.now });
+  const secrets = createCache<HeldSecrets>({ max: MAX_OPENED, now: clock.now });
 
-  async function opened(key: string, sealed: Uint8Array | null, aad: string): Promise<ClientSecrets> {
-    if (!sealed) return NO_SECRETS;
+  async function held(key: string, sealed: Uint8Array, aad: string): Promise<HeldSecrets> {
     const cached = secrets.get(key);
     if (cached) return cached;
     const read = readClientSecrets(await sealer.open(sealed, aad));
@@ -27,16 +40,32 @@ export function createClientBoxes({ sealer, clock }: Pick<World, "sealer" | "clo
     return read;
   }
 
+  /** `project`: whose references count. */
+  async function opened(
+    project: string,
+    { key, sealed, aad }: { key: string; sealed: Uint8Array | null; aad: string },
+  ): Promise<ClientSecrets> {
+    return sealed ? usedSecrets(references, project, await held(key, sealed, aad)) : NO_SECRETS;
+  }
+
   return {
     ofConnection: ({ connection: { project, id, version }, sealed }) =>
-      opened(`${id}:${version}`, sealed, connectionAad(project, id, version)),
+      opened(project, { key: `${id}:${version}`, sealed, aad: connectionAad(project, id, version) }),
     ofConnector: ({ connector: { name, version, createdAt }, sealed }) =>
-      opened(`connector:${name}:${createdAt}:${version}`, sealed, connectorAad(name, version)),
+      opened(CONNECTORS, {
+        key: `connector:${name}:${createdAt}:${version}`,
+        sealed,
+        aad: connectorAad(name, version),
+      }),
     ofRegistration: async ({ project, connectionId, issuer, id, sealed }) => {
       try {
-        return await opened(id, sealed, registrationAad(project, connectionId, issuer, id));
+        return await opened(project, {
+          key: id,
+          sealed,
+          aad: registrationAad(project, connectionId, issuer, id),
+        });
       } catch (error) {
-        if (!isRefusal(error, "unavailable")) throw error;
+        if (!isUnopenable(error)) throw error;
         return null;
       }
     },

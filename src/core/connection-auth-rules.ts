@@ -1,4 +1,4 @@
-import type { Connection, ConnectionAuth, HeaderValues } from "./connection.ts";
+import type { Connection, ConnectionAuth } from "./connection.ts";
 import {
   type CheckAudience,
   type MachineContext,
@@ -9,15 +9,16 @@ import {
 } from "./connection-machine-rules.ts";
 import { placeOfOAuth, readOAuth } from "./connection-oauth-rules.ts";
 import type { Fault } from "./errors.ts";
-import { headerFaults } from "./header-rules.ts";
+import { headerSecretFaults } from "./header-secret-rules.ts";
 import type { Found, NameOf, OAuthDraft, Question } from "./oauth-app-rules.ts";
 import type { ClientBox } from "./oauth-client-rules.ts";
+import { type CheckReference, type HeaderSecrets, refsOf } from "./secret-references.ts";
 import type { CheckTarget } from "./url-rules.ts";
 
 /** What a draft says of credentials. */
 export type AuthDraft = {
   /** The header names and values of `credentials.keys`. Null: `credentials` without any. */
-  keys?: HeaderValues | null | undefined;
+  keys?: HeaderSecrets | null | undefined;
   /** Read with `OAuth2`, and in part with the kinds that exchange or are given tokens. */
   oauth?: OAuthDraft | undefined;
   /** With `OAuth2`: whether people are asked (the default), or one client serves all. */
@@ -27,7 +28,7 @@ export type AuthDraft = {
 };
 
 /** What becomes of the secrets: there are none, they stay as they are, or they are new. */
-export type SecretsBox = ClientBox | { kind: "headers"; headers: HeaderValues };
+export type SecretsBox = ClientBox | { kind: "headers"; headers: HeaderSecrets };
 
 export type ReadAuth = {
   auth: ConnectionAuth;
@@ -44,6 +45,7 @@ type AuthContext = {
   target: string | null;
   checkTarget: CheckTarget;
   checkAudience: CheckAudience;
+  checkReference: CheckReference;
   found: Found | null;
   at: string;
 };
@@ -124,12 +126,13 @@ function withClientFaults(read: ReadAuth, { oauth }: AuthDraft, authType: string
 }
 
 function readOAuthAuth(draft: OAuthDraft, context: AuthContext): ReadAuth {
-  const { before, mode, target, checkTarget, found, at } = context;
+  const { before, mode, target, checkTarget, checkReference, found, at } = context;
   const { box, ...read } = readOAuth(draft, {
     before: before?.auth.kind === "oauth" ? before.auth : null,
     mode,
     target,
     checkTarget,
+    checkReference,
     found,
     nameOf: nameIn(at),
   });
@@ -142,14 +145,20 @@ function nameIn(at: string): NameOf {
 
 const IN_CREDENTIALS = new Set<keyof OAuthDraft>(["clientId", "clientSecret", "privateKey"]);
 
-function readKeys(keys: HeaderValues | null | undefined, { existing, at }: AuthContext): ReadAuth {
+function readKeys(
+  keys: HeaderSecrets | null | undefined,
+  { existing, at, checkReference }: AuthContext,
+): ReadAuth {
   const param = `${at}.credentials.keys`;
   // Null counts as not given: it is what a reader got, and sends back.
   if (!keys && existing?.kind === "key") {
     return { auth: existing, secrets: { kind: "keep" }, question: null, faults: [] };
   }
-  const auth: ConnectionAuth = { kind: "key", headerNames: Object.keys(keys ?? {}) };
-  if (!keys || auth.headerNames.length === 0) {
+  const headerNames = Object.keys(keys ?? {});
+  const references = refsOf(keys ?? {});
+  const isElsewhere = Object.keys(references).length > 0;
+  const auth: ConnectionAuth = { kind: "key", headerNames, ...(isElsewhere && { references }) };
+  if (!keys || headerNames.length === 0) {
     const message = 'is required with authType CustomKeys: {"Header-Name": "value"}';
     return { auth, secrets: { kind: "none" }, question: null, faults: [{ param, message }] };
   }
@@ -157,7 +166,7 @@ function readKeys(keys: HeaderValues | null | undefined, { existing, at }: AuthC
     auth,
     secrets: { kind: "headers", headers: keys },
     question: null,
-    faults: headerFaults(keys, param),
+    faults: headerSecretFaults(keys, { param, checkReference }),
   };
 }
 

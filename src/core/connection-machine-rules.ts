@@ -18,8 +18,9 @@ import {
   readOverrides,
   scopeFaults,
 } from "./oauth-app-rules.ts";
-import { readClient } from "./oauth-client-rules.ts";
+import { readClient, referencesOf } from "./oauth-client-rules.ts";
 import type { TokenServer } from "./oauth.ts";
+import type { CheckReference } from "./secret-references.ts";
 import type { CheckTarget } from "./url-rules.ts";
 
 /** Why a token for this audience is not made for anybody's connection, as a sentence; null when it is. */
@@ -32,12 +33,17 @@ export type MachineContext = {
   target: string | null;
   checkTarget: CheckTarget;
   checkAudience: CheckAudience;
+  checkReference: CheckReference;
   found: Found | null;
   nameOf: NameOf;
 };
 
 /** `given`: the draft alone; secrets and URLs are never merged. `held`: the client whose secret the box has. */
-type ClientContext = { given: OAuthDraft; held: MachineClient | null };
+type ClientContext = {
+  given: OAuthDraft;
+  held: MachineClient | null;
+  before: { references?: Record<string, string> } | null;
+};
 
 export type ReadMachine<A> = { auth: A; secrets: SecretsBox; question: Question | null; faults: Fault[] };
 
@@ -89,10 +95,10 @@ export function readUserToken(
   // Its audience is the authorization server that takes the assertion.
   const client = readMachineClient(
     { ...whole, issuer: audience === "" ? null : audience },
-    { ...context, given: draft, held: held?.idJag ?? null },
+    { ...context, given: draft, held: held?.idJag ?? null, before: held },
   );
   return {
-    auth: { ...auth, idJag: client.client },
+    auth: { ...auth, idJag: client.client, ...client.references },
     secrets: client.secrets,
     question: common.length > 0 ? null : client.question,
     faults: [...common, ...client.faults],
@@ -119,10 +125,11 @@ export function readClientCredentials(
     ...appFaults({ tokenParams: whole.tokenParams, audience: whole.audience }, context),
     ...read.faults,
   ];
-  const { client, secrets, question, faults } = readMachineClient(whole, {
+  const { client, secrets, references, question, faults } = readMachineClient(whole, {
     ...context,
     given: draft,
     held: held?.client ?? null,
+    before: held,
   });
   const { resource, reason } = read.overrides;
   const auth: ClientCredentialsAuth = {
@@ -132,6 +139,7 @@ export function readClientCredentials(
     tokenParams: paramsOf(whole).tokenParams,
     resource,
     overrideReason: reason,
+    ...references,
   };
   const isReady = common.length === 0 && target !== null;
   return { auth, secrets, question: isReady ? question : null, faults: [...common, ...faults] };
@@ -144,12 +152,19 @@ export function readClientCredentials(
 function readMachineClient(
   whole: OAuthDraft,
   context: MachineContext & ClientContext,
-): { client: MachineClient; secrets: SecretsBox; question: Question | null; faults: Fault[] } {
-  const { held, nameOf, checkTarget } = context;
+): {
+  client: MachineClient;
+  secrets: SecretsBox;
+  references: { references?: Record<string, string> };
+  question: Question | null;
+  faults: Fault[];
+} {
+  const { held, nameOf, checkTarget, checkReference, before } = context;
   const read = readClient(whole, {
     given: context.given,
     held: held && { clientId: held.clientId, clientAuth: held.clientAuth },
     nameOf,
+    checkReference,
   });
   const faults = [...read.faults, ...issuerFaults(whole.issuer, { param: nameOf("issuer"), checkTarget })];
   if (whole.clientId == null) faults.push({ param: nameOf("clientId"), message: "is required" });
@@ -169,7 +184,8 @@ function readMachineClient(
     faults.push({ param: read.secretName, message });
   }
   const isReady = faults.length === 0;
-  return { client, secrets: read.box, question: isReady ? question : null, faults };
+  const references = referencesOf(read.box, before);
+  return { client, secrets: read.box, references, question: isReady ? question : null, faults };
 }
 
 /** A typed token URL is taken at its word; else the metadata say where it is, of the issuer given or of the one that guards the target. */

@@ -12,8 +12,9 @@ import {
   scopeFaults,
 } from "./oauth-app-rules.ts";
 import { merged } from "./oauth-draft-merge.ts";
-import { type ClientBox, readClient } from "./oauth-client-rules.ts";
+import { type ClientBox, readClient, referencesOf } from "./oauth-client-rules.ts";
 import { originsOf, readServer, typedServer } from "./oauth-server-rules.ts";
+import type { CheckReference } from "./secret-references.ts";
 import type { CheckTarget } from "./url-rules.ts";
 
 /** What a draft comes to. `question`: ask it, and read the draft again with what was found. */
@@ -27,6 +28,7 @@ export type OAuthContext = {
   /** Null as long as the target itself is wrong. */
   target: string | null;
   checkTarget: CheckTarget;
+  checkReference: CheckReference;
   found: Found | null;
   nameOf: NameOf;
 };
@@ -44,7 +46,7 @@ export function readOAuth(draft: OAuthDraft, context: OAuthContext): ReadOAuth {
   const { source, box, question, faults } = readSource(whole, { ...context, given: draft });
   const scopes = whole.scopes && whole.scopes.length > 0 ? [...new Set(whole.scopes)] : null;
   return {
-    auth: { kind: "oauth", source, scopes, overrides },
+    auth: { kind: "oauth", source, scopes, overrides, ...referencesOf(box, before) },
     box,
     question: common.length + faults.length === 0 ? question : null,
     faults: [...faults, ...common],
@@ -54,7 +56,7 @@ export function readOAuth(draft: OAuthDraft, context: OAuthContext): ReadOAuth {
 /** An app as a connector has it: the same rules, and always one with endpoints of its own. */
 export function readApp(
   draft: OAuthDraft,
-  context: Pick<OAuthContext, "mode" | "checkTarget" | "found" | "nameOf"> & {
+  context: Pick<OAuthContext, "mode" | "checkTarget" | "checkReference" | "found" | "nameOf"> & {
     before: Pick<Connector, "app" | "scopes" | "overrides"> | null;
   },
 ): Omit<ReadOAuth, "auth"> & { app: OAuthApp | null; auth: OAuthAuth } {
@@ -128,7 +130,7 @@ function readCustom(whole: OAuthDraft, context: SourceContext): Source {
   const { nameOf, mode, found, before } = context;
   const known = before?.source.kind === "custom" ? before.source.app : null;
   const held = mode === "change" ? known : null;
-  const client = readClient(whole, { given: context.given, held, nameOf });
+  const client = readClient(whole, { ...context, held });
   const faults = [
     ...REQUIRED.filter((field) => whole[field] == null).map((field) => ({
       param: nameOf(field),
@@ -181,7 +183,7 @@ function readDiscovery(whole: OAuthDraft, context: SourceContext): Source {
   }
   const { before, mode } = context;
   const known = mode === "change" && before?.source.kind === "discovery" ? before.source : null;
-  const client = readClient(whole, { given: context.given, held: known, nameOf });
+  const client = readClient(whole, { ...context, held: known });
   const issuer = whole.issuer ?? guardOf(found);
   if (found?.kind === "guards" && issuer === null) faults.push(noGuardFault(found, nameOf));
   const source = { kind: "discovery", issuer, clientId, clientAuth: client.auth } as const;

@@ -19,6 +19,7 @@ import { BrokerError, type Fault, invalid } from "./errors.ts";
 import type { Found, Question } from "./oauth-app-rules.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";
 import type { Settings } from "./project.ts";
+import type { CheckReference } from "./secret-references.ts";
 import { type CheckTarget, urlFaults } from "./url-rules.ts";
 
 /** A connection as an admin writes it. Undefined: not given. */
@@ -59,6 +60,7 @@ export function readConnection(
     settings: Settings;
     checkTarget: CheckTarget;
     checkAudience: CheckAudience;
+    checkReference: CheckReference;
     /** The answer to the question of an earlier reading. */
     found: Found | null;
     /** Where the draft stands in the caller's body: `properties`. */

@@ -11,7 +11,8 @@ export type HeaderValues = Record<string, string>;
  */
 export type ConnectionAuth =
   | { kind: "none" }
-  | { kind: "key"; headerNames: string[] }
+  /** `references`: the headers whose values are kept elsewhere, and where. Left out: none. */
+  | { kind: "key"; headerNames: string[]; references?: Record<string, string> }
   | OAuthAuth
   | IdentityAuth
   | UserTokenAuth
@@ -34,6 +35,8 @@ export type UserTokenAuth = {
   idJag: MachineClient | null;
   resource: OAuthOverrides["resource"];
   overrideReason: string | null;
+  /** Where the client's secret is kept, if not in the box. */
+  references?: Record<string, string>;
 };
 
 /** One client for all users (MCP extension "OAuth client credentials", SEP-1046). */
@@ -45,6 +48,8 @@ export type ClientCredentialsAuth = {
   tokenParams: Record<string, string>;
   resource: OAuthOverrides["resource"];
   overrideReason: string | null;
+  /** Where the client's secret is kept, if not in the box. */
+  references?: Record<string, string>;
 };
 
 /** A client of the admin's own, pinned to one authorization server (A7). Its secret or key is in the record's box. */
@@ -57,6 +62,8 @@ export type OAuthAuth = {
   /** What is asked for. Null: what the server's challenge or metadata say, for a connector what it has. */
   scopes: string[] | null;
   overrides: OAuthOverrides;
+  /** `clientSecret`, where it is kept elsewhere. Left out: it is not. */
+  references?: Record<string, string>;
 };
 
 export type OAuthSource =

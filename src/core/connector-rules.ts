@@ -3,6 +3,7 @@ import { placeOfApp, readApp } from "./connection-oauth-rules.ts";
 import { type Fault, invalid } from "./errors.ts";
 import type { Found, OAuthDraft, Question } from "./oauth-app-rules.ts";
 import type { ClientBox } from "./oauth-client-rules.ts";
+import type { CheckReference } from "./secret-references.ts";
 import { type CheckTarget, isHost } from "./url-rules.ts";
 
 /** A connector as an operator writes it. Undefined: not given. */
@@ -21,6 +22,7 @@ export function readConnector(
     before: Connector | null;
     mode: "replace" | "change";
     checkTarget: CheckTarget;
+    checkReference: CheckReference;
     found: Found | null;
   },
 ): ReadConnector {

@@ -18,6 +18,7 @@ export type Cause =
   | "too_large"
   | "egress_refused"
   | "credentials_sealed"
+  | "secret_unavailable"
   | "authorization"
   | "server_error"
   | "busy"
@@ -69,6 +70,10 @@ export function explainFailure(
       return { cause: "authorization", message: failure.message, hints };
     }
     case "no_credential": {
+      if (failure.reference !== undefined) {
+        const message = `Nothing was sent: ${failure.message}.`;
+        return { cause: "secret_unavailable", message, hints: placeHints(failure.reference) };
+      }
       const hints = ["Write the credentials anew, or give the broker the keyring that sealed them."];
       return { cause: "credentials_sealed", message: `Nothing was sent: ${failure.message}.`, hints };
     }
@@ -89,6 +94,17 @@ export function explainFailure(
     case "cancelled":
       return { cause: "timeout", message: "The check was cancelled before the server answered.", hints: [] };
   }
+}
+
+/** What to look at where a secret is kept. */
+function placeHints(ref: string): string[] {
+  const lent = "An operator lends it with CONSENTRY_SECRET_SOURCES.";
+  if (!ref.startsWith("keyvault:")) return ["Check that it is there, and that the broker may read it.", lent];
+  return [
+    "Check that the secret is there and enabled, and that its vault can be reached from the broker.",
+    "The broker's identity needs the role Key Vault Secrets User on the vault.",
+    lent,
+  ];
 }
 
 function explainUnreachable(

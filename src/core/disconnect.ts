@@ -3,7 +3,7 @@ import { createCache } from "./cache.ts";
 import type { AuthorizationDesk } from "./authorization.ts";
 import type { ConnectionRecord } from "./connection.ts";
 import { type Actor, auditEntry } from "./context.ts";
-import { isRefusal } from "./errors.ts";
+import { isRefusal, isUnopenable } from "./errors.ts";
 import { type Grant, grantAad, type GrantKey, type GrantsOf } from "./grants.ts";
 import { textMembers } from "./json.ts";
 import type { World } from "./ports.ts";
@@ -57,9 +57,15 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
     return outcome.failure.kind === "transient" ? "failed" : end(grant, "refused", "refused");
   }
 
+  /** What it was made with may not be to be had now: then it is told later, as when its server is away. */
   async function tellingOf(grant: Grant, record: ConnectionRecord | null): Promise<Telling> {
-    const way = await revocationWay(world, authorization, grant, record);
-    return () => tellOne(grant, way, record === null);
+    try {
+      const way = await revocationWay(world, authorization, grant, record);
+      return () => tellOne(grant, way, record === null);
+    } catch (error) {
+      if (!isRefusal(error, "unavailable")) throw error;
+      return () => Promise.reject(error);
+    }
   }
 
   /** Each connection once. */
@@ -171,7 +177,7 @@ async function tokenOf(
     if (refreshToken !== undefined) return { token: refreshToken, hint: "refresh_token" };
     return accessToken === undefined ? null : { token: accessToken, hint: "access_token" };
   } catch (error) {
-    if (!isRefusal(error, "unavailable")) throw error;
+    if (!isUnopenable(error)) throw error;
     return null;
   }
 }

@@ -37,7 +37,11 @@ export type Refusals = {
   // what is behind us
   target_refused: { url: string; why: string };
   model_failed: { status: number | null; message: string; code: string | null };
-  unavailable: { what: string };
+  /**
+   * `reference`: the secret that is kept elsewhere and cannot be had. `passing`: it may be had later, so that nothing must be
+   * given up or made anew for the want of it; where it is left out, nobody knows.
+   */
+  unavailable: { what: string; reference?: string; passing?: true };
 };
 
 export type Refusal = keyof Refusals;
@@ -73,6 +77,11 @@ export class BrokerError<C extends Refusal = Refusal> extends Error {
 /** The refusal for wrong input: every fault at once, so that the caller mends them in one go. */
 export function invalid(...faults: Fault[]): BrokerError<"invalid"> {
   return new BrokerError("invalid", { faults });
+}
+
+/** Whether something of ours does not open, and will not by waiting: its key is gone, or it is damaged. */
+export function isUnopenable(error: unknown): boolean {
+  return isRefusal(error, "unavailable") && error.details.passing !== true;
 }
 
 export function isRefusal<C extends Refusal>(error: unknown, code: C): error is BrokerError<C> {

@@ -43,7 +43,8 @@ function headerNameFault(lower: string): string | null {
   return null;
 }
 
-function headerValueFault(value: string): string | null {
+/** What is wrong with a value, to be said after its name. */
+export function headerValueFault(value: string): string | null {
   if (value === "") return "must not be empty";
   if (value.length > MAX_VALUE_CHARS) return `must have at most ${MAX_VALUE_CHARS} characters`;
   if (/[\r\n\0]/.test(value)) return "must not hold line breaks or NUL";

@@ -2,12 +2,13 @@ import type { OAuthApp, OAuthOverrides } from "./connection.ts";
 import type { Fault } from "./errors.ts";
 import type { JsonObject } from "./json.ts";
 import type { AuthServer, ClientAuth } from "./oauth.ts";
+import type { SecretValue } from "./secret-references.ts";
 import { type CheckTarget, urlFaults } from "./url-rules.ts";
 
 /** What an admin writes about OAuth, for a connection or a connector. Undefined: not given; null: back to the default. */
 export type OAuthDraft = {
   clientId?: string | null | undefined;
-  clientSecret?: string | null | undefined;
+  clientSecret?: SecretValue | null | undefined;
   /** A private JWK (RFC 7517). */
   privateKey?: JsonObject | null | undefined;
   clientAuth?: ClientAuth | null | undefined;

@@ -1,11 +1,12 @@
-import type { ClientSecrets } from "./client-secrets.ts";
+import type { HeldSecrets } from "./client-secrets.ts";
 import type { Fault } from "./errors.ts";
 import { isJsonObject, type JsonObject } from "./json.ts";
 import type { NameOf, OAuthDraft } from "./oauth-app-rules.ts";
 import type { ClientAuth } from "./oauth.ts";
+import { type CheckReference, refsOf, type SecretValue } from "./secret-references.ts";
 
 /** What becomes of the box: nothing in it, what was in it, or something new. */
-export type ClientBox = { kind: "none" } | { kind: "keep" } | { kind: "client"; client: ClientSecrets };
+export type ClientBox = { kind: "none" } | { kind: "keep" } | { kind: "client"; client: HeldSecrets };
 
 /** The client as it was, whose secret or key is in the box if its way of proving itself has one. */
 export type HeldClient = { clientId: string | null; clientAuth: ClientAuth | null };
@@ -16,9 +17,14 @@ export type HeldClient = { clientId: string | null; clientAuth: ClientAuth | nul
  */
 export function readClient(
   whole: OAuthDraft,
-  context: { given: OAuthDraft; held: HeldClient | null; nameOf: NameOf },
+  context: {
+    given: OAuthDraft;
+    held: HeldClient | null;
+    nameOf: NameOf;
+    checkReference: CheckReference;
+  },
 ): { auth: ClientAuth; box: ClientBox; secretName: string; faults: Fault[] } {
-  const { given, held, nameOf } = context;
+  const { given, held, nameOf, checkReference } = context;
   const clientSecret = given.clientSecret ?? null;
   const privateKey = given.privateKey ?? null;
   const auth = authOf(whole, context);
@@ -35,7 +41,7 @@ export function readClient(
   if (given[needed] != null) {
     faults.push(
       ...(needed === "clientSecret"
-        ? secretFaults(clientSecret ?? "", secretName)
+        ? secretFaults(clientSecret ?? "", { param: secretName, checkReference })
         : keyFaults(privateKey ?? {}, secretName)),
     );
     return { auth, box: { kind: "client", client: { clientSecret, privateKey } }, secretName, faults };
@@ -73,9 +79,24 @@ function clientIdFaults(clientId: string | null | undefined, param: string): Fau
   return [{ param, message: "must have 1 to 1024 visible ASCII characters" }];
 }
 
-function secretFaults(secret: string, param: string): Fault[] {
-  if (/^[\x20-\x7e]{1,8192}$/.test(secret)) return [];
-  return [{ param, message: "must have 1 to 8192 visible ASCII characters" }];
+function secretFaults(
+  secret: SecretValue,
+  { param, checkReference }: { param: string; checkReference: CheckReference },
+): Fault[] {
+  if (typeof secret === "string") {
+    const message = clientSecretFault(secret);
+    return message === null ? [] : [{ param, message }];
+  }
+  const message = checkReference(secret.ref);
+  return [
+    ...(message === null ? [] : [{ param: `${param}.ref`, message }]),
+    ...(secret.prefix === "" ? [] : [{ param: `${param}.prefix`, message: "must be absent" }]),
+  ];
+}
+
+/** What is wrong with a client's secret, to be said after its name. */
+export function clientSecretFault(secret: string): string | null {
+  return /^[\x20-\x7e]{1,8192}$/.test(secret) ? null : "must have 1 to 8192 visible ASCII characters";
 }
 
 function keyFaults(key: JsonObject, param: string): Fault[] {
@@ -88,3 +109,19 @@ function keyFaults(key: JsonObject, param: string): Fault[] {
 }
 
 const MAX_KEY_CHARS = 16 * 1024;
+
+type References = { references?: Record<string, string> };
+
+/** Where the client's secret is kept, if that is elsewhere. */
+export function referencesOf(box: ClientBox, before: References | null): References {
+  switch (box.kind) {
+    case "none":
+      return {};
+    case "keep":
+      return before?.references ? { references: before.references } : {};
+    case "client": {
+      const references = refsOf({ clientSecret: box.client.clientSecret ?? "" });
+      return Object.keys(references).length > 0 ? { references } : {};
+    }
+  }
+}

@@ -7,6 +7,7 @@ import type { Entra } from "./machine-identity.ts";
 import type { OAuth, SignIn } from "./oauth.ts";
 import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
+import type { SecretReferences } from "./secret-references.ts";
 import type { Store } from "./storage.ts";
 import type { WorkloadIssuer } from "./workload.ts";
 import type { TokenVerifier } from "./token-verification.ts";
@@ -97,7 +98,8 @@ export type UpstreamFailure =
   | { kind: "authorization"; transient: boolean; message: string } // an authorization server that cannot be used
   | { kind: "claims"; claims: string; message: string } // the person must sign in again, with these claims
   | { kind: "refused"; message: string } // by our own egress rules
-  | { kind: "no_credential"; message: string } // ours could not be opened; nothing was sent
+  /** Ours could not be opened; nothing was sent. `reference`: it is kept elsewhere, and could not be had. */
+  | { kind: "no_credential"; message: string; reference?: string }
   | { kind: "unreachable"; reason: "dns" | "connect" | "tls" | "closed"; message: string }
   | { kind: "timeout"; message: string }
   | { kind: "too_large"; message: string }
@@ -189,6 +191,7 @@ export type World = {
   signer: Signer;
   /** Tokens of the projects' issuers, which callers bring. */
   callerTokens: TokenVerifier;
+  references: SecretReferences;
   /** Null: no Entra identities are configured; the identities are then our own issuer's. */
   entra: Entra | null;
   /** Our own issuer, which has an identity for every project and agent. */

@@ -1,8 +1,8 @@
 import type { AuthorizationDesk, Way } from "./authorization.ts";
-import { type ClientSecrets, NO_SECRETS, readClientSecrets } from "./client-secrets.ts";
+import { type HeldSecrets, NO_SECRETS, readClientSecrets, usedSecrets } from "./client-secrets.ts";
 import type { ConnectionRecord } from "./connection.ts";
 import type { Registration } from "./consents.ts";
-import { isRefusal } from "./errors.ts";
+import { isUnopenable } from "./errors.ts";
 import type { Grant } from "./grants.ts";
 import { hasPrefix } from "./ids.ts";
 import type { World } from "./ports.ts";
@@ -14,10 +14,11 @@ export type RevocationWay = Pick<Way, "server" | "client">;
 /**
  * What a revoked grant was made with: the way of its connection, else the registration that it names, which outlives an edit
  * and a deletion for this, else the operator's app, if it is still the same one. `record`: the connection as it was, or is.
- * Null: that client is not to be had any more, as one of a connection's own app whose edit this process has not made.
+ * Null: that client is not to be had any more, as one of a connection's own app whose edit this process has not made. Throws
+ * `unavailable`: it cannot be had now.
  */
 export async function revocationWay(
-  { store, sealer }: Pick<World, "store" | "sealer">,
+  { store, sealer, references }: Pick<World, "store" | "sealer" | "references">,
   authorization: AuthorizationDesk,
   grant: Grant,
   record: ConnectionRecord | null,
@@ -29,24 +30,27 @@ export async function revocationWay(
   try {
     if (hasPrefix("reg", client)) {
       const registration = await store.registrations.find(grant.project, client);
-      return registration && (await wayOfRegistration({ sealer }, registration, record));
+      return registration && (await wayOfRegistration({ sealer, references }, registration, record));
     }
     const now = record?.connection.auth.kind === "oauth" ? await authorization.known(record) : null;
     const isSame = now?.server.issuer === grant.issuer && clientOf(now.clientGeneration) === client;
     return isSame ? now : null;
   } catch (error) {
-    if (!isRefusal(error, "unavailable")) throw error;
+    if (!isUnopenable(error)) throw error;
     return null;
   }
 }
 
 async function wayOfRegistration(
-  { sealer }: Pick<World, "sealer">,
+  { sealer, references }: Pick<World, "sealer" | "references">,
   registration: Registration,
   record: ConnectionRecord | null,
 ): Promise<RevocationWay | null> {
   const { id, project, connectionId, issuer, server, clientId, clientAuth, sealed } = registration;
-  const way = (secrets: ClientSecrets) => ({ server, client: { clientId, ...secrets, auth: clientAuth } });
+  const way = async (held: HeldSecrets) => {
+    const secrets = await usedSecrets(references, project, held);
+    return { server, client: { clientId, ...secrets, auth: clientAuth } };
+  };
   if (sealed) {
     const aad = registrationAad(project, connectionId, issuer, id);
     return way(readClientSecrets(await sealer.open(sealed, aad)));

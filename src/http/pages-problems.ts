@@ -12,8 +12,12 @@ const PAGES = /^\/(?:consent|me|signin|oauth\/callback)(?:\/|$)/;
 /** A refusal of HTTP's, for people. */
 export function problemPage({ status, message }: Problem): Page {
   if (status === 404) return nowherePage;
-  return { status, title: TITLES[status] ?? "This did not work", body: paragraphs(inertText(message)) };
+  // What stands behind us is for those to know who run it.
+  const text = status === 503 ? AWAY : message;
+  return { status, title: TITLES[status] ?? "This did not work", body: paragraphs(inertText(text)) };
 }
+
+const AWAY = "Something that this page needs does not answer. Please try again in a few minutes.";
 
 /** `/me` and `/consent/` alone end here, too: it says what is missing there. */
 const nowherePage: Page = {

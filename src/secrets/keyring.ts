@@ -32,9 +32,17 @@ export function parseKeyring(text: string): Keyring {
     .filter(Boolean)
     .map(readEntry);
   const keys = read.flatMap((entry) => (entry.ok ? [entry.key] : []));
-  const faults = [...read.flatMap((entry) => (entry.ok ? [] : [entry.fault])), ...repetitions(keys)];
+  return assembleKeyring(
+    keys,
+    read.flatMap((entry) => (entry.ok ? [] : [entry.fault])),
+  );
+}
+
+/** A keyring of these keys. Throws `KeyringError` with these faults and its own: an id or a key that occurs twice, no key at all. */
+export function assembleKeyring(keys: readonly SealingKey[], before: readonly string[]): Keyring {
+  const faults = [...before, ...repetitions(keys)];
   const [newest, ...older] = keys;
-  if (read.length === 0) throw new KeyringError(["it holds no key (expected id:base64)"]);
+  if (!newest && faults.length === 0) throw new KeyringError(["it holds no key (expected id:base64)"]);
   if (faults.length > 0 || !newest) throw new KeyringError(faults);
   return [newest, ...older];
 }
@@ -62,7 +70,7 @@ export function isPlaceholder({ bytes }: SealingKey): boolean {
   return new Set(bytes).size < 8;
 }
 
-function repetitions(keys: SealingKey[]): string[] {
+function repetitions(keys: readonly SealingKey[]): string[] {
   const faults: string[] = [];
   for (const [index, key] of keys.entries()) {
     const earlier = keys.slice(0, index);
@@ -73,7 +81,8 @@ function repetitions(keys: SealingKey[]): string[] {
   return faults;
 }
 
-function decodeBase64(text: string): Uint8Array | null {
+/** Both alphabets, with or without padding. Null: it is neither. */
+export function decodeBase64(text: string): Uint8Array | null {
   if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(text)) return null;
   try {
     return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));

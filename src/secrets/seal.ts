@@ -3,7 +3,8 @@ import type { Sealer } from "../core/ports.ts";
 import { NONCE_BYTES, TAG_BYTES } from "./cipher.ts";
 import type { CipherKey, CipherSuite } from "./cipher.ts";
 import { KEY_ID } from "./keyring.ts";
-import type { Keyring } from "./keyring.ts";
+import type { Keyring, SealingKey } from "./keyring.ts";
+import { type Keys, keysOf } from "./keys.ts";
 
 /**
  * Sealed boxes: AES-256-GCM under the newest key, opened with the key that the box names.
@@ -14,25 +15,31 @@ import type { Keyring } from "./keyring.ts";
  * nor the place can be changed. Nonces are random: a key may seal 2^32 boxes before it must be replaced
  * (NIST SP 800-38D, 8.3).
  *
- * `open` throws `unavailable`; for a key that the keyring lacks the message names it.
+ * `open` throws `unavailable`; for a key that the keyring lacks, after another look at it, the message names it.
  */
-export function createSealer({ keyring, suite }: { keyring: Keyring; suite: CipherSuite }): Sealer {
-  const prepared = new Map<string, CipherKey | Promise<CipherKey>>();
-  const keyOf = (id: string) => {
-    const known = prepared.get(id);
-    if (known) return known;
-    const key = keyring.find((candidate) => candidate.id === id);
-    if (!key) return null;
-    const cipher = suite.cipherKey(key.bytes);
-    prepared.set(id, cipher);
+export function createSealer({ keyring, suite }: { keyring: Keyring | Keys; suite: CipherSuite }): Sealer {
+  const keys = keysOf(keyring);
+  // By the key itself: what left the keyring leaves this, too.
+  const prepared = new WeakMap<SealingKey, CipherKey | Promise<CipherKey>>();
+  const cipherOf = (key: SealingKey) => {
+    const cipher = prepared.get(key) ?? suite.cipherKey(key.bytes);
+    prepared.set(key, cipher);
     return cipher;
   };
-  const newest = keyring[0].id;
+  const keyNamed = async (id: string) => {
+    const isNamed = (key: SealingKey) => key.id === id;
+    const known = (await keys.current()).find(isNamed);
+    if (known) return known;
+    const { keyring: ring, isSure } = await keys.another();
+    const found = ring.find(isNamed);
+    if (found) return found;
+    throw unopened(`the keyring has no key "${id}"`, isSure ? {} : { passing: true });
+  };
   return {
     seal: async (plain, aad) => {
-      const key = await keyOf(newest);
-      if (!key) throw new Error("the keyring's newest key cannot be missing");
-      const header = headerFor(newest);
+      const newest = await keys.newest();
+      const key = await cipherOf(newest);
+      const header = headerFor(newest.id);
       const nonce = suite.randomBytes(NONCE_BYTES);
       return joined(header, nonce, await key.seal(nonce, encoder.encode(plain), bound(header, aad)));
     },
@@ -40,8 +47,7 @@ export function createSealer({ keyring, suite }: { keyring: Keyring; suite: Ciph
       if (box[0] !== VERSION) throw unopened("it is damaged or of another version");
       const parts = takeApart(box);
       if (!parts) throw unopened("it is damaged");
-      const key = await keyOf(parts.keyId);
-      if (!key) throw unopened(`the keyring has no key "${parts.keyId}"`);
+      const key = await cipherOf(await keyNamed(parts.keyId));
       const plain = await key.open(parts.nonce, parts.sealed, bound(parts.header, aad));
       if (!plain) throw unopened("it is damaged or belongs to another place");
       return decoder.decode(plain);
@@ -54,8 +60,8 @@ const encoder = new TextEncoder();
 // Without ignoreBOM a text that begins with U+FEFF would come back without it.
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
-function unopened(why: string): BrokerError<"unavailable"> {
-  return new BrokerError("unavailable", { what: `a sealed value cannot be opened: ${why}` });
+function unopened(why: string, more: { passing?: true } = {}): BrokerError<"unavailable"> {
+  return new BrokerError("unavailable", { what: `a sealed value cannot be opened: ${why}`, ...more });
 }
 
 function headerFor(keyId: string): Uint8Array {

@@ -1,5 +1,5 @@
 // A25: somebody who can write to the database, but has no key: what is sealed opens in its own place alone, and where it does
-// not open nothing is sent. And the keyring: a missing key, and a new one.
+// not open nothing is sent. And the keyring: a missing key, and a new one; in a vault, one that is added, taken away, or out of reach.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,11 +8,16 @@ import type OpenAI from "openai";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { headingOf } from "../../demo/browser.ts";
 import { startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
+import { failed } from "../helpers/azure-vault.ts";
+import { type AzureHere, startAzure } from "../helpers/broker-identity.ts";
 import { allow, beginAuthorization, consentsOf, linkOf, person, visit } from "../helpers/people.ts";
 import { type ProtectedServer, startProtectedServer } from "../helpers/protected-server.ts";
+import { startModernServer } from "../helpers/mcp-servers.ts";
+import { scriptedClock } from "../helpers/scripted-clock.ts";
 import { call, createWorld, itemsOf, type TestWorld } from "../helpers/world.ts";
 
-const HOUR = 60 * 60_000;
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
 const keyOf = (fill: number) => Buffer.alloc(32, fill).toString("base64");
 const OLD = `old:${keyOf(7)}`;
 const NEW = `new:${keyOf(8)}`;
@@ -268,5 +273,163 @@ describe("the keyring", () => {
     expect(outputsOf(await whoami(await runtime("ann")))).toEqual(["ann"]);
     expect(outputsOf(await whoami(await runtime("bob")))).toEqual(["bob"]);
     expect((await visit(`${world.url}${pathname}`)).text).toContain("There is nothing at this link");
+  });
+});
+
+describe("a keyring in a vault", () => {
+  const random = () => Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64");
+  let azure: AzureHere;
+  let clock: ReturnType<typeof scriptedClock>;
+  let keyed: Awaited<ReturnType<typeof startModernServer>>;
+  let replicas: TestWorld[];
+
+  beforeEach(async () => {
+    azure = await startAzure();
+    clock = scriptedClock();
+    keyed = await startModernServer({ header: { name: "x-api-key", value: "the key" } });
+    azure.vault.put("keyring", random());
+    await world.stop();
+    replicas = [await replica(), await replica()];
+    // What the outer hooks stop.
+    world = replicas[0] ?? world;
+  });
+  afterEach(async () => {
+    await replicas[1]?.stop();
+    await keyed.stop();
+    await azure.stop();
+  });
+
+  const replica = () =>
+    createWorld({
+      clock,
+      vaults: azure.vaults,
+      env: {
+        CONSENTRY_DATABASE_URL: `file:${join(folder, "vaulted.db")}`,
+        CONSENTRY_KEYRING: `${azure.vault.url}/secrets/keyring`,
+      },
+    });
+  const both = () => {
+    const [one, other] = replicas;
+    if (!one || !other) throw new Error("there are two");
+    return { one, other };
+  };
+  const connect = (to: TestWorld, name: string) =>
+    to.connect(name, {
+      authType: "CustomKeys",
+      target: keyed.url,
+      credentials: { keys: { "x-api-key": "the key" } },
+    });
+  const echo = async (client: OpenAI, label: string) => {
+    const response = await client.responses.create({
+      tools: tools(label),
+      input: [call(label, "echo", { text: "hello" })],
+      store: false,
+    });
+    const [made] = itemsOf(response, "mcp_call");
+    return made?.output ?? made?.error;
+  };
+  const sealedOf = (name: string): Buffer => {
+    const database = new Database(join(folder, "vaulted.db"), { readonly: true });
+    try {
+      const found = database.prepare("SELECT sealed FROM connections WHERE name = ?").pluck().get(name);
+      return Buffer.isBuffer(found) ? found : Buffer.alloc(0);
+    } finally {
+      database.close();
+    }
+  };
+  const lists = () => azure.vault.asked.filter((path) => path.endsWith("/versions")).length;
+
+  test("is read by every replica: what one seals under a new key, another opens by a look of its own", async () => {
+    const { one, other } = both();
+    const client = await other.runtime();
+    const version = azure.vault.put("keyring", random());
+    const before = lists();
+    clock.advance(5 * MINUTE);
+    await expect.poll(() => lists() - before).toBe(2);
+    await expect
+      .poll(() => replicas.map(({ logs }) => logs.some(({ event }) => event === "keyring_changed")))
+      .toEqual([true, true]);
+    const newest = azure.vault.put("keyring", random());
+    // One was started anew, as at a roll-out, and seals under what the other has not seen.
+    const third = await replica();
+    await connect(third, "notes");
+    expect(sealedOf("notes").includes(newest)).toBe(true);
+    expect(await echo(client, "notes")).toBe("hello");
+    expect(other.logs.filter(({ event }) => event === "keyring_changed").at(-1)?.fields["keyIds"]).toEqual([
+      newest,
+      version,
+      expect.any(String),
+    ]);
+    await third.stop();
+    await connect(one, "mail");
+    expect(await echo(client, "mail")).toBe("hello");
+  });
+
+  test("that is away when a key is missing makes nothing anew and gives nothing up: it opens when it is back", async () => {
+    const { one, other } = both();
+    const properties = { authType: "OAuth2", target: server.url, credentials: {} };
+    const keys = { user: "ann", rights: ["act_for_users"] };
+    azure.vault.put("keyring", random());
+    const third = await replica();
+    await third.connect("notes", properties);
+    const here = await third.runtime(keys);
+    await allow(person(authServer, "ann"), linkOf(await whoami(here)));
+    const there = await other.runtime(keys);
+    azure.vault.knobs.answer = () => failed(503, "Unavailable");
+    const registered = authServer.registrations.length;
+    const response = await whoami(there);
+    expect(consentsOf(response)).toEqual([]);
+    expect(itemsOf(response, "mcp_call")).toMatchObject([{ status: "failed", error: { code: 503 } }]);
+    const path = "/api/projects/default/connections/notes/grants/ann";
+    expect((await one.rest("DELETE", path)).body).toMatchObject({ status: "revoked", upstream: "failed" });
+    expect(authServer.registrations).toHaveLength(registered);
+    expect(authServer.revocations).toEqual([]);
+    azure.vault.knobs.answer = () => null;
+    clock.advance(10 * MINUTE);
+    await expect.poll(() => authServer.revocations.length).toBeGreaterThan(0);
+    await third.stop();
+  });
+
+  test("is not asked again and again for boxes that name a key of nobody: once a minute, and nothing opens", async () => {
+    const { one } = both();
+    await connect(one, "notes");
+    const client = await one.runtime();
+    const database = new Database(join(folder, "vaulted.db"));
+    // A box of somebody's own making, under a key that they call as they like.
+    const forged = Buffer.concat([Buffer.from([1, 4]), Buffer.from("evil"), Buffer.alloc(60, 1)]);
+    database.prepare("UPDATE connections SET sealed = ?").run(forged);
+    database.close();
+    const before = [lists(), keyed.requests.length];
+    for (let n = 0; n < 5; n++)
+      expect(await echo(client, "notes")).toMatchObject({
+        message: expect.stringContaining('no key "evil"'),
+      });
+    expect([lists(), keyed.requests.length]).toEqual([(before[0] ?? 0) + 1, before[1]]);
+    clock.advance(MINUTE);
+    await echo(client, "notes");
+    await echo(client, "notes");
+    expect(lists()).toBe((before[0] ?? 0) + 2);
+  });
+
+  test("that cannot be reached any more serves for a day; then nothing is opened, sealed or sent", async () => {
+    const { one } = both();
+    await connect(one, "notes");
+    const client = await one.runtime();
+    azure.vault.knobs.answer = () => failed(503, "Unavailable");
+    clock.advance(24 * HOUR - MINUTE);
+    expect(await echo(client, "notes")).toBe("hello");
+    clock.advance(6 * MINUTE);
+    const before = keyed.requests.length;
+    expect(await echo(client, "notes")).toMatchObject({
+      code: 503,
+      message: expect.stringContaining("was last read 24 hours ago, which is too long"),
+    });
+    expect((await connect(one, "other")).status).toBe(503);
+    expect(keyed.requests).toHaveLength(before);
+    expect(one.logs.filter(({ event }) => event === "keyring_unreachable")).toHaveLength(1);
+    azure.vault.knobs.answer = () => null;
+    clock.advance(MINUTE);
+    await expect.poll(() => echo(client, "notes")).toBe("hello");
+    expect((await connect(one, "other")).status).toBe(200);
   });
 });

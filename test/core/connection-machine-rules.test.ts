@@ -19,6 +19,7 @@ function read(draft: ConnectionDraft, { before = null, found = null }: Reading =
       mode: before ? "change" : "replace",
       found,
       settings: DEFAULT_SETTINGS,
+      checkReference: (ref) => (ref.startsWith("env:OUR_") ? null : "is not lent"),
       checkTarget: (url) => (url.includes("10.0.0.1") ? "10.0.0.1 is private" : null),
       checkAudience: (audience) => (audience === "https://ai.azure.com" ? "is our own" : null),
       at: "properties",
@@ -159,6 +160,22 @@ describe("client credentials", () => {
       },
     });
     expect([secrets.kind, question]).toEqual(["client", null]);
+  });
+
+  test("the secret may be kept elsewhere, where the operator lends it, and that is shown", () => {
+    const oauth = (ref: string) => ({
+      clientId: "app",
+      clientSecret: { ref, prefix: "" },
+      tokenUrl: TOKEN_URL,
+    });
+    const lent = stored({ ...draft, oauth: oauth("env:OUR_SECRET") });
+    expect(lent.auth).toMatchObject({ references: { clientSecret: "env:OUR_SECRET" } });
+    expect(read({ oauth: { scopes: ["read"] } }, { before: lent }).content.auth).toMatchObject({
+      references: { clientSecret: "env:OUR_SECRET" },
+    });
+    expect(faultsOf({ ...draft, oauth: oauth("env:PATH") }).map(paramOf)).toEqual([
+      "properties.credentials.clientSecret.ref",
+    ]);
   });
 
   test("without a token URL the issuer's metadata are asked for, else those of the one that guards the server", () => {

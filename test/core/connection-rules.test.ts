@@ -21,6 +21,7 @@ function readNew(draft: ConnectionDraft, name = "github") {
     settings: DEFAULT_SETTINGS,
     checkAudience: () => null,
     checkTarget: (url) => (url.includes("10.0.0.1") ? "10.0.0.1 is private. Add it to SETTING." : null),
+    checkReference: (ref) => (ref.startsWith("env:OUR_") ? null : "is not lent"),
     at: "properties",
   });
 }
@@ -49,6 +50,7 @@ function change(existing: Connection, draft: ConnectionDraft) {
     settings: DEFAULT_SETTINGS,
     checkTarget,
     checkAudience: () => null,
+    checkReference: () => "is not lent now",
     at: "properties",
   });
 }
@@ -83,19 +85,39 @@ describe("a new connection", () => {
   test("takes the project's approval rule unless it says its own, null included", () => {
     const settings = { ...DEFAULT_SETTINGS, defaultRequireApproval: "always" as const };
     const fresh = { before: null, mode: "replace", found: null } as const;
-    const context = {
-      name: "github",
-      ...fresh,
-      settings,
-      checkTarget: () => null,
-      checkAudience: () => null,
-      at: "properties",
-    };
+    const checks = { checkTarget: () => null, checkAudience: () => null, checkReference: () => null };
+    const context = { name: "github", ...fresh, settings, ...checks, at: "properties" };
     expect(readConnection(key, context).content.requireApproval).toBe("always");
     expect(readConnection({ ...key, requireApproval: null }, context).content.requireApproval).toBeNull();
     expect(readConnection({ ...key, requireApproval: "never" }, context).content.requireApproval).toBe(
       "never",
     );
+  });
+
+  test("names a value that is kept elsewhere where everybody may see it, and judges the rest of it", () => {
+    const keys = { Authorization: { ref: "env:OUR_KEY", prefix: "Bearer " }, "X-Team": "web" };
+    const { content, secrets } = readNew({ ...key, keys });
+    expect(content.auth).toEqual({
+      kind: "key",
+      headerNames: ["Authorization", "X-Team"],
+      references: { Authorization: "env:OUR_KEY" },
+    });
+    expect(secrets).toEqual({ kind: "headers", headers: keys });
+    const wrong = {
+      Host: { ref: "env:OUR_KEY", prefix: "" },
+      "X-Key": { ref: "env:THEIRS", prefix: "line\nbreak" },
+    };
+    expect(faultsOf(() => readNew({ ...key, keys: wrong }))).toEqual([
+      "properties.credentials.keys.Host",
+      "properties.credentials.keys.X-Key",
+      "properties.credentials.keys.X-Key.ref",
+    ]);
+  });
+
+  test("is the same place whether a value is here or elsewhere", () => {
+    const here = stored(key);
+    const keys = { Authorization: { ref: "env:OUR_KEY", prefix: "Bearer " } };
+    expect(isElsewhere(here, readNew({ ...key, keys }).content)).toBe(false);
   });
 
   test("hears of every fault at once", () => {

@@ -17,7 +17,9 @@ import { callerAudiences } from "../../src/core/issuers.ts";
 import { createWorkloadIssuer } from "../../src/secrets/issuer.ts";
 import type { Keyring } from "../../src/secrets/keyring.ts";
 import { createTokenVerifier } from "../../src/secrets/jwt.ts";
+import { createReferences } from "../../src/secrets/references.ts";
 import { createSealer } from "../../src/secrets/seal.ts";
+import { parseSecretSources } from "../../src/secrets/secret-sources.ts";
 import { createSigner } from "../../src/secrets/signer.ts";
 import { createAuditQueue } from "../../src/store/audit-queue.ts";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
@@ -54,10 +56,20 @@ export type TestApp = {
   stop: () => Promise<void>;
 };
 
+const NOWHERE = { ok: false, failure: { kind: "away", why: "there is none here", waitMs: 0 } } as const;
+
 export const HOST = "broker.test";
 
 export async function createTestApp(
-  options: { rateLimits?: RateLimits; egressAllow?: string; extraHosts?: string[]; upstream?: Upstream } = {},
+  options: {
+    rateLimits?: RateLimits;
+    egressAllow?: string;
+    extraHosts?: string[];
+    upstream?: Upstream;
+    /** `CONSENTRY_SECRET_SOURCES`, of `env` alone. */
+    secretSources?: string;
+    env?: Record<string, string>;
+  } = {},
 ): Promise<TestApp> {
   const folder = await mkdtemp(join(tmpdir(), "consentry-app-"));
   const logs: TestApp["logs"] = [];
@@ -109,6 +121,14 @@ export async function createTestApp(
       keys: createIssuerKeys({ egress, clientInfo, urlFault, clock, log }),
       clock,
       crypto: suite,
+    }),
+    references: createReferences({
+      sources: parseSecretSources(options.secretSources ?? ""),
+      vaults: { value: async () => NOWHERE },
+      files: async () => NOWHERE,
+      env: options.env ?? {},
+      clock,
+      log,
     }),
     entra: null,
     workload: createWorkloadIssuer({

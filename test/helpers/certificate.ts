@@ -1,4 +1,4 @@
-import { generateKeyPairSync, sign } from "node:crypto";
+import { generateKeyPairSync, randomUUID, sign } from "node:crypto";
 
 /** A key and a certificate that signs itself, for one DNS name, as PEM. Written out in DER: Node can read, not make them. */
 export function selfSigned(name: string, kind: "ec" | "rsa" = "ec"): { key: string; cert: string } {
@@ -10,7 +10,10 @@ export function selfSigned(name: string, kind: "ec" | "rsa" = "ec"): { key: stri
     kind === "ec"
       ? sequence(oid("2a8648ce3d040302")) // ecdsa-with-SHA256
       : sequence(oid("2a864886f70d01010b"), tagged(0x05, Buffer.alloc(0))); // sha256WithRSAEncryption
-  const subject = sequence(tagged(0x31, sequence(oid("550403"), tagged(0x0c, Buffer.from(name)))));
+  // Trust is looked up by subject: two servers of one name must not be called the same.
+  const named = (type: string, text: string) =>
+    tagged(0x31, sequence(oid(type), tagged(0x0c, Buffer.from(text))));
+  const subject = sequence(named("55040a", randomUUID()), named("550403", name));
   const alternative = sequence(oid("551d11"), tagged(0x04, sequence(tagged(0x82, Buffer.from(name)))));
   const authority = sequence(oid("551d13"), tagged(0x04, sequence(tagged(0x01, Buffer.from([0xff])))));
   const body = sequence(

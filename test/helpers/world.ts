@@ -9,7 +9,7 @@ import type {
 } from "openai/resources/responses/responses";
 import { parseConfig } from "../../src/config.ts";
 import type { Clock, World } from "../../src/core/ports.ts";
-import { type Running, start } from "../../src/node.ts";
+import { type Running, type Seams, start } from "../../src/node.ts";
 import type { ScriptedModel } from "./model.ts";
 
 export type LogLine = { level: string; event: string; fields: Record<string, unknown> };
@@ -45,6 +45,7 @@ export async function createWorld(
     env?: Record<string, string>;
     clock?: Clock;
     clientDocumentUrl?: World["clientDocumentUrl"];
+    vaults?: Seams["vaults"];
   } = {},
 ): Promise<TestWorld> {
   const folder = await mkdtemp(join(tmpdir(), "consentry-"));
@@ -72,6 +73,7 @@ export async function createWorld(
     clock,
     log: (level, event, fields = {}) => logs.push({ level, event, fields }),
     ...(options.clientDocumentUrl && { clientDocumentUrl: options.clientDocumentUrl }),
+    ...(options.vaults && { vaults: options.vaults }),
   });
 
   const rest: TestWorld["rest"] = async (method, path, body, headers = {}) => {

@@ -1,10 +1,12 @@
-import type { AuthorizationDesk, Way } from "../authorization.ts";
+import type { AuthorizationDesk, Ready, Way } from "../authorization.ts";
 import type { Connection, ConnectionRecord } from "../connection.ts";
 import { proofOf } from "../consent-proof.ts";
 import type { Context } from "../context.ts";
 import type { Diagnosis } from "../diagnosis.ts";
+import { isRefusal } from "../errors.ts";
 import { explainFailure } from "../diagnosis-failures.ts";
 import type { GrantStatus } from "../grants.ts";
+import { noCredential } from "../no-credential.ts";
 import { oauthOf } from "../oauth-settings.ts";
 import type { Challenge, UpstreamFailure, World } from "../ports.ts";
 import { namesOf } from "./overrides.ts";
@@ -51,10 +53,7 @@ export async function reportAuthorization(
   const found = context.user && (await world.store.grants.get({ project, connectionId, user: context.user }));
   const grant = context.user === null ? null : (found?.status ?? "none");
   const isUsable = grant === "active";
-  const known = isUsable ? await authorization.known(record) : null;
-  const ready = known
-    ? { ok: true as const, way: known }
-    : await authorization.ready(context, record, challengeFor(connection), { fresh: true });
+  const ready = await wayOf(authorization, context, { record, isUsable });
   if (!ready.ok) return unready(world, context, connection, { isUsable, failure: ready.failure });
   const { way } = ready;
   const report = reportOf(way, grant);
@@ -68,6 +67,23 @@ export async function reportAuthorization(
     ...(first || isOurs(way) ? [] : [untried(way, { isPlain: notes.length === 0 })]),
   ];
   return { isUsable, report, diagnosis: { ok: !first, ...finding, notes: told, toolCount: null } };
+}
+
+async function wayOf(
+  authorization: AuthorizationDesk,
+  context: Context,
+  { record, isUsable }: { record: ConnectionRecord; isUsable: boolean },
+): Promise<Ready> {
+  const { connection } = record;
+  try {
+    const known = isUsable ? await authorization.known(record) : null;
+    if (known) return { ok: true, way: known, challenge: null };
+    return await authorization.ready(context, record, challengeFor(connection), { fresh: true });
+  } catch (error) {
+    // What is not about a secret that is kept elsewhere is a fault of ours, and not the setup's.
+    if (isRefusal(error, "unavailable") && error.details.reference === undefined) throw error;
+    return { ok: false, failure: noCredential(connection.name, error) };
+  }
 }
 
 const READY = "Ready: users are asked for their consent at the first call.";

@@ -1,9 +1,10 @@
 import { mayReceive } from "../authorization.ts";
-import { writeHeaders } from "../access.ts";
+import { writeHeaders } from "../header-boxes.ts";
 import { writeClientSecrets } from "../client-secrets.ts";
 import type { Connection, ConnectionRecord } from "../connection.ts";
 import { audienceFaultIn, sourceOf } from "../identity-source.ts";
 import type { CheckAudience } from "../connection-machine-rules.ts";
+import type { CheckReference } from "../secret-references.ts";
 import type { SecretsBox } from "../connection-auth-rules.ts";
 import {
   type ConnectionContent,
@@ -48,11 +49,12 @@ export async function writeConnection(
   const outside = {
     lookUp: createLookUp(world, context),
     checkAudience: (audience: string) => audienceFaultIn(world, context.project, audience),
+    checkReference: (ref: string) => world.references.fault(context.project.name, ref),
   };
   const written = await tryUntilWon(what, async () => {
     const existing = await world.store.connections.get(context.project.name, name);
     if (!existing && write.mode === "change") throw new BrokerError("not_found", what);
-    const read = await readDraft(outside, context, write, existing?.connection ?? null);
+    const read = await readDraft(outside, context, { ...write, before: existing?.connection ?? null });
     await checkConnector(world, read.content, write.at);
     await checkIdentity(world, context, read.content, write.at);
     const connection = existing
@@ -70,15 +72,13 @@ export async function writeConnection(
 type Read = { content: ConnectionContent; secrets: SecretsBox };
 
 function readDraft(
-  { lookUp, checkAudience }: { lookUp: LookUp; checkAudience: CheckAudience },
+  outside: { lookUp: LookUp; checkAudience: CheckAudience; checkReference: CheckReference },
   context: Context,
-  write: ConnectionWrite,
-  before: Connection | null,
+  write: ConnectionWrite & { before: Connection | null },
 ) {
+  const { lookUp, ...checks } = outside;
   const { settings } = context.project;
-  return readWith(lookUp, (found) =>
-    readConnection(write.draft, { ...write, checkAudience, before, settings, found }),
-  );
+  return readWith(lookUp, (found) => readConnection(write.draft, { ...write, ...checks, settings, found }));
 }
 
 async function make(

@@ -1,4 +1,4 @@
-import { readHeaders } from "../access.ts";
+import { readHeaders, sentHeaders } from "../header-boxes.ts";
 import type { Connection, ConnectionRecord, HeaderValues } from "../connection.ts";
 import { auditEntry, type Context } from "../context.ts";
 import type { Disconnect } from "../disconnect.ts";
@@ -71,7 +71,8 @@ export async function deleteConnection(
 
 /**
  * The secrets of a key connection, for a caller with the right `read_credentials`; each reading is audited before the
- * answer. Null: the caller lacks the right, or there are none. Throws `not_found`.
+ * answer. What is kept elsewhere is read there. Null: the caller lacks the right, or there are none. Throws `not_found`,
+ * `unavailable`.
  */
 export async function readCredentials(
   world: World,
@@ -82,7 +83,8 @@ export async function readCredentials(
   const { connection } = record;
   const mayRead = context.caller.rights.includes("read_credentials");
   if (connection.auth.kind !== "key" || !mayRead) return { connection, headers: null };
-  const headers: HeaderValues = readHeaders(await openBox(world, record));
+  const opened = readHeaders(await openBox(world, record));
+  const headers = await sentHeaders(world.references, connection.project, opened);
   await world.store.audit.append([auditEntry(world, context, "credentials_read", { connection: name })]);
   return { connection, headers };
 }

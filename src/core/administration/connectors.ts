@@ -5,6 +5,7 @@ import { type ConnectorContent, type ConnectorDraft, isOtherApp, readConnector }
 import { auditEntry, type Context } from "../context.ts";
 import { BrokerError, invalid } from "../errors.ts";
 import type { World } from "../ports.ts";
+import { CONNECTORS } from "../secret-references.ts";
 import { connectorAad, type Listed, type Page } from "../storage.ts";
 import type { CheckTarget } from "../url-rules.ts";
 import { tryUntilWon } from "./attempts.ts";
@@ -33,12 +34,13 @@ export async function writeConnector(
 ): Promise<Connector> {
   const { name, draft, mode, checkTarget } = write;
   const lookUp = createLookUp(world, operator);
+  const checkReference = (ref: string) => world.references.fault(CONNECTORS, ref);
   return tryUntilWon({ what: "connector", name }, async () => {
     const existing = await world.store.connectors.get(name);
     if (!existing && mode === "change") throw notFound(name);
     const before = existing?.connector ?? null;
     const read = await readWith(lookUp, (found) =>
-      readConnector(draft, { name, before, mode, checkTarget, found }),
+      readConnector(draft, { name, before, mode, checkTarget, checkReference, found }),
     );
     return existing ? change(world, operator, existing, read) : make(world, operator, { name, ...read });
   });

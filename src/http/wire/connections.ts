@@ -2,11 +2,13 @@ import * as z from "zod";
 import { type Connection, type HeaderValues, MAX_TIMEOUT_MS, MIN_TIMEOUT_MS } from "../../core/connection.ts";
 import { AUTH_TYPES, authTypeOf } from "../../core/connection-auth-rules.ts";
 import type { ConnectionDraft } from "../../core/connection-rules.ts";
+import type { HeaderSecrets } from "../../core/secret-references.ts";
 import { flag, listOf, pageQuery, strings, writeMoment } from "./common.ts";
 import { writeMachine } from "./machine-auth.ts";
 import { nearMiss } from "./near-miss.ts";
 import { appFields, oauthFields, readOAuthDraft, secretFields, writeOAuth, writtenOAuth } from "./oauth.ts";
 import { approvalRule, toolFilter, writeApprovalRule, writeToolFilter } from "./policy.ts";
+import { secretValues } from "./secrets.ts";
 import { jsonObject, type Shape } from "./shape.ts";
 
 /** Fields of ours that Foundry does not have. A misspelt one must not pass for one that is set. */
@@ -18,7 +20,7 @@ const policy = {
   timeoutMs: z.number().meta({ type: "integer", minimum: MIN_TIMEOUT_MS, maximum: MAX_TIMEOUT_MS }).nullish(),
 };
 
-const secrets = { keys: strings.nullish(), ...secretFields };
+const secrets = { keys: secretValues.nullish(), ...secretFields };
 
 /** Foundry's clients send other fields here, too. One that is nearly ours, or belongs beside these, is told. */
 const credentials = z
@@ -109,7 +111,7 @@ function clientIdOf(given: z.infer<typeof properties>): string | null | undefine
   return inside === undefined ? given.clientId : inside;
 }
 
-function keysOf(credentials: { keys?: HeaderValues | null | undefined } | null | undefined) {
+function keysOf(credentials: { keys?: HeaderSecrets | null | undefined } | null | undefined) {
   return credentials ? (credentials.keys ?? null) : credentials;
 }
 
@@ -131,6 +133,8 @@ const propertiesBody = z.object({
   credentials: z.object({ type: z.string() }).nullable(),
   /** Names of the headers that are sent; their values never come back. */
   headerNames: z.array(z.string()),
+  /** Where secrets are kept elsewhere: of headers by their names, and `clientSecret`. */
+  references: strings.optional(),
   metadata: strings,
   isDefault: z.boolean(),
   requireApproval: z.union([z.string(), jsonObject]).nullable(),
@@ -235,6 +239,7 @@ function propertiesOf({ connection, redirectUrl }: ShownConnection) {
     category: "RemoteTool" as const,
     target,
     headerNames: auth.kind === "key" ? auth.headerNames : [],
+    ...referencesOf(auth),
     metadata: metadataOf(connection),
     isDefault,
     requireApproval: requireApproval && writeApprovalRule(requireApproval),
@@ -246,6 +251,12 @@ function propertiesOf({ connection, redirectUrl }: ShownConnection) {
     ...(auth.kind === "oauth" && { ...writeOAuth(auth), redirectUrl }),
     ...writeMachine(auth),
   };
+}
+
+/** Where secrets are kept that are not here: the admin's own words, and no secrets. */
+function referencesOf(auth: Connection["auth"]): { references?: Record<string, string> } {
+  const references = auth.kind === "none" || auth.kind === "identity" ? undefined : auth.references;
+  return references ? { references } : {};
 }
 
 /** Foundry's clients look for the audience there, too (foundry-wire 15). */

@@ -2,6 +2,7 @@ import * as z from "zod";
 import type { OAuthApp, OAuthAuth, OAuthOverrides } from "../../core/connection.ts";
 import { type OAuthDraft, PROVIDERS, typedOf } from "../../core/oauth-app-rules.ts";
 import { strings } from "./common.ts";
+import { secretValue } from "./secrets.ts";
 import { arrayOf, jsonObject } from "./shape.ts";
 
 const clientAuth = z
@@ -13,7 +14,7 @@ const clientAuth = z
 /** Write-only: never in an answer. */
 export const secretFields = {
   clientId: z.string().nullish(),
-  clientSecret: z.string().nullish(),
+  clientSecret: secretValue.nullish(),
   /** A private JWK. */
   privateKey: jsonObject.nullish(),
 };
