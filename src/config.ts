@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { hostnameOf, isLoopback, isOrigin, isUrl, pathOf, shown } from "./config-texts.ts";
 import { type AzureSettings, parseAzure } from "./config-azure.ts";
 
 /** The operator's settings, parsed and checked against each other. See docs/configuration.md. */
@@ -321,40 +322,6 @@ function isRandom(key: string): boolean {
 
 function isLocal({ CONSENTRY_HOST: host, CONSENTRY_PUBLIC_URL: publicUrl }: Settings): boolean {
   return isLoopback(host) && (publicUrl === undefined || isLoopback(new URL(publicUrl).hostname));
-}
-
-function isLoopback(host: string): boolean {
-  const name = hostnameOf(host);
-  return name !== null && /^(localhost|.+\.localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(name);
-}
-
-/** A host as URLs write it; null when it is none. */
-function hostnameOf(host: string): string | null {
-  if (/[\s/?#@\\%]/.test(host)) return null;
-  const bracketed = /^[^[].*:/.test(host) || host.startsWith("::") ? `[${host}]` : host;
-  const url = URL.parse(`http://${bracketed}`);
-  return url && url.port === "" ? url.hostname : null;
-}
-
-/** `file:./a`, `file:/a` and `file:///a` → the path; null for anything else. */
-function pathOf(text: string): string | null {
-  const path = /^file:(?:\/\/(?=\/))?((?!\/\/)[^?#]+)$/.exec(text)?.[1] ?? null;
-  return path === null || path.startsWith(":") || path.endsWith("/") ? null : path;
-}
-
-function isUrl(text: string, ...protocols: string[]): boolean {
-  const url = URL.parse(text);
-  if (!url || !protocols.includes(url.protocol)) return false;
-  return !url.protocol.startsWith("http") || (url.username === "" && url.password === "" && url.hash === "");
-}
-
-function isOrigin(text: string): boolean {
-  return isUrl(text, "http:", "https:") && new URL(text).pathname === "/" && !/[?#]/.test(text);
-}
-
-function shown(text: string): string {
-  const url = new URL(text);
-  return `${url.protocol}//${url.host}${url.pathname}`;
 }
 
 const KEYRING =

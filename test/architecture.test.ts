@@ -48,8 +48,8 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
   authserver: { packages: { "oidc-provider": "any" }, node: "none" },
   "config.ts": { packages: { zod: "any" }, node: "none" },
 };
-// config-azure.ts is what config.ts says of one of its settings.
-const parts: Record<string, string> = { "config-azure.ts": "config.ts" };
+// config-azure.ts is what config.ts says of one of its settings, config-texts.ts how some of them are read.
+const parts: Record<string, string> = { "config-azure.ts": "config.ts", "config-texts.ts": "config.ts" };
 // first-start.ts, lent-secrets.ts, sweeps.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
 const doors = [
   "node.ts",
