@@ -4,6 +4,7 @@ import { type AzureSettings, parseAzure } from "./config-azure.ts";
 import type { Entra } from "./core/machine-identity.ts";
 import type { Clock } from "./core/ports.ts";
 import { createEntra } from "./secrets/entra.ts";
+import type { Vouch } from "./secrets/entra-settings.ts";
 import { codeOf } from "./secrets/files.node.ts";
 import { createReadSecret } from "./secrets/operator-secrets.node.ts";
 
@@ -20,11 +21,11 @@ export type ShownAzure = {
 /** Null: nothing is configured. Throws `ConfigError` for a file that cannot be read, and with all that is wrong in it. */
 export async function openAzure(
   { azure }: Config,
-  world: { clock: Clock; env: Record<string, string | undefined> },
+  world: { clock: Clock; env: Record<string, string | undefined>; vouch: Vouch },
 ): Promise<{ entra: Entra; shown: ShownAzure } | null> {
   if (!azure) return null;
   const settings = azure.kind === "inline" ? azure.settings : await readSettings(azure.path);
-  const entra = createEntra({ settings, read: createReadSecret(world.env), clock: world.clock });
+  const entra = createEntra({ settings, read: createReadSecret(world.env), ...world });
   return { entra, shown: shownOf(settings) };
 }
 

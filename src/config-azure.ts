@@ -17,7 +17,9 @@ export type AzureIdentity =
   | { type: "workload"; tenantId: string; clientId: string; tokenFile: string | null }
   /** `clientSecret`: `env:NAME` or `file:/path`, never the secret. */
   | { type: "secret"; tenantId: string; clientId: string; clientSecret: string }
-  | { type: "certificate"; tenantId: string; clientId: string; certificateFile: string };
+  | { type: "certificate"; tenantId: string; clientId: string; certificateFile: string }
+  /** The broker's own issuer vouches for the project that asks: nothing is kept, and nothing of Azure is needed here. */
+  | { type: "federated"; tenantId: string; clientId: string };
 
 export type AzureProject = {
   /** The name of the project's own identity. */
@@ -62,8 +64,9 @@ const identity = z.discriminatedUnion(
       ),
     }),
     object({ type: z.literal("certificate"), tenantId, clientId, certificateFile: path }),
+    object({ type: z.literal("federated"), tenantId, clientId }),
   ],
-  'must have a type: "managed", "workload", "secret" or "certificate"',
+  'must have a type: "managed", "workload", "federated", "secret" or "certificate"',
 );
 
 const project = object({

@@ -26,6 +26,7 @@ import { createVaults, type Vaults } from "./secrets/keyvault.ts";
 import { createDefaultCredential } from "./secrets/azure-credential.ts";
 import { dataFolder, ensureBootstrap, ensureProject, loadKeys } from "./first-start.ts";
 import { createTokenVerifier } from "./secrets/jwt.ts";
+import { EXCHANGE } from "./secrets/entra-settings.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
 import { lendSecrets } from "./lent-secrets.ts";
@@ -119,7 +120,15 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     now: clock.now,
   });
-  const azure = await openAzure(config, { clock, env: process.env });
+  const azure = await openAzure(config, {
+    clock,
+    env: process.env,
+    vouch: (project) =>
+      workload.token(
+        { identity: { kind: "project", project }, audience: EXCHANGE, fresh: false },
+        AbortSignal.timeout(VOUCH_MS),
+      ),
+  });
   const vaults = seams.vaults?.(clock) ?? createVaults({ credential: createDefaultCredential(), clock });
   const lent = lendSecrets(config, { vaults, clock, log });
   const tls = await loadTls(config, { folder: dataFolder(config), now: clock.now(), log });
@@ -145,6 +154,15 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const audit = createAuditQueue(store.audit, { mode: config.audit, clock, log });
   const upstream = createMcpUpstream({ egress, clock, log, clientInfo });
   const model = config.model && createChatModel(config.model);
+  const workload = createWorkloadIssuer({
+    publicUrl,
+    store,
+    sealer,
+    crypto: suite,
+    clock,
+    log,
+    callerAudiences,
+  });
   const world: World = {
     clock,
     newId,
@@ -162,15 +180,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
       clock,
       crypto: suite,
     }),
-    workload: createWorkloadIssuer({
-      publicUrl,
-      store,
-      sealer,
-      crypto: suite,
-      clock,
-      log,
-      callerAudiences,
-    }),
+    workload,
     entra: azure?.entra ?? null,
     publicUrl,
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
@@ -220,6 +230,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
 }
 
 const STOP_MARGIN_MS = 5_000;
+const VOUCH_MS = 10_000;
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
 
 const systemClock: Clock = {

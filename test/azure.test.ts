@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openAzure } from "../src/azure.ts";
 import { parseConfig } from "../src/config.ts";
 import { type BrokerProcess, startBroker } from "./helpers/process.ts";
+import { vouch } from "./helpers/entra.ts";
 
 const tenantId = "11111111-1111-4111-8111-111111111111";
 const clientId = "22222222-2222-4222-8222-222222222222";
@@ -28,7 +29,8 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-const open = (value?: string) => openAzure(parseConfig({ CONSENTRY_AZURE: value }), { clock, env: {} });
+const open = (value?: string) =>
+  openAzure(parseConfig({ CONSENTRY_AZURE: value }), { clock, env: {}, vouch });
 
 describe("Microsoft Entra at the door", () => {
   test("is nobody unless it is configured", async () => {

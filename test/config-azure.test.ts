@@ -84,7 +84,7 @@ describe("CONSENTRY_AZURE", () => {
     });
     expect(faults).toEqual([
       "at authorityHost must be an https origin, such as https://login.microsoftonline.com",
-      'at identities.a.type must have a type: "managed", "workload", "secret" or "certificate"',
+      'at identities.a.type must have a type: "managed", "workload", "federated", "secret" or "certificate"',
       "at identities.b.clientid is unknown",
       "at identities.c.tenantId must be a tenant's (directory) id, a GUID",
       "at identities.c.clientSecret must be env:NAME or file:/path; the secret itself does not belong here",

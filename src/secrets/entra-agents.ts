@@ -12,12 +12,14 @@ import {
   type ReadSecret,
   scopeOf,
   settingOf,
+  type Vouch,
 } from "./entra-settings.ts";
 
 export type AgentRequest = {
   agents: EntraAgents;
   /** The agent identity's client id. */
   agentId: string;
+  project: string;
   /** The name of the project's own identity. */
   vouching: string;
   /** Where a sentence sends its reader: `projects.{name}.agents`. */
@@ -42,9 +44,10 @@ export function createAgentTokens(world: {
   authorityHost: string;
   identities: EntraIdentities;
   read: ReadSecret;
+  vouch: Vouch;
   clock: Pick<Clock, "sleep">;
 }): (request: AgentRequest, signal: AbortSignal) => Promise<Given> {
-  const { authorityHost, identities, read, clock } = world;
+  const { authorityHost, identities, read, vouch, clock } = world;
   const { origin, host } = new URL(authorityHost);
   // By tenant and client id; the configuration bounds them.
   const clients = new Map<string, Client>();
@@ -81,15 +84,21 @@ export function createAgentTokens(world: {
 
   /** What vouches for the agent identity. */
   async function blueprintToken(request: AgentRequest, signal: AbortSignal): Promise<Given> {
-    const { agents, agentId, vouching, place, fresh } = request;
+    const { agents, agentId, project, vouching, place, fresh } = request;
     const asked = { setting: settingOf(place), audience: EXCHANGE, server: host, isForUser: false };
     const who = { tenantId: agents.tenantId, clientId: agents.blueprintId };
     const what = { scope: scopeOf(EXCHANGE), fmiPath: agentId, fresh, asked };
     const identity = identities.get(vouching);
     if (identity && identity.type !== "managed" && identity.clientId === agents.blueprintId) {
+      // Each project's word is its own: what it opened is not remembered for a project that may not have it.
+      if (identity.type === "federated") {
+        const word = await vouch(project);
+        if (!word.ok) return word;
+        return ask({ ...who, auth: assertedAuth }, { ...what, assertion: word.token, fresh: true }, signal);
+      }
       return ask({ ...who, auth: () => ownAuth(identity, read) }, { ...what, assertion: null }, signal);
     }
-    const voucher = await identities.token({ name: vouching, audience: EXCHANGE, fresh }, signal);
+    const voucher = await identities.token({ name: vouching, project, audience: EXCHANGE, fresh }, signal);
     if (!voucher.ok) return voucher;
     return ask({ ...who, auth: assertedAuth }, { ...what, assertion: voucher.token }, signal);
   }
@@ -124,7 +133,7 @@ const assertedAuth = async (): Promise<Auth> => ({ clientAssertion: "each reques
 
 /** A blueprint that the project's identity is itself. */
 async function ownAuth(
-  identity: Exclude<EntraIdentity, { type: "managed" }>,
+  identity: Exclude<EntraIdentity, { type: "managed" | "federated" }>,
   read: ReadSecret,
 ): Promise<Auth> {
   switch (identity.type) {

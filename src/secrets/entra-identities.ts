@@ -2,7 +2,7 @@ import type { TokenCredential } from "@azure/identity";
 import type { Clock } from "../core/ports.ts";
 import { ENDPOINT, failed } from "./entra-errors.ts";
 import { createEntraHttp, type EntraHttp } from "./entra-http.ts";
-import { type Given, minted, once } from "./entra-minting.ts";
+import { type Given, minted, once, wordFor } from "./entra-minting.ts";
 import {
   type EntraIdentity,
   type EntraSettings,
@@ -10,13 +10,17 @@ import {
   scopeOf,
   settingOf,
   tableOf,
+  type Vouch,
 } from "./entra-settings.ts";
 
 /** The configured identities, each by the credential of `@azure/identity` for its type. */
 export type EntraIdentities = {
   /** Null: no identity has this name. */
   get: (name: string) => EntraIdentity | null;
-  token: (request: { name: string; audience: string; fresh: boolean }, signal: AbortSignal) => Promise<Given>;
+  token: (
+    request: { name: string; project: string; audience: string; fresh: boolean },
+    signal: AbortSignal,
+  ) => Promise<Given>;
 };
 
 type Credential = { credential: () => Promise<TokenCredential>; http: EntraHttp };
@@ -24,33 +28,36 @@ type Credential = { credential: () => Promise<TokenCredential>; http: EntraHttp 
 export function createIdentities(world: {
   settings: EntraSettings;
   read: ReadSecret;
+  vouch: Vouch;
   clock: Pick<Clock, "sleep">;
 }): EntraIdentities {
-  const { settings, read, clock } = world;
+  const { settings, read, vouch, clock } = world;
   const { origin, host } = new URL(settings.authorityHost);
   const identities = tableOf(settings.identities);
   // One for each name: they remember tokens, and ask for an authority's metadata once.
   const made = new Map<string, Credential>();
 
-  function make(name: string, identity: EntraIdentity): Credential {
+  function make(name: string, identity: EntraIdentity, project: string): Credential {
     const isManaged = identity.type === "managed";
     const http = createEntraHttp(isManaged ? { kind: "endpoint" } : { kind: "authority", origin }, clock);
     const options = credentialOptions(settings.authorityHost, http);
-    const entry = { credential: once(() => credentialOf(identity, options, read)), http };
-    made.set(name, entry);
+    const how = { options, read, assertion: () => wordFor(vouch, project) };
+    const entry = { credential: once(() => credentialOf(identity, how)), http };
+    // What vouches for one project must not serve another.
+    if (identity.type !== "federated") made.set(name, entry);
     return entry;
   }
 
   return {
     get: (name) => identities.get(name) ?? null,
-    token: async ({ name, audience, fresh }, signal) => {
+    token: async ({ name, project, audience, fresh }, signal) => {
       const identity = identities.get(name);
       const setting = settingOf(`identities.${name}`);
       if (!identity) return failed(`${setting} is not there.`);
       const isManaged = identity.type === "managed";
       // MSAL remembers a managed identity's tokens for the whole process, as the platform does: another object changes nothing.
       const known = fresh && !isManaged ? undefined : made.get(name);
-      const entry = known ?? make(name, identity);
+      const entry = known ?? make(name, identity, project);
       const asked = { setting, audience, server: isManaged ? ENDPOINT : host, isForUser: false };
       const work = async () => {
         const token = await (await entry.credential()).getToken(scopeOf(audience));
@@ -74,8 +81,11 @@ export function credentialOptions(authorityHost: string, http: EntraHttp) {
 
 async function credentialOf(
   identity: EntraIdentity,
-  options: ReturnType<typeof credentialOptions>,
-  read: ReadSecret,
+  {
+    options,
+    read,
+    assertion,
+  }: { options: ReturnType<typeof credentialOptions>; read: ReadSecret; assertion: () => Promise<string> },
 ): Promise<TokenCredential> {
   const azure = await import("@azure/identity");
   switch (identity.type) {
@@ -88,6 +98,8 @@ async function credentialOf(
       const tokenFilePath = await tokenFileOf(identity, read);
       return new azure.WorkloadIdentityCredential({ ...options, tenantId, clientId, tokenFilePath });
     }
+    case "federated":
+      return new azure.ClientAssertionCredential(identity.tenantId, identity.clientId, assertion, options);
     case "secret": {
       const secret = await read(identity.clientSecret);
       return new azure.ClientSecretCredential(identity.tenantId, identity.clientId, secret, options);

@@ -1,6 +1,7 @@
 import type { MintFailure } from "../core/machine-identity.ts";
 import { type Asked, failed, failureOf, later } from "./entra-errors.ts";
 import { causesOf, type EntraHttp, LIMIT_MS } from "./entra-http.ts";
+import type { Vouch } from "./entra-settings.ts";
 
 /** A token as both of Azure's packages give it, or why there is none. `expiresAt`: milliseconds since the epoch. */
 export type Given = { ok: true; token: string; expiresAt: number } | MintFailure;
@@ -75,6 +76,13 @@ export class SecretError extends Error {
     super(message, options);
     this.name = "SecretError";
   }
+}
+
+/** The word of our own issuer, where a package asks for an assertion. Throws `NoVoucher`. */
+export async function wordFor(vouch: Vouch, project: string): Promise<string> {
+  const word = await vouch(project);
+  if (!word.ok) throw new NoVoucher(word);
+  return word.token;
 }
 
 /** There is no token of the identity that vouches for the one that is asked for. */

@@ -4,7 +4,7 @@ import type { Clock } from "../core/ports.ts";
 import { type Asked, failed } from "./entra-errors.ts";
 import { createEntraHttp } from "./entra-http.ts";
 import { credentialOptions, type EntraIdentities, tokenFileOf } from "./entra-identities.ts";
-import { type Given, minted, NoVoucher } from "./entra-minting.ts";
+import { type Given, minted, NoVoucher, wordFor } from "./entra-minting.ts";
 import {
   type EntraIdentity,
   type EntraProject,
@@ -12,9 +12,11 @@ import {
   type ReadSecret,
   scopeOf,
   settingOf,
+  type Vouch,
 } from "./entra-settings.ts";
 
 export type ExchangeRequest = {
+  project: string;
   exchanger: NonNullable<EntraProject["onBehalfOf"]>;
   /** Where a sentence sends its reader: `projects.{name}.onBehalfOf`. */
   place: string;
@@ -39,16 +41,17 @@ export function createOnBehalfOf(world: {
   authorityHost: string;
   identities: EntraIdentities;
   read: ReadSecret;
+  vouch: Vouch;
   clock: Pick<Clock, "sleep" | "now">;
 }): (request: ExchangeRequest, signal: AbortSignal) => Promise<Given> {
-  const { authorityHost, identities, read, clock } = world;
+  const { authorityHost, identities, read, vouch, clock } = world;
   const { origin, host } = new URL(authorityHost);
 
   return async (request, signal) => {
-    const { exchanger, place, user, audience, claims } = request;
+    const { exchanger, project, place, user, audience, claims } = request;
     const setting = settingOf(place);
     const identity = identities.get(exchanger.identity);
-    const app = identity && exchangerOf(exchanger, identity, signal);
+    const app = identity && exchangerOf(exchanger, identity, { project, signal });
     if (!app) return failed(`${setting} names nothing that can exchange a user's token.`);
     const scopes = scopesOf(request);
     if (!scopes)
@@ -83,11 +86,11 @@ export function createOnBehalfOf(world: {
   function exchangerOf(
     { identity: name, app }: ExchangeRequest["exchanger"],
     identity: EntraIdentity,
-    signal: AbortSignal,
+    { project, signal }: { project: string; signal: AbortSignal },
   ): Exchanger | null {
     if (app) {
       const make = async () => {
-        const voucher = await identities.token({ name, audience: EXCHANGE, fresh: false }, signal);
+        const voucher = await identities.token({ name, project, audience: EXCHANGE, fresh: false }, signal);
         if (!voucher.ok) throw new NoVoucher(voucher);
         return voucher.token;
       };
@@ -100,6 +103,8 @@ export function createOnBehalfOf(world: {
         return { ...identity, kind: "secret", ref: identity.clientSecret };
       case "certificate":
         return { ...identity, kind: "certificate", file: identity.certificateFile };
+      case "federated":
+        return { ...identity, kind: "assertion", make: () => wordFor(vouch, project) };
       case "workload": {
         const make = async () => read(`file:${await tokenFileOf(identity, read)}`);
         return { ...identity, kind: "assertion", make };

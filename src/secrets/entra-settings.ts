@@ -1,3 +1,5 @@
+import type { Minted } from "../core/machine-identity.ts";
+
 /** Microsoft Entra identities as the operator configured them (`config-azure.ts` has the same shape; rooms do not share it). */
 export type EntraSettings = {
   authorityHost: string;
@@ -10,7 +12,8 @@ export type EntraIdentity =
   | { type: "managed"; clientId: string | null }
   | { type: "workload"; tenantId: string; clientId: string; tokenFile: string | null }
   | { type: "secret"; tenantId: string; clientId: string; clientSecret: string }
-  | { type: "certificate"; tenantId: string; clientId: string; certificateFile: string };
+  | { type: "certificate"; tenantId: string; clientId: string; certificateFile: string }
+  | { type: "federated"; tenantId: string; clientId: string };
 
 export type EntraAgents = {
   tenantId: string;
@@ -32,6 +35,9 @@ export type EntraTarget = { host: string; audience: string };
  * Rejects with an error that names the place and never what is there.
  */
 export type ReadSecret = (ref: string) => Promise<string>;
+
+/** The word of the broker's own issuer for a project: a token of the project's identity with the audience `EXCHANGE`. */
+export type Vouch = (project: string) => Promise<Minted>;
 
 /** A table of the settings, for names that come from requests: `constructor` is in no `Map`. */
 export const tableOf = <V>(record: Record<string, V>): ReadonlyMap<string, V> =>

@@ -13,6 +13,7 @@ import {
   type ReadSecret,
   settingOf,
   tableOf,
+  type Vouch,
 } from "./entra-settings.ts";
 import { createTargetFault } from "./entra-targets.ts";
 
@@ -24,14 +25,15 @@ import { createTargetFault } from "./entra-targets.ts";
 export function createEntra(world: {
   settings: EntraSettings;
   read: ReadSecret;
+  vouch: Vouch;
   clock: Pick<Clock, "now" | "sleep">;
 }): Entra {
-  const { settings, read, clock } = world;
+  const { settings, read, vouch, clock } = world;
   const { authorityHost } = settings;
   const projects = tableOf(settings.projects);
   const identities = createIdentities(world);
-  const agentToken = createAgentTokens({ authorityHost, identities, read, clock });
-  const onBehalfOf = createOnBehalfOf({ authorityHost, identities, read, clock });
+  const agentToken = createAgentTokens({ authorityHost, identities, read, vouch, clock });
+  const onBehalfOf = createOnBehalfOf({ authorityHost, identities, read, vouch, clock });
   const ours = createOurs(settings);
   // What tokens have shown: by the identity's name, or the agent identity's client id.
   const seen = new Map<string, Principal>();
@@ -56,7 +58,7 @@ export function createEntra(world: {
     token: async ({ identity, audience, fresh }, signal) => {
       const found = find(identity);
       if (!found) return failed(missing(identity));
-      const given = await mint(found, { audience, fresh }, signal);
+      const given = await mint(found, { project: identity.project, audience, fresh }, signal);
       if (!given.ok) return given;
       const principal = principalOf(given.token, found.known);
       ours.remember(principal);
@@ -68,7 +70,7 @@ export function createEntra(world: {
       const place = `${placeOf(project)}.onBehalfOf`;
       if (!exchanger)
         return failed(`Nothing exchanges users' tokens for this project: set ${settingOf(place)}.`);
-      const given = await onBehalfOf({ exchanger, place, user, audience, scopes, claims }, signal);
+      const given = await onBehalfOf({ project, exchanger, place, user, audience, scopes, claims }, signal);
       if (!given.ok) return given;
       // A person's: it is not remembered as one of ours.
       const known = { issuer: authorityHost, subject: null, clientId: null, tenant: user.tenant };
@@ -108,12 +110,12 @@ export function createEntra(world: {
 
   async function mint(
     found: Found,
-    { audience, fresh }: { audience: string; fresh: boolean },
+    { project, audience, fresh }: { project: string; audience: string; fresh: boolean },
     signal: AbortSignal,
   ): Promise<Given> {
     switch (found.kind) {
       case "project":
-        return identities.token({ name: found.name, audience, fresh }, signal);
+        return identities.token({ name: found.name, project, audience, fresh }, signal);
       case "agent": {
         const { agentId, place, wanted } = found;
         const { agents, identity: vouching } = found.project;
@@ -122,7 +124,7 @@ export function createEntra(world: {
           return failed(
             `This agent has no identity in Microsoft Entra: set ${settingOf(wanted)} to its client id.`,
           );
-        return agentToken({ agents, agentId, vouching, place, audience, fresh }, signal);
+        return agentToken({ agents, agentId, project, vouching, place, audience, fresh }, signal);
       }
     }
   }

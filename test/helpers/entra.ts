@@ -30,7 +30,7 @@ export async function startTestEntra(): Promise<TestEntra> {
     authority,
     make: (settings, env = { APP_SECRET: SECRET }) => {
       const whole = { authorityHost: authority.url, identities: {}, projects: {}, targets: [], ...settings };
-      return createEntra({ settings: whole, read: createReadSecret(env), clock });
+      return createEntra({ settings: whole, read: createReadSecret(env), vouch, clock });
     },
     userToken: async ({ tenant = TENANT, aud = APP, expiresAt = Date.now() + 3_600_000 } = {}) => ({
       token: await authority.sign(tenant, { aud, oid: "ann", sub: "ann-at-app", scp: "access_as_user" }),
@@ -41,6 +41,19 @@ export async function startTestEntra(): Promise<TestEntra> {
     stop: authority.stop,
   };
 }
+
+/** The word of an issuer that the authority knows: see `takes` of an application. */
+export const vouch = async (project: string): Promise<Minted> => ({
+  ok: true,
+  token: `the word for ${project}`,
+  expiresAt: Date.now() + 600_000,
+  principal: {
+    issuer: "https://broker.example",
+    subject: `project:${project}`,
+    clientId: null,
+    tenant: null,
+  },
+});
 
 const clock = {
   now: () => Date.now(),

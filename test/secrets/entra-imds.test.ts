@@ -5,13 +5,14 @@ import {
   type AzureIdentityEndpoint,
   startAzureIdentityEndpoint,
 } from "../helpers/azure-identity-endpoint.ts";
-import { never, project, TENANT } from "../helpers/entra.ts";
+import { never, project, TENANT, vouch } from "../helpers/entra.ts";
 
 // MSAL keeps the kind of endpoint for the whole process: this file is the instance metadata service's.
 
 const USER_ASSIGNED = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
 const host: MachineIdentity = { kind: "project", project: "host" };
 const entra = createEntra({
+  vouch,
   settings: {
     authorityHost: "https://login.microsoftonline.com",
     identities: {

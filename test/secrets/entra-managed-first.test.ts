@@ -6,12 +6,13 @@ import {
   type AzureIdentityEndpoint,
   startAzureIdentityEndpoint,
 } from "../helpers/azure-identity-endpoint.ts";
-import { never, project, shown, TENANT } from "../helpers/entra.ts";
+import { never, project, shown, TENANT, vouch } from "../helpers/entra.ts";
 
 // MSAL gives all managed identities of a process the requests of the first: here it is not one of ours.
 
 const host: MachineIdentity = { kind: "project", project: "host" };
 const entra = createEntra({
+  vouch,
   settings: {
     authorityHost: "https://login.microsoftonline.com",
     identities: { host: { type: "managed", clientId: null } },
