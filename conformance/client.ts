@@ -4,6 +4,7 @@ import { createPrivateKey } from "node:crypto";
 import { isJsonObject, type Json, type JsonObject } from "../src/core/json.ts";
 import { type Broker, startBroker, textOf } from "./broker.ts";
 import { runExtension } from "./extensions.ts";
+import { runManaged } from "./managed.ts";
 import { SDK_ONLY } from "./scenarios.ts";
 import { createUpstream, type Upstream } from "./upstream.ts";
 
@@ -68,6 +69,7 @@ try {
 
 async function run(): Promise<void> {
   if (SDK_ONLY.includes(scenario)) return runExtension(scenario, { url, context: given() });
+  if (scenario === "auth/enterprise-managed-authorization") return runManaged(url, given());
   const alone = BY_UPSTREAM[scenario];
   return alone ? byUpstream(alone) : byBroker();
 }

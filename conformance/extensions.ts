@@ -1,10 +1,8 @@
-// Four scenarios that prove nothing about the broker: they show the SDK's own
+// Three scenarios that prove nothing about the broker: they show the SDK's own
 // providers over our egress. They are here so that the run is whole, and a change in the suite or in the SDK is seen.
 import {
   Client,
-  CrossAppAccessProvider,
   DpopSession,
-  requestJwtAuthorizationGrant,
   StreamableHTTPClientTransport,
   UnauthorizedError,
   type OAuthClientProvider,
@@ -25,24 +23,6 @@ type Asking = { provider: OAuthClientProvider; callback?: () => URLSearchParams 
 // Each client belongs to whichever authorization server the scenario's MCP server names: the suite says no other issuer
 // that it could be held to. A client of ours would be.
 const ASKING: Record<string, (given: Given, fetch: EgressFetch) => Asking> = {
-  "auth/enterprise-managed-authorization": (given, fetch) => ({
-    provider: new CrossAppAccessProvider({
-      clientId: given("client_id"),
-      clientSecret: given("client_secret"),
-      fetchFn: fetch,
-      assertion: async ({ authorizationServerUrl, resourceUrl, fetchFn }) => {
-        const { jwtAuthGrant } = await requestJwtAuthorizationGrant({
-          tokenEndpoint: given("idp_token_endpoint"),
-          audience: authorizationServerUrl,
-          resource: resourceUrl,
-          idToken: given("idp_id_token"),
-          clientId: given("idp_client_id"),
-          fetchFn,
-        });
-        return jwtAuthGrant;
-      },
-    }),
-  }),
   "auth/dpop": (_, fetch) => createDpopAsking(fetch),
   "auth/dpop-nonce": (_, fetch) => createDpopAsking(fetch),
   "auth/wif-jwt-bearer": (given) => ({ provider: createWorkloadProvider(given) }),

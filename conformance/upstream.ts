@@ -15,11 +15,12 @@ export type Upstream = {
   stop: () => Promise<void>;
 };
 
-export function createUpstream(url: string): Upstream {
+/** `headers`: what it takes to be let in. */
+export function createUpstream(url: string, headers: Record<string, string> = {}): Upstream {
   const egress = createNodeEgress({ allow: parseEgressAllow("loopback"), own: [] });
   const clientInfo = { name: "consentry", version: "0.0.0" };
   const upstream = createMcpUpstream({ egress, clock, log: note, clientInfo, answering });
-  const access = { url, headers: {}, partition: "suite:1", session: "suite:1:ada" };
+  const access = { url, headers, partition: "suite:1", session: "suite:1:ada" };
 
   async function list(): Promise<Tool[]> {
     const listed = await upstream.listTools(access, within());
