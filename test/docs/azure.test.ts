@@ -7,6 +7,8 @@ import { readPage, sourceOf } from "../helpers/page.ts";
 
 const page = readPage("docs/azure.md");
 const blocks = page.json();
+/** As the page lends it, to the project of the test. */
+const lent = (/^CONSENTRY_SECRET_SOURCES=(\S+)$/m.exec(page.text)?.[1] ?? "").replace(/^sales=/, "default=");
 const LOGIN = "https://login.microsoftonline.com";
 
 /** The words of a union, as they stand in its declaration. */
@@ -79,13 +81,28 @@ describe("the page names", () => {
   });
 });
 
+test("the page says what a vault's failures say", () => {
+  const source = sourceOf("src/secrets/keyvault-failures.ts") + sourceOf("src/secrets/secret-sources.ts");
+  for (const sentence of [
+    "the vault forbids it to the broker's identity (",
+    "the vault has no such secret (404)",
+    "it is disabled (403)",
+    "the vault does not answer",
+    "the vault asks to wait (429)",
+    "the broker's own identity got no token for it",
+    "is not lent to ",
+  ]) {
+    expect([sentence, page.says(sentence), source.includes(sentence)]).toEqual([sentence, true, true]);
+  }
+});
+
 describe("what the page shows", () => {
   let app: TestApp;
   let authority: AzureAuthority;
   beforeAll(async () => {
     authority = await startAzureAuthority();
     authority.trust();
-    app = await createTestApp();
+    app = await createTestApp({ secretSources: lent });
   });
   afterAll(async () => {
     await app.stop();
@@ -117,7 +134,8 @@ describe("what the page shows", () => {
     for (const [at, block] of of("properties").entries()) {
       const body = JSON.stringify(block).replaceAll(LOGIN, authority.url);
       const answer = await app.send("PUT", `/api/projects/default/connections/shown-${at}`, { body });
-      expect([answer.status, answer.text]).toEqual([200, expect.stringContaining("svc.contoso.com")]);
+      const target = /"target":"https:\/\/([^/"]+)/.exec(body)?.[1] ?? "no target";
+      expect([answer.status, answer.text]).toEqual([200, expect.stringContaining(target)]);
     }
     const [passed] = of("properties").filter(({ properties }) =>
       JSON.stringify(properties).includes("assume-S256"),

@@ -38,7 +38,7 @@ beforeAll(async () => {
   gate = await startHttpServer(({ headers }, response) => {
     response.writeHead(headers.authorization === undefined ? 401 : status).end();
   });
-  world = await createWorld();
+  world = await createWorld({ env: { CONSENTRY_SECRET_SOURCES: `default=file:${join(folder, "lent")}` } });
   atEntra = await createWorld({
     env: { CONSENTRY_AZURE: JSON.stringify(azure([AUDIENCE, "api://ledger"])) },
   });
@@ -113,6 +113,35 @@ describe("(d) the identity lacks a role", () => {
     expect(found.message).toContain("(AADSTS501051)");
     expect(wordsMissing(page, found.message, "Microsoft Entra gives no token (AADSTS")).toEqual([]);
     expect(JSON.stringify(found)).not.toContain("canary");
+  });
+});
+
+describe("a secret that is kept elsewhere", () => {
+  const keyAt = (ref: string) => ({
+    authType: "CustomKeys",
+    target: `${gate.url}/mcp`,
+    credentials: { keys: { Authorization: { ref, prefix: "Bearer " } } },
+  });
+
+  test("is not there by now: nothing is sent", async () => {
+    const place = join(folder, "lent");
+    await writeFile(place, "canary");
+    await connectIn(world, "lent", keyAt(`file:${place}`));
+    await rm(place);
+    const before = gate.requests.length;
+    const found = await validateIn(world, "lent");
+    expect(found).toMatchObject({ ok: false, cause: "secret_unavailable" });
+    expect(JSON.stringify(found)).not.toContain("canary");
+    expect(gate.requests.length).toBe(before);
+  });
+
+  test("is not lent to this project", async () => {
+    const properties = {
+      category: "RemoteTool",
+      ...keyAt("keyvault:https://team.vault.azure.net/secrets/x"),
+    };
+    const put = await world.rest("PUT", `${base}/connections/foreign`, { properties });
+    expect([put.status, wordsMissing(page, put.body, "is not lent to this project")]).toEqual([400, []]);
   });
 });
 
