@@ -52,6 +52,11 @@ describe("the page names", () => {
     expect(reasons.filter((reason) => !page.text.includes(`\`${reason}\``))).toEqual([]);
   });
 
+  test("is found from the pages that lead there", () => {
+    for (const path of ["README.md", "docs/http-api.md", "docs/configuration.md"])
+      expect([path, sourceOf(path).includes("azure.md)")]).toEqual([path, true]);
+  });
+
   test("no place of its own that is not there", () => {
     const links = [...page.text.matchAll(/\]\(#([^)]+)\)/g)].map(([, anchor = ""]) => anchor);
     expect(links.filter((anchor) => !page.anchors.has(anchor))).toEqual([]);

@@ -302,6 +302,7 @@ describe("(g) tokens end, and cannot be renewed", () => {
       cause: "authorization",
       authorization: { grant: "needs_consent", grantReason: "invalid_grant" },
     });
+    expect(wordsMissing(page, found.message, "can be used no longer")).toEqual([]);
     expect(found.message).toContain("(invalid_grant)");
     const again = await validateIn(world, "dead", "ann");
     expect(again).toMatchObject({
