@@ -131,10 +131,12 @@ export function createAccessDesk(world: World): AccessDesk {
   async function settle(asked: Asked, outcome: TokenOutcome, challenge: Challenge | null): Promise<Door> {
     if (outcome.ok) return granted(asked, outcome);
     if (outcome.need === "consent") return ask(asked, { why: outcome.reason, challenge });
-    return unusable(
-      `the account of ${asked.record.connection.name} cannot be used right now: ${outcome.message}`,
-      { transient: true },
-    );
+    const { name } = asked.record.connection;
+    if (outcome.clientRefused)
+      return unusable(`the account of ${name} cannot be used: ${outcome.message}${RENEW_CLIENT}`);
+    return unusable(`the account of ${name} cannot be used right now: ${outcome.message}`, {
+      transient: true,
+    });
   }
 
   function granted(asked: Asked, { accessToken, grant }: TokenOutcome & { ok: true }): Door {
@@ -249,6 +251,9 @@ export function createAccessDesk(world: World): AccessDesk {
 
 type Asked = { context: Context & { user: UserId }; server: Server; record: ConnectionRecord };
 
+/** It is not the person's fault, and it does not pass. */
+const RENEW_CLIENT =
+  ". It takes our client no longer: if its secret has ended, write a new one (credentials.clientSecret, or the connector's)";
 const MAX_OPENED = 10_000;
 const OPENED_TTL_MS = 5 * 60_000;
 const USED_EVERY_MS = 60_000;

@@ -60,6 +60,7 @@ export function callerOf(
   return {
     keyId: null,
     issuer: issuer.iss,
+    ...(lacksGroups(issuer, claims) && { lacksGroups: true }),
     ...namesOf(subject, issuer.name),
     project,
     roles: ROLES.filter((role) => given.some(({ roles }) => roles.includes(role))),
@@ -96,7 +97,7 @@ export function userOfPrincipal(principal: string): UserId | null {
 }
 
 /** Entra leaves groups out of a token that would have too many: then nothing can be said of them. */
-export function lacksGroups({ roles }: TokenIssuer, claims: JsonObject): boolean {
+export function lacksGroups({ roles }: { roles: readonly RoleRule[] }, claims: JsonObject): boolean {
   const names = ownMember(claims, "_claim_names");
   const isLeftOut = isJsonObject(names) && Object.hasOwn(names, "groups");
   return isLeftOut && roles.some(({ claim }) => claim === "groups");

@@ -1,5 +1,6 @@
 import type { Connection, ConnectionAuth } from "./connection.ts";
 import type { Finding } from "./diagnosis-failures.ts";
+import type { Principal } from "./machine-identity.ts";
 
 /**
  * Why a server turned down a token that somebody had issued (401), or the one it was issued to (403). Null: another status,
@@ -58,6 +59,21 @@ function rejectedHints(auth: TokenAuth): string[] {
         "The server may want the token for another resource or audience: see resource, audience and scopes of the connection.",
       ];
   }
+}
+
+/**
+ * Microsoft Entra makes tokens of the version that the server's own registration asks for (`requestedAccessTokenVersion`), which
+ * differ in `iss` and `aud`. Null: the principal is not Entra's.
+ */
+export function tokenVersionHint({ issuer, tenant }: Principal): string | null {
+  if (tenant === null) return null;
+  const isSecond = issuer.endsWith("/v2.0");
+  return (
+    `The token is of version ${isSecond ? "2.0" : "1.0"} (iss ${issuer}), as requestedAccessTokenVersion of the server's registration asks for: ` +
+    (isSecond
+      ? "its aud is the registration's client id, which the server must take."
+      : "a server that expects version 2.0 (iss …/v2.0, aud its client id) wants 2 there.")
+  );
 }
 
 function presenterOf(auth: OwnAuth): string {

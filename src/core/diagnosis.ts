@@ -28,7 +28,7 @@ export function diagnose(
   if (!seen.ok) {
     return { ok: false, ...explainFailure(connection, headers, seen.failure), notes: [], toolCount: null };
   }
-  const notes = approvalNotes(connection, seen.tools);
+  const notes = approvalNotes(connection, seen.tools, evidence.hasApprover);
   const toolCount = seen.tools.length;
   return { ...judge(connection, seen.tools, evidence.hasApprover), notes, toolCount };
 }
@@ -51,8 +51,10 @@ function judge(
   }
   if (connection.approvers === "role" && !hasApprover && offered.every((tool) => waits(connection, tool))) {
     const message =
-      'Every tool needs approval by the role approver (approvers: "role"), and no key of this project has it.';
-    const hints = ["Make a key with the role approver, or set approvers to caller."];
+      'Every tool needs approval by the role approver (approvers: "role"), and no key and no issuer of this project gives it.';
+    const hints = [
+      "Make a key with the role approver, map a claim of an issuer to it, or set approvers to caller.",
+    ];
     return { ok: false, cause: "no_approver", message, hints };
   }
   return { ok: true, cause: "none", message: `The server listed ${count(tools.length, "tool")}.`, hints: [] };
@@ -63,8 +65,8 @@ function waits({ requireApproval }: Connection, tool: SeenTool): boolean {
   return tool.changed || (requireApproval !== null && needsApproval(requireApproval, tool));
 }
 
-function approvalNotes(connection: Connection, tools: SeenTool[]): string[] {
-  const { allowedTools, trustAnnotations } = connection;
+function approvalNotes(connection: Connection, tools: SeenTool[], hasApprover: boolean): string[] {
+  const { allowedTools, trustAnnotations, approvers } = connection;
   const hidden = tools.filter((tool) => !isAllowed(allowedTools, tool));
   const waiting = tools.filter((tool) => isAllowed(allowedTools, tool) && waits(connection, tool));
   const changed = tools.filter((tool) => tool.changed);
@@ -74,6 +76,7 @@ function approvalNotes(connection: Connection, tools: SeenTool[]): string[] {
     offeredFreely(connection, tools) &&
       "Where the connection does not ask for approval, each request's own require_approval decides; left out, it is always.",
     waiting.length > 0 && `Calls wait for approval: ${namesOf(waiting)}.`,
+    approvers === "role" && (hasApprover ? BY_ROLE : BY_NOBODY),
     changed.length > 0 &&
       `Changed since they were accepted, so their calls wait until an admin accepts them: ${namesOf(changed)}.`,
     named.length > 0 && `Named in the settings and not listed by the server: ${named.join(", ")}.`,
@@ -102,4 +105,8 @@ function count(amount: number, noun: string): string {
   return `${amount} ${noun}${amount === 1 ? "" : "s"}`;
 }
 
+const BY_ROLE =
+  "Calls that wait are decided by the role approver, and not by the caller or the person of the call itself.";
+const BY_NOBODY =
+  "Calls that wait are decided by the role approver, which nobody has: they wait until they expire.";
 const MAX_NAMES = 10;

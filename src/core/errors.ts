@@ -5,7 +5,8 @@
 export type Refusals = {
   // who is calling
   unauthenticated: { reason: "missing" | "invalid" | "expired" };
-  forbidden: { needs: string };
+  /** `why`: where it can be looked up why the caller has it not. */
+  forbidden: { needs: string; why?: string | null };
   user_assertion_forbidden: Record<never, never>;
   /** A user's token that proves no user here, whatever the reason. */
   user_assertion_invalid: Record<never, never>;

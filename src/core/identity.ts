@@ -14,6 +14,8 @@ export type Caller = {
   keyId: KeyId | null;
   /** `iss` of that token. It is only there where `keyId` is null. */
   issuer?: string;
+  /** The issuer left the groups out of that token, which give it roles (`groups_overage`). */
+  lacksGroups?: true;
   /** Survives key rotation: rotated keys of one name share it. A token's is its person, or its application. */
   principal: string;
   /** What people call it: the key's name; of a token the user, or the application. */
@@ -29,7 +31,17 @@ export type Owner = { user: UserId | null; principal: string };
 
 export function requireRole(caller: Caller, ...anyOf: Role[]): void {
   if (anyOf.some((role) => caller.roles.includes(role))) return;
-  throw new BrokerError("forbidden", { needs: `role ${anyOf.join(" or ")}` });
+  throw new BrokerError("forbidden", { needs: `role ${anyOf.join(" or ")}`, why: whyNot(caller) });
+}
+
+/** A key's roles were chosen with it; a token's follow from settings, where somebody can look. Null: it is a key. */
+function whyNot({ keyId, issuer, roles, lacksGroups }: Caller): string | null {
+  if (keyId !== null || issuer === undefined) return null;
+  const given = roles.length === 0 ? "no role" : `only ${roles.join(" and ")}`;
+  const mapping = `Its token is given ${given} by the project's setting issuers: see roles of the entry for ${issuer}`;
+  return lacksGroups
+    ? `${mapping}. The issuer left the groups out of the token, as they are too many: map app roles instead`
+    : mapping;
 }
 
 export function requireRight(caller: Caller, right: Right): void {

@@ -29,7 +29,10 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
     code: "invalid_api_key",
     headers: { "www-authenticate": "Bearer" },
   }),
-  forbidden: ({ needs }) => ({ status: 403, message: `The caller may not do this: it needs ${needs}.` }),
+  forbidden: ({ needs, why }) => ({
+    status: 403,
+    message: `The caller may not do this: it needs ${needs}.${why ? ` ${why}.` : ""}`,
+  }),
   user_assertion_forbidden: () => ({
     status: 403,
     message: "The caller may not act for users: it needs right act_for_users.",

@@ -163,4 +163,13 @@ describe("a listing that worked", () => {
     expect(ofTools([read], blocked, true)).toMatchObject({ ok: true });
     expect(ofTools([read], { ...blocked, requireApproval: "never" }, false)).toMatchObject({ ok: true });
   });
+
+  test("says who decides where it is not the caller, and that nobody can", () => {
+    const byRole = { approvers: "role", requireApproval: null } as const;
+    expect(ofTools([read], byRole, true).notes.join(" ")).toMatch(/role approver, and not by the caller/);
+    expect(ofTools([read], byRole, false).notes.join(" ")).toMatch(
+      /which nobody has: they wait until they expire/,
+    );
+    expect(ofTools([read]).notes.join(" ")).not.toContain("role approver");
+  });
 });

@@ -157,6 +157,21 @@ describe("a person's token", () => {
     ).toBe(200);
   });
 
+  test("hears where its roles come from when it lacks one; a key does not", async () => {
+    const none = await list(await ann({ roles: [] }));
+    expect(none.text).toContain(
+      "needs role admin or runtime. Its token is given no role by the project's setting issuers",
+    );
+    expect(none.text).toContain(`see roles of the entry for ${issuer.issuer}.`);
+    const less = await app.send("GET", `${project}/settings`, { key: await ann() });
+    expect(less.text).toContain("needs role admin. Its token is given only runtime");
+    const { key } = await app.makeKey({ roles: ["runtime"] });
+    const byKey = await app.send("GET", `${project}/settings`, { key });
+    expect(byKey.body).toMatchObject({
+      error: { message: "The caller may not do this: it needs role admin." },
+    });
+  });
+
   test("is for itself, whatever the body says, and the header needs the right", async () => {
     const token = await ann();
     for (const body of [{ user: "bob" }, { safety_identifier: "bob" }])
@@ -284,7 +299,10 @@ describe("an application's token", () => {
       _claim_names: { groups: "src1" },
       _claim_sources: { src1: { endpoint: "https://evil.example" } },
     };
-    for (let n = 0; n < 3; n++) expect((await list(await entraUser(left))).status).toBe(403);
+    for (let n = 0; n < 3; n++) {
+      const refused = await list(await entraUser(left));
+      expect([refused.status, refused.text]).toEqual([403, expect.stringContaining("map app roles instead")]);
+    }
     const warned = app.logs.filter(({ event }) => event === "groups_overage");
     expect(warned.map(({ level, fields }) => [level, fields])).toEqual([
       ["warn", { project: "default", issuer: "corp" }],

@@ -5,6 +5,7 @@ import type { Context } from "../context.ts";
 import type { Diagnosis } from "../diagnosis.ts";
 import { isRefusal } from "../errors.ts";
 import { explainFailure } from "../diagnosis-failures.ts";
+import type { GrantSeen } from "../diagnosis-grants.ts";
 import type { GrantStatus } from "../grants.ts";
 import { noCredential } from "../no-credential.ts";
 import { oauthOf } from "../oauth-settings.ts";
@@ -30,6 +31,8 @@ export type AuthorizationReport = {
   overrideReason: string | null;
   /** The calling user's own. `none`: there is none. Null: the call names no user. */
   grant: GrantStatus | "none" | null;
+  /** Why it is not active. Null: it is, or there is none. */
+  grantReason: string | null;
 };
 
 /** What is found of an OAuth connection. `isUsable`: the calling user's grant can be used, so the server itself can be asked. */
@@ -49,14 +52,12 @@ export async function reportAuthorization(
   record: ConnectionRecord,
 ): Promise<AuthorizationFinding> {
   const { connection } = record;
-  const { project, id: connectionId } = connection;
-  const found = context.user && (await world.store.grants.get({ project, connectionId, user: context.user }));
-  const grant = context.user === null ? null : (found?.status ?? "none");
-  const isUsable = grant === "active";
+  const seen = await seeGrant(world, context, connection);
+  const isUsable = seen.grant?.status === "active";
   const ready = await wayOf(authorization, context, { record, isUsable });
   if (!ready.ok) return unready(world, context, connection, { isUsable, failure: ready.failure });
   const { way } = ready;
-  const report = reportOf(way, grant);
+  const report = withGrant(reportOf(way), seen);
   const { faults, notes } = isUsable ? NOTHING : await probe(world, context, connection, way);
   const [first, ...more] = faults;
   const finding = first ?? { cause: "none" as const, message: READY, hints: [] };
@@ -67,6 +68,23 @@ export async function reportAuthorization(
     ...(first || isOurs(way) ? [] : [untried(way, { isPlain: notes.length === 0 })]),
   ];
   return { isUsable, report, diagnosis: { ok: !first, ...finding, notes: told, toolCount: null } };
+}
+
+/** What is stored of the calling user's account now. */
+export async function seeGrant(
+  { store }: Pick<World, "store">,
+  { user }: Pick<Context, "user">,
+  { project, id: connectionId }: Connection,
+): Promise<GrantSeen> {
+  return { user, grant: user && (await store.grants.get({ project, connectionId, user })) };
+}
+
+export function withGrant(
+  report: Omit<AuthorizationReport, "grant" | "grantReason">,
+  { user, grant }: GrantSeen,
+): AuthorizationReport {
+  const status = user === null ? null : (grant?.status ?? "none");
+  return { ...report, grant: status, grantReason: grant?.reason ?? null };
 }
 
 async function wayOf(
@@ -131,7 +149,7 @@ async function unready(
   return { isUsable, report: null, diagnosis };
 }
 
-function reportOf(way: Way, grant: AuthorizationReport["grant"]): AuthorizationReport {
+function reportOf(way: Way): Omit<AuthorizationReport, "grant" | "grantReason"> {
   const { server, client, resource, clientKind, scopes, scopesSupported, overrides } = way;
   return {
     issuer: server.issuer,
@@ -145,7 +163,6 @@ function reportOf(way: Way, grant: AuthorizationReport["grant"]): AuthorizationR
     scopes: scopes ?? scopesSupported,
     overrides: namesOf(overrides),
     overrideReason: overrides.reason,
-    grant,
   };
 }
 

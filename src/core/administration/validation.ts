@@ -1,12 +1,20 @@
 import type { Desks } from "../approved.ts";
 import { auditEntry, type Context } from "../context.ts";
 import { diagnose, type Diagnosis, type Seen } from "../diagnosis.ts";
+import { consentNote, explainEnded } from "../diagnosis-grants.ts";
+import { tokenVersionHint } from "../diagnosis-denials.ts";
 import { isAllowed, needsApproval } from "../policy.ts";
 import type { Connection, ConnectionRecord } from "../connection.ts";
 import type { Principal } from "../machine-identity.ts";
 import { serverOf, toolFor } from "../servers.ts";
 import type { KnownTool } from "../tools.ts";
-import { type AuthorizationReport, reportAuthorization } from "./authorization-report.ts";
+import {
+  type AuthorizationReport,
+  reportAuthorization,
+  seeGrant,
+  withGrant,
+} from "./authorization-report.ts";
+import { someoneApproves } from "./approvers.ts";
 import { getRecord } from "./connections.ts";
 
 /** A tool as the connection's own settings judge it; a request can ask for more approval, never for less. */
@@ -42,11 +50,15 @@ export async function validateConnection(desks: Desks, context: Context, name: s
   const { auth } = record.connection;
   const outside = { world, authorization: desks.access.authorization };
   const found = auth.kind === "oauth" ? await reportAuthorization(outside, context, record) : null;
-  const seen =
+  const looked =
     found && !found.isUsable
       ? { diagnosis: found.diagnosis, known: [] }
       : await lookAtServer(desks, context, record);
-  const { diagnosis, known } = seen;
+  // Looking may have ended a grant: what is stored by now is what the next call meets.
+  const seen = await seeGrant(world, context, record.connection);
+  const note = consentNote(auth, seen);
+  const principal = await principalOf(desks, context, record);
+  const diagnosis = withMore(looked.diagnosis, { note, hint: hintOf(looked.diagnosis, principal) });
   const durationMs = world.clock.now() - begun;
   await world.audit.record(
     auditEntry(world, context, "connection_validated", {
@@ -56,9 +68,24 @@ export async function validateConnection(desks: Desks, context: Context, name: s
       detail: { cause: diagnosis.cause, tools: diagnosis.toolCount },
     }),
   );
-  const tools = known.map((tool) => judged(record.connection, tool));
-  const principal = await principalOf(desks, context, record);
-  return { ...diagnosis, tools, authorization: found?.report ?? null, principal, durationMs };
+  const tools = looked.known.map((tool) => judged(record.connection, tool));
+  const report = found?.report ? withGrant(found.report, seen) : null;
+  return { ...diagnosis, tools, authorization: report, principal, durationMs };
+}
+
+function hintOf({ cause }: Diagnosis, principal: Principal | null): string | null {
+  return cause === "token_rejected" && principal ? tokenVersionHint(principal) : null;
+}
+
+function withMore(
+  diagnosis: Diagnosis,
+  { note, hint }: { note: string | null; hint: string | null },
+): Diagnosis {
+  return {
+    ...diagnosis,
+    hints: hint === null ? diagnosis.hints : [...diagnosis.hints, hint],
+    notes: note === null ? diagnosis.notes : [...diagnosis.notes, note],
+  };
 }
 
 async function lookAtServer(
@@ -72,7 +99,7 @@ async function lookAtServer(
   const listing = await desk.list(context, server, { fresh: true });
   const failure = listing.ok ? null : listing.failure;
   if (failure?.kind === "consent" || failure?.kind === "declined") {
-    return { diagnosis: { ...WITHOUT_GRANT, message: failure.message }, known: [] };
+    return { diagnosis: await withoutGrant(world, context, connection, failure.message), known: [] };
   }
   const known = listing.ok ? [...listing.tools.values()] : [];
   const seen: Seen = failure
@@ -81,7 +108,7 @@ async function lookAtServer(
   // A key's form is looked at; a person's token is not.
   const door = connection.auth.kind === "key" ? await access.open(context, server) : null;
   const headers = door?.ok ? door.access.headers : {};
-  const hasApprover = connection.approvers === "caller" || (await someKeyApproves(world, context));
+  const hasApprover = connection.approvers === "caller" || (await someoneApproves(world, context));
   return { diagnosis: diagnose(connection, { headers, seen, hasApprover }), known };
 }
 
@@ -96,13 +123,20 @@ async function principalOf(
     .principal;
 }
 
-const WITHOUT_GRANT: Omit<Diagnosis, "message"> = {
-  ok: false,
-  cause: "authorization",
-  hints: ["The server, or its authorization server, takes the user's grant no longer."],
-  notes: [],
-  toolCount: null,
-};
+async function withoutGrant(
+  world: Desks["world"],
+  context: Context,
+  connection: Connection,
+  message: string,
+): Promise<Diagnosis> {
+  const { user, grant } = await seeGrant(world, context, connection);
+  const hasEnded = user !== null && grant !== null && grant.status !== "active";
+  // An active one: the server wants more than was granted, and the message says what.
+  const finding = hasEnded
+    ? explainEnded(user, grant)
+    : { cause: "authorization" as const, message, hints: [] };
+  return { ok: false, ...finding, notes: [], toolCount: null };
+}
 
 /** Somebody waits for the answer: this is not the time for a tool's ten minutes. */
 const MAX_WAIT_MS = 30_000;
@@ -120,11 +154,4 @@ function judged(connection: Connection, { definition, readOnly, changed, hash }:
     changed,
     hash,
   };
-}
-
-async function someKeyApproves({ store, clock }: Desks["world"], context: Context): Promise<boolean> {
-  const bootstrap = await store.keys.getBootstrap();
-  const keys = [...(await store.keys.list(context.project.name)), ...(bootstrap ? [bootstrap] : [])];
-  const isLive = (expiresAt: number | null) => expiresAt === null || expiresAt > clock.now();
-  return keys.some((key) => key.roles.includes("approver") && isLive(key.expiresAt));
 }

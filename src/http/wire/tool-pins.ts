@@ -40,6 +40,8 @@ const authorizationBody = z.object({
   overrides: z.array(z.string()),
   overrideReason: z.string().nullable(),
   grant: z.enum(["active", "needs_consent", "revoked", "none"]).nullable(),
+  /** Why it is not active. Null: it is, or there is none. */
+  grantReason: z.string().nullable(),
 });
 
 export const validationBody = z.object({
