@@ -149,10 +149,10 @@ export type MePages = {
   ) => Promise<MeView>;
   leave: (project: string, csrf: string, visitor: Visitor, session: string | null) => Promise<MeView>;
   /**
-   * A one-time link into `/me` for a user whom the caller may name. Throws `forbidden`, `invalid`, `user_blocked`.
+   * A one-time link into `/me` for a user whom the caller may name; null: the one whose own token the request came with. Throws `forbidden`, `invalid`, `user_blocked`.
    * `expiresAt`: milliseconds since the epoch.
    */
-  makeLink: (context: Context, user: string) => Promise<{ url: string; expiresAt: number }>;
+  makeLink: (context: Context, user: string | null) => Promise<{ url: string; expiresAt: number }>;
 };
 
 /** GET `/signin/callback`: back to the consent that it was for, or into `/me` with a session. */

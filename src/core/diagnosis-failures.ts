@@ -215,6 +215,11 @@ function formatSlips(headers: HeaderValues): string[] {
     if (isAuthorization && /^bearer\s+(?:bearer|token|basic)\s/i.test(value)) {
       slips.push(`${name} names two schemes, one after the other.`);
     }
+    if (/^(?:env|file|keyvault):\S/.test(value)) {
+      slips.push(
+        `${name} looks like a place where a secret is kept; write {"ref": "…"} to have it looked up there.`,
+      );
+    }
     if (!isAuthorization && /^bearer\s/i.test(value)) {
       slips.push(`${name} begins with "Bearer": that usually belongs into Authorization.`);
     }

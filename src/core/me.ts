@@ -3,7 +3,7 @@ import { type Actor, auditEntry, type Context } from "./context.ts";
 import type { Connection } from "./connection.ts";
 import type { Handle } from "./consents.ts";
 import type { Told } from "./disconnect.ts";
-import { BrokerError } from "./errors.ts";
+import { BrokerError, invalid } from "./errors.ts";
 import type { Grant, GrantKey } from "./grants.ts";
 import { assertedUser, requireRight } from "./identity.ts";
 import { hasPrefix, type UserId } from "./ids.ts";
@@ -136,9 +136,8 @@ export function createMePages(
       await endSession(world, session);
       return { kind: "left" };
     },
-    makeLink: async (context: Context, name: string) => {
-      requireRight(context.caller, "act_for_users");
-      const user = assertedUser(name, "user");
+    makeLink: async (context: Context, name: string | null) => {
+      const user = name === null ? provenUser(context) : namedUser(context, name);
       const project = context.project.name;
       const known = await world.store.users.get(project, user);
       if (known?.status === "blocked") throw new BrokerError("user_blocked", {});
@@ -158,6 +157,20 @@ export function createMePages(
       return { url: `${pageOf(world, project)}/link/${token}`, expiresAt: handle.expiresAt };
     },
   };
+}
+
+function namedUser({ caller }: Context, name: string): UserId {
+  requireRight(caller, "act_for_users");
+  return assertedUser(name, "user");
+}
+
+/** Nobody needs a right for the own accounts: the token that the request came with says whose they are. */
+function provenUser({ user, userToken }: Context): UserId {
+  if (user !== null && userToken !== null) return user;
+  throw invalid({
+    param: "user",
+    message: "is required, unless the request comes with the user's own token",
+  });
 }
 
 const CSRF = "csrf";

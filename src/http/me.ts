@@ -83,11 +83,12 @@ export function meRoutes(deps: Deps): Route[] {
       path: "/api/projects/{project}/me-links",
       tag: "users",
       roles: ["runtime", "admin"],
-      summary: "A link for one visit of a user to what they connected; needs the right act_for_users",
+      summary:
+        "A link for one visit of a user to what they connected; needs the right act_for_users, or the user's own token",
       body: meLinkBody,
       answers: { 200: { description: "The link, good for ten minutes", body: meLinkAnswer } },
       handle: async ({ context }, { body }) =>
-        Response.json(writeMeLink(await me.makeLink(context, body.user))),
+        Response.json(writeMeLink(await me.makeLink(context, body.user ?? null))),
     }),
   ];
 }

@@ -97,6 +97,7 @@ describe("a listing that failed", () => {
     [{ Authorization: "ghp_token" }, 'most servers want "Bearer "'],
     [{ Authorization: "Bearer Bearer ghp_token" }, "two schemes"],
     [{ "X-Api-Key": "Bearer ghp_token" }, "belongs into Authorization"],
+    [{ "X-Api-Key": "env:GITHUB_TOKEN" }, "place where a secret is kept"],
     [{ Authorization: "Bearer <token>" }, "placeholder"],
     [{ "X-Api-Key": "${API_KEY}" }, "placeholder"],
     [{ Authorization: 'Bearer "ghp_token"' }, "placeholder"],

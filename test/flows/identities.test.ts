@@ -125,6 +125,29 @@ describe("an identity of our own issuer", () => {
     ]);
   });
 
+  test(":validate looks as the agent that it is asked for", async () => {
+    await world.connect("ledger", {
+      authType: "AgenticIdentityToken",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    const definition = { kind: "prompt", model: "scripted", tools: [] };
+    await world.rest("POST", "/api/projects/default/agents", {
+      name: "auditor",
+      identity: "own",
+      definition,
+    });
+    const ask = (query: string) =>
+      world.rest("POST", `/api/projects/default/connections/ledger:validate${query}`);
+    expect((await ask("")).body).toMatchObject({ principal: { subject: "project:default:agent:shared" } });
+    expect((await ask("?agent=auditor")).body).toMatchObject({
+      ok: true,
+      principal: { subject: "project:default:agent:auditor" },
+    });
+    expect((await ask("?agent=nobody")).status).toBe(404);
+    expect((await ask("?agnet=auditor")).status).toBe(400);
+  });
+
   test("an agent that is deleted and made again under its name is another one to the server, at once", async () => {
     await world.connect("ledger", {
       authType: "AgenticIdentityToken",
@@ -255,6 +278,17 @@ describe("the person's own token", () => {
       audience: "api://notes",
     });
     expect(await seen(await world.runtime({ user: await anns() }), "passed-on")).toBe("ann");
+  });
+
+  test("gives its person a link to what they connected, and no other person's", async () => {
+    const ask = (body: object, headers: Record<string, string>) =>
+      world.rest("POST", "/api/projects/default/me-links", body, headers);
+    const own = { authorization: `Bearer ${await anns()}` };
+    const link = await ask({}, own);
+    expect([link.status, typeof link.body["url"]]).toEqual([200, "string"]);
+    expect((await ask({ user: "bob" }, own)).status).toBe(403);
+    expect((await ask({}, {})).status).toBe(400);
+    expect((await ask({}, { "x-ms-user-identity": await anns() })).status).toBe(200);
   });
 
   test("an application's token, a key alone, and a name without proof are refused before anything runs", async () => {

@@ -1,4 +1,5 @@
 import type { Desks } from "../approved.ts";
+import { asAgent } from "./acting.ts";
 import type { Connection, ConnectionAuth, ConnectionRecord } from "../connection.ts";
 import type { Context } from "../context.ts";
 import { BrokerError } from "../errors.ts";
@@ -35,17 +36,10 @@ export async function whoAmI(
   query: { agent: string | null; connection: string | null },
   page: Page,
 ): Promise<Listed<Presentation>> {
-  const acting = await actingAs(desks, context, query.agent);
+  const acting = await asAgent(desks.world, context, query.agent);
   const found = await recordsOf(desks, context, query.connection, page);
   const rows = await Promise.all(found.rows.map((record) => presentation(desks, acting, record)));
   return { ...found, rows };
-}
-
-async function actingAs({ world }: Desks, context: Context, name: string | null): Promise<Context> {
-  if (name === null) return context;
-  const agent = await world.store.agents.get(context.project.name, name);
-  if (!agent) throw new BrokerError("not_found", { what: "agent", name });
-  return { ...context, agent: name, agentIdentity: agent.identity, agentMadeAt: agent.createdAt };
 }
 
 async function recordsOf(

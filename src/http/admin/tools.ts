@@ -1,9 +1,17 @@
 import { acceptTool, listPins } from "../../core/administration/tool-pins.ts";
+import { asAgent } from "../../core/administration/acting.ts";
 import { validateConnection } from "../../core/administration/validation.ts";
 import { projectRoute, type Route } from "../route.ts";
 import type { Deps } from "../routes.ts";
 import { listOf } from "../wire/common.ts";
-import { acceptance, pinBody, validationBody, writePin, writeValidation } from "../wire/tool-pins.ts";
+import {
+  acceptance,
+  pinBody,
+  validationBody,
+  validationQuery,
+  writePin,
+  writeValidation,
+} from "../wire/tool-pins.ts";
 
 const tag = "connections";
 const path = "/api/projects/{project}/connections/{name}";
@@ -18,8 +26,10 @@ export function toolRoutes({ world, broker }: Deps): Route[] {
       roles: ["admin"],
       summary: "Connect, list the tools, and name the likely cause if that fails",
       answers: { 200: { description: "The diagnosis, good or bad", body: validationBody } },
-      handle: async ({ context, params }) => {
-        const validation = await validateConnection(broker.desks, context, params["name"] ?? "");
+      query: validationQuery,
+      handle: async ({ context, params }, { query }) => {
+        const acting = await asAgent(world, context, query.agent ?? null);
+        const validation = await validateConnection(broker.desks, acting, params["name"] ?? "");
         return Response.json(writeValidation(validation));
       },
     }),

@@ -15,7 +15,8 @@ export const confirmBody = bodyOf(z.object({ code: z.string().min(1).max(200), u
 
 export const confirmAnswer = z.object({ continue_url: z.string() });
 
-export const meLinkBody = bodyOf(z.object({ user: userName }));
+/** `user` left out: the one whose own token the request came with. */
+export const meLinkBody = bodyOf(z.object({ user: userName.nullish() }));
 
 export const meLinkAnswer = z.object({ url: z.string(), expiresAt: z.string() });
 

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import type { Validation } from "../../core/administration/validation.ts";
 import type { ToolPin } from "../../core/storage.ts";
-import { writeMoment } from "./common.ts";
+import { name, strictQuery, writeMoment } from "./common.ts";
 import { principalBody } from "./whoami.ts";
 
 export const pinBody = z.object({
@@ -26,6 +26,11 @@ export function writePin({ tool, pinned, seen, seenAt }: ToolPin): z.infer<typeo
 
 /** `hash`: accept exactly this definition, and nothing that came after it was read. */
 export const acceptance = z.object({ hash: z.string().nullable().default(null) }).default({ hash: null });
+
+export const validationQuery = strictQuery({
+  /** As this agent of the project's, whose identity may be its own. */
+  agent: name.optional(),
+});
 
 const authorizationBody = z.object({
   issuer: z.string(),
