@@ -44,7 +44,9 @@ function ownFiles(config: Config): string[] {
   return [
     join(folder, "admin-key"),
     join(folder, "dev-tls.pem"),
-    ...(database.kind === "sqlite" ? ["", "-wal", "-shm"].map((end) => database.path + end) : []),
+    ...(database.kind === "sqlite"
+      ? ["", "-wal", "-shm", "-journal", ".keyring"].map((end) => database.path + end)
+      : []),
     ...(keyring.kind === "file" ? [keyring.path] : []),
     ...(tls.kind === "files" ? [tls.key] : []),
     ...[token, certificate].flatMap((path) => path ?? []),

@@ -301,7 +301,8 @@ test("what the broker itself stands on is lent to nobody, however wide the list 
   azure.vault.put("keyring", key, { version });
   vi.stubEnv("WEB_IDENTITY", CANARY);
   const app = { tenantId: crypto.randomUUID(), clientId: crypto.randomUUID() };
-  for (const name of ["secret", "certificate", "token"]) await writeFile(join(folder, name), CANARY);
+  for (const name of ["secret", "certificate", "token", "x.db.keyring"])
+    await writeFile(join(folder, name), CANARY);
   const settings = {
     identities: {
       variable: { type: "secret", ...app, clientSecret: "env:WEB_IDENTITY" },
@@ -313,6 +314,7 @@ test("what the broker itself stands on is lent to nobody, however wide the list 
   const careless = await createWorld({
     vaults: azure.vaults,
     env: {
+      CONSENTRY_DATABASE_URL: `file:${folder}/x.db`,
       CONSENTRY_KEYRING: `${azure.vault.url}/secrets/keyring`,
       CONSENTRY_AZURE: JSON.stringify(settings),
       CONSENTRY_SECRET_SOURCES: `*=keyvault:${azure.vault.url},*=env:WEB_*,*=file:${folder}/*`,
@@ -330,7 +332,7 @@ test("what the broker itself stands on is lent to nobody, however wide the list 
     vaultRef("Keyring"),
     `${vaultRef("keyring")}/${version}`,
     "env:WEB_IDENTITY",
-    ...["secret", "certificate", "token"].map((name) => `file:${folder}/${name}`),
+    ...["secret", "certificate", "token", "x.db", "x.db.keyring"].map((name) => `file:${folder}/${name}`),
   ])
     await fails(ref);
   expect(server.requests).toEqual([]);
