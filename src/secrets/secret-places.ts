@@ -16,7 +16,8 @@ export function parsePlace(ref: string): Place | null {
   switch (kind) {
     case "keyvault": {
       const secret = rest.startsWith("https://") ? parseSecretId(rest) : null;
-      return secret && { kind, secret };
+      // Key Vault takes the names of secrets in any case.
+      return secret && { kind, secret: { ...secret, name: secret.name.toLowerCase() } };
     }
     case "env":
       return ENV_NAME.test(rest) ? { kind, name: rest } : null;

@@ -106,8 +106,7 @@ function matched(pattern: Pattern, place: Place): Lent | null {
   switch (pattern.kind) {
     case "keyvault": {
       if (place.kind !== "keyvault" || place.secret.vault !== pattern.vault) return null;
-      // Key Vault takes the names of secrets in any case.
-      return fits(pattern, place.secret.name.toLowerCase()) ? { ok: true, place, within: null } : null;
+      return fits(pattern, place.secret.name) ? { ok: true, place, within: null } : null;
     }
     case "env":
       return place.kind === "env" && fits(pattern, place.name) ? { ok: true, place, within: null } : null;

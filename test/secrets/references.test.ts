@@ -155,6 +155,16 @@ describe("a secret in a vault", () => {
     expect(azure.vault.asked).toHaveLength(2);
   });
 
+  test("is one secret in every spelling that its place takes", async () => {
+    azure.vault.put("github", "first");
+    azure.vault.put("GitHub", "first");
+    const references = referencesOf(`web=keyvault:${azure.vault.url}`);
+    const host = azure.vault.url.replace("localhost", "LOCALHOST");
+    for (const ref of [vaultRef("github"), vaultRef("GitHub"), `keyvault:${host}/secrets/github/`])
+      expect(await references.resolve("web", ref)).toBe("first");
+    expect(azure.vault.asked).toHaveLength(1);
+  });
+
   test("that another project was given is not to be had from memory either", async () => {
     azure.vault.put("github", "first");
     const references = referencesOf(`web=keyvault:${azure.vault.url}`);
