@@ -209,6 +209,21 @@ test("a box that names a key of nobody asks the vault once a minute, however man
   expect(await tries()).toBe(2);
 });
 
+test("proofs of anybody's making take no look away from a box whose key another replica has seen first", async () => {
+  put(key());
+  const slow = await replica();
+  put(key());
+  const quick = await replica();
+  const box = await quick.sealer.seal("token", "place");
+  azure.vault.knobs.answer = () => failed(503, "Unavailable");
+  expect(await slow.signer.isOurs("ticket", "oauthreq_1", "made up")).toBe(false);
+  azure.vault.knobs.answer = () => null;
+  expect(await slow.sealer.open(box, "place")).toBe("token");
+  azure.vault.asked.length = 0;
+  for (let n = 0; n < 5; n++) await slow.signer.isOurs("ticket", "oauthreq_1", `made up ${n}`);
+  expect(azure.vault.asked).toEqual([]);
+});
+
 describe("a vault that is away", () => {
   test.each([
     ["throttles", () => ({ ...failed(429, "Throttled"), headers: { "retry-after": "120" } }), "asks to wait"],
