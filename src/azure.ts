@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { type Config, ConfigError } from "./config.ts";
-import { type AzureSettings, parseAzure } from "./config-azure.ts";
+import { type AzureIdentity, type AzureSettings, parseAzure } from "./config-azure.ts";
 import type { Entra } from "./core/machine-identity.ts";
 import type { Clock } from "./core/ports.ts";
 import { createEntra } from "./secrets/entra.ts";
@@ -18,15 +18,15 @@ export type ShownAzure = {
   targets: string[];
 };
 
-/** Null: nothing is configured. Throws `ConfigError` for a file that cannot be read, and with all that is wrong in it. */
+/** Null: nothing is configured. `places`: where its secrets are, as `env:NAME` or `file:path`. Throws `ConfigError` for a file that cannot be read, and with all that is wrong in it. */
 export async function openAzure(
   { azure }: Config,
   world: { clock: Clock; env: Record<string, string | undefined>; vouch: Vouch },
-): Promise<{ entra: Entra; shown: ShownAzure } | null> {
+): Promise<{ entra: Entra; shown: ShownAzure; places: string[] } | null> {
   if (!azure) return null;
   const settings = azure.kind === "inline" ? azure.settings : await readSettings(azure.path);
   const entra = createEntra({ settings, read: createReadSecret(world.env), ...world });
-  return { entra, shown: shownOf(settings) };
+  return { entra, shown: shownOf(settings), places: Object.values(settings.identities).flatMap(placesOf) };
 }
 
 async function readSettings(path: string): Promise<AzureSettings> {
@@ -38,6 +38,20 @@ async function readSettings(path: string): Promise<AzureSettings> {
   const read = parseAzure(text);
   if ("settings" in read) return read.settings;
   throw new ConfigError(read.faults.map((message) => ({ name: "CONSENTRY_AZURE", message })));
+}
+
+function placesOf(identity: AzureIdentity): string[] {
+  switch (identity.type) {
+    case "managed":
+    case "federated":
+      return [];
+    case "workload":
+      return identity.tokenFile === null ? [] : [`file:${identity.tokenFile}`];
+    case "secret":
+      return [identity.clientSecret];
+    case "certificate":
+      return [`file:${identity.certificateFile}`];
+  }
 }
 
 function shownOf({ authorityHost, identities, projects, targets }: AzureSettings): ShownAzure {

@@ -59,6 +59,8 @@ export async function ensureBootstrap(world: World, config: Config): Promise<str
   if (config.adminKey !== null && config.adminKey.length < STRONG_KEY_CHARS)
     world.log("warn", "admin_key_short", {});
   const secret = config.adminKey ?? `csk_${world.crypto.randomText(32)}`;
+  // First of all: were it kept before, and the process died here, nobody would ever have it.
+  if (config.adminKey === null) await handOver(secret, config);
   await world.store.keys.putBootstrap({
     id: "key_bootstrap",
     project: null,
@@ -72,9 +74,7 @@ export async function ensureBootstrap(world: World, config: Config): Promise<str
     createdAt: known?.createdAt ?? world.clock.now(),
     expiresAt: null,
   });
-  if (config.adminKey !== null) return null;
-  await handOver(secret, config);
-  return secret;
+  return config.adminKey === null ? secret : null;
 }
 
 /** 32 bytes in base64. Shorter ones are accepted on loopback. */

@@ -130,7 +130,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
       ),
   });
   const vaults = seams.vaults?.(clock) ?? createVaults({ credential: createDefaultCredential(), clock });
-  const lent = lendSecrets(config, { vaults, clock, log });
+  const lent = lendSecrets(config, { vaults, clock, log, places: azure?.places ?? [] });
   const tls = await loadTls(config, { folder: dataFolder(config), now: clock.now(), log });
   const store = await openStore(config, log);
   const keys = await loadKeys(config, { store, vaults, clock, log }).catch(async (error: unknown) => {

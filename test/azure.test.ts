@@ -49,7 +49,7 @@ describe("Microsoft Entra at the door", () => {
       targets: ["*.contoso.com api://contoso"],
     });
     expect(opened?.entra.targetFault("https://a.contoso.com/mcp", "api://contoso")).toBeNull();
-    expect(JSON.stringify(opened)).not.toContain("CANARY");
+    expect(JSON.stringify(opened?.shown)).not.toContain("CANARY");
   });
 
   test("a file that is not there, and one with faults, are refused by the setting's name", async () => {

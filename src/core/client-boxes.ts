@@ -8,7 +8,7 @@ import {
 } from "./client-secrets.ts";
 import type { ConnectionRecord, ConnectorRecord } from "./connection.ts";
 import type { Registration } from "./consents.ts";
-import { isUnopenable } from "./errors.ts";
+import { BrokerError, isRefusal, isUnopenable } from "./errors.ts";
 import type { World } from "./ports.ts";
 import { CONNECTORS } from "./secret-references.ts";
 import { connectionAad, connectorAad, registrationAad } from "./storage.ts";
@@ -28,7 +28,8 @@ export function createClientBoxes({
   sealer,
   clock,
   references,
-}: Pick<World, "sealer" | "clock" | "references">): ClientBoxes {
+  log,
+}: Pick<World, "sealer" | "clock" | "references" | "log">): ClientBoxes {
   // By connection, connector and registration version: an edit is a new key.
   const secrets = createCache<HeldSecrets>({ max: MAX_OPENED, now: clock.now });
 
@@ -51,12 +52,18 @@ export function createClientBoxes({
   return {
     ofConnection: ({ connection: { project, id, version }, sealed }) =>
       opened(project, { key: `${id}:${version}`, sealed, aad: connectionAad(project, id, version) }),
-    ofConnector: ({ connector: { name, version, createdAt }, sealed }) =>
-      opened(CONNECTORS, {
-        key: `connector:${name}:${createdAt}:${version}`,
-        sealed,
-        aad: connectorAad(name, version),
-      }),
+    ofConnector: async ({ connector: { name, version, createdAt }, sealed }) => {
+      const key = `connector:${name}:${createdAt}:${version}`;
+      try {
+        return await opened(CONNECTORS, { key, sealed, aad: connectorAad(name, version) });
+      } catch (error) {
+        if (!isRefusal(error, "unavailable") || error.details.reference === undefined) throw error;
+        // Projects use a connector; where its secret is kept is the operator's to know.
+        log("warn", "connector_secret_unusable", { connector: name, why: error.details.what });
+        const what = `the secret of the connector ${name} cannot be had`;
+        throw new BrokerError("unavailable", { ...error.details, what }, { cause: error });
+      }
+    },
     ofRegistration: async ({ project, connectionId, issuer, id, sealed }) => {
       try {
         return await opened(project, {

@@ -49,6 +49,8 @@ export function createClientMaker(world: World) {
           "of this connection, and set credentials.clientId (and clientSecret) and issuer",
       );
     }
+    // Where nothing can be sealed, what comes could not be kept, and every call would register another one.
+    await world.sealer.seal("", "");
     const registered = await world.oauth.register(
       server,
       {

@@ -31,7 +31,7 @@ export async function openVaultKeyring(deps: {
   const known = new Map<string, SealingKey[]>();
   let failure: string | null = null;
   let looking: Promise<void> | null = null;
-  let lookedAt = -Infinity;
+  const lookedAt = { box: -Infinity, proof: -Infinity };
 
   async function read(): Promise<Keyring> {
     const versions = given(await vaults.versions(secret));
@@ -72,12 +72,12 @@ export async function openVaultKeyring(deps: {
     }
   }
 
-  async function another(): Promise<{ keyring: Keyring; isSure: boolean }> {
+  async function another(missing: "box" | "proof"): Promise<{ keyring: Keyring; isSure: boolean }> {
     // A look under way costs nothing, and does not count: it may have begun too early to see the key.
     const isMine = looking === null;
     if (isMine) {
-      if (clock.now() - lookedAt < LOOK_EVERY_MS) return { keyring: ring, isSure: false };
-      lookedAt = clock.now();
+      if (clock.now() - lookedAt[missing] < LOOK_EVERY_MS) return { keyring: ring, isSure: false };
+      lookedAt[missing] = clock.now();
     }
     await look();
     return { keyring: ring, isSure: isMine && failure === null };
@@ -85,10 +85,11 @@ export async function openVaultKeyring(deps: {
 
   const isKnown = (graceMs = 0) => clock.now() - readAt <= SERVE_MS + graceMs;
   async function currentAfterAll(): Promise<Keyring> {
-    await another();
+    await another("box");
     if (isKnown()) return ring;
     const hours = Math.floor((clock.now() - readAt) / HOUR_MS);
-    const what = `the keyring ${name} was last read ${hours} hours ago, which is too long: ${failure ?? "it is asked again"}`;
+    // Where it is, and why it cannot be read, is in the log: the callers of public routes come here, too.
+    const what = `the keyring was last read ${hours} hours ago, which is too long`;
     throw new BrokerError("unavailable", { what, passing: true });
   }
 

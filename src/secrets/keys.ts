@@ -11,9 +11,10 @@ export type Keys = {
   newest: () => SealingKey | Promise<SealingKey>;
   /**
    * After a key was missing: as it is after one more look at where it is kept, for another replica may have seen a new key
-   * first. Who looks too often gets what is known. `isSure`: this look was made now, and answered.
+   * first. Who looks too often gets what is known; boxes and proofs are counted apart, for anybody can make up a proof. `isSure`:
+   * this look was made now, and answered.
    */
-  another: () => Promise<{ keyring: Keyring; isSure: boolean }>;
+  another: (missing: "box" | "proof") => Promise<{ keyring: Keyring; isSure: boolean }>;
 };
 
 /** Keys of whoever has a keyring that stays as it is. */

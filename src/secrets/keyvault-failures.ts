@@ -1,4 +1,5 @@
 import type { RestError } from "@azure/keyvault-secrets";
+import { isJsonObject } from "../core/json.ts";
 
 /** Why a vault gave nothing. */
 export type VaultFailure = {
@@ -89,6 +90,5 @@ function innerCode(details: unknown): string | null {
 }
 
 function member(value: unknown, name: string): unknown {
-  // Any property of an object may be looked at; what comes of it is unknown.
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+  return isJsonObject(value) ? value[name] : undefined;
 }

@@ -76,7 +76,8 @@ export function createReferences(deps: {
     resolve: async (project, ref) => {
       const lent = sources.lent(project, ref);
       if (!lent.ok) throw refused(ref, lent.why);
-      const key = JSON.stringify([ref, lent.within]);
+      // By the place and not by its spelling, of which there are many.
+      const key = JSON.stringify([lent.place, lent.within]);
       const outcome = await look(key, () => read(key, ref, lent));
       if (outcome.ok) return outcome.value;
       const { kind, why } = outcome.failure;

@@ -30,7 +30,7 @@ export function createSealer({ keyring, suite }: { keyring: Keyring | Keys; suit
     const isNamed = (key: SealingKey) => key.id === id;
     const known = (await keys.current()).find(isNamed);
     if (known) return known;
-    const { keyring: ring, isSure } = await keys.another();
+    const { keyring: ring, isSure } = await keys.another("box");
     const found = ring.find(isNamed);
     if (found) return found;
     throw unopened(`the keyring has no key "${id}"`, isSure ? {} : { passing: true });

@@ -16,7 +16,8 @@ export function parsePlace(ref: string): Place | null {
   switch (kind) {
     case "keyvault": {
       const secret = rest.startsWith("https://") ? parseSecretId(rest) : null;
-      return secret && { kind, secret };
+      // Key Vault takes the names of secrets in any case.
+      return secret && { kind, secret: { ...secret, name: secret.name.toLowerCase() } };
     }
     case "env":
       return ENV_NAME.test(rest) ? { kind, name: rest } : null;
@@ -35,9 +36,14 @@ export function isPlainPath(path: string): boolean {
   return root === "" && steps.length > 0 && steps.every(isPlain);
 }
 
-/** The broker's own secrets, and those that its identity stands on, are never anybody else's. */
+/**
+ * The broker's own secrets, and those that its identity and its database stand on, are never anybody else's. Azure's App Service
+ * gives every setting twice, the second time behind `APPSETTING_`.
+ */
 export function isNeverLent(envName: string): boolean {
-  return /^(CONSENTRY_|AZURE_CLIENT_|IDENTITY_|MSI_)/i.test(envName);
+  return /^(APPSETTING_)?(CONSENTRY_|AZURE_CLIENT_|AZURE_PASSWORD$|IDENTITY_|MSI_|PGPASSWORD$)/i.test(
+    envName,
+  );
 }
 
 const MAX_REF_CHARS = 2_048;

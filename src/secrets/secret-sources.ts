@@ -1,4 +1,5 @@
 import { CONNECTORS } from "../core/secret-references.ts";
+import type { SecretId } from "./secret-ids.ts";
 import { ENV_NAME, isNeverLent, isPlainPath, parsePlace, type Place } from "./secret-places.ts";
 
 /** What the operator lends to whom (`CONSENTRY_SECRET_SOURCES`). */
@@ -7,6 +8,15 @@ export type SecretSources = {
   lent: (project: string, ref: string) => Lent | { ok: false; why: string };
   /** The vaults that may be asked at all. */
   vaults: string[];
+};
+
+/**
+ * What the broker itself stands on, beside what `isNeverLent` knows by its name. Its files are judged where they are read, for links
+ * may lead to them.
+ */
+export type OwnSecrets = {
+  variables: readonly string[];
+  vaultSecrets: readonly Pick<SecretId, "vault" | "name">[];
 };
 
 /** `within`: the folder that a file must really be in, wherever links lead. */
@@ -25,11 +35,12 @@ export class SecretSourcesError extends Error {
 /**
  * Reads a comma list of `project=pattern`. `*` is every project and the operator's connectors, `@connectors` are the connectors
  * alone (core knows them as the project ""). Patterns: a vault, `keyvault:https://{vault}`, all of it or `/secrets/{name}` or
- * `/secrets/{prefix}*`; `env:{NAME}` or `env:{PREFIX}*`; `file:{path}` or `file:{folder}/*`. Empty text lends nothing.
+ * `/secrets/{prefix}*`; `env:{NAME}` or `env:{PREFIX}*`; `file:{path}` or `file:{folder}/*`. Empty text lends nothing, and no
+ * pattern what is `own`.
  *
  * Throws `SecretSourcesError` with every fault.
  */
-export function parseSecretSources(text: string): SecretSources {
+export function parseSecretSources(text: string, own: OwnSecrets = NO_SECRETS): SecretSources {
   const entries = text
     .split(",")
     .map((entry) => entry.trim())
@@ -44,8 +55,8 @@ export function parseSecretSources(text: string): SecretSources {
     lent: (project, ref) => {
       const place = parsePlace(ref);
       if (!place) return { ok: false, why: FORMS };
-      if (place.kind === "env" && isNeverLent(place.name))
-        return { ok: false, why: "names a variable of the broker's own, which is never lent" };
+      if (isOwn(place, own))
+        return { ok: false, why: "names a secret of the broker's own, which is never lent" };
       for (const rule of rules) {
         if (rule.project !== EVERYBODY && rule.project !== project) continue;
         const lent = matched(rule.pattern, place);
@@ -61,7 +72,26 @@ export function parseSecretSources(text: string): SecretSources {
 }
 
 const EVERYBODY = "*";
+const NO_SECRETS: OwnSecrets = { variables: [], vaultSecrets: [] };
 const FORMS = "must be keyvault:https://<vault>/secrets/<name>, env:<NAME> or file:<absolute path>";
+
+function isOwn(place: Place, own: OwnSecrets): boolean {
+  switch (place.kind) {
+    case "keyvault": {
+      const { vault, name } = place.secret;
+      return own.vaultSecrets.some((secret) => secret.vault === vault && isSameName(secret.name, name));
+    }
+    case "env":
+      return isNeverLent(place.name) || own.variables.some((name) => isSameName(name, place.name));
+    case "file":
+      return false;
+  }
+}
+
+/** Key Vault takes names in any case, and so do the variables of some systems. */
+function isSameName(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase();
+}
 
 /** `name`: the whole of it, or what it begins with when `open`. */
 type Pattern =
@@ -76,8 +106,7 @@ function matched(pattern: Pattern, place: Place): Lent | null {
   switch (pattern.kind) {
     case "keyvault": {
       if (place.kind !== "keyvault" || place.secret.vault !== pattern.vault) return null;
-      // Key Vault takes the names of secrets in any case.
-      return fits(pattern, place.secret.name.toLowerCase()) ? { ok: true, place, within: null } : null;
+      return fits(pattern, place.secret.name) ? { ok: true, place, within: null } : null;
     }
     case "env":
       return place.kind === "env" && fits(pattern, place.name) ? { ok: true, place, within: null } : null;

@@ -35,7 +35,7 @@ export function createSigner(keyring: Keyring | Keys): Signer {
       const signed = joined(purpose, text);
       const ring = await keys.current();
       if (await fitsAny(ring, signed, mac)) return true;
-      const others = (await keys.another()).keyring.filter((key) => !ring.includes(key));
+      const others = (await keys.another("proof")).keyring.filter((key) => !ring.includes(key));
       return fitsAny(others, signed, mac);
     },
   };

@@ -106,7 +106,8 @@ function translated<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {
-    if (isOutOfReach(error)) throw new BrokerError("unavailable", { what: "database" }, { cause: error });
+    if (isOutOfReach(error))
+      throw new BrokerError("unavailable", { what: "database", passing: true }, { cause: error });
     throw error;
   }
 }

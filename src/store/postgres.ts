@@ -158,7 +158,8 @@ async function reached<T>(work: Promise<T>): Promise<T> {
 
 /** The driver's faults, translated once: what the database itself says has a code, all else means it is out of reach. */
 function faultOf(error: unknown): unknown {
-  const unavailable = () => new BrokerError("unavailable", { what: "database" }, { cause: error });
+  const unavailable = () =>
+    new BrokerError("unavailable", { what: "database", passing: true }, { cause: error });
   if (error instanceof pg.DatabaseError) return OUT_OF_REACH.test(error.code ?? "") ? unavailable() : error;
   if (error instanceof TypeError || error instanceof RangeError) return error;
   return unavailable();

@@ -414,7 +414,8 @@ describe("a keyring in a vault", () => {
   test("that cannot be reached any more serves for a day; then nothing is opened, sealed or sent", async () => {
     const { one } = both();
     await connect(one, "notes");
-    const client = await one.runtime();
+    await one.connect("asked", { authType: "OAuth2", target: server.url, credentials: {} });
+    const client = await one.runtime({ user: "ann", rights: ["act_for_users"] });
     azure.vault.knobs.answer = () => failed(503, "Unavailable");
     clock.advance(24 * HOUR - MINUTE);
     expect(await echo(client, "notes")).toBe("hello");
@@ -425,6 +426,9 @@ describe("a keyring in a vault", () => {
       message: expect.stringContaining("was last read 24 hours ago, which is too long"),
     });
     expect((await connect(one, "other")).status).toBe(503);
+    const registered = authServer.registrations.length;
+    expect(await echo(client, "asked")).toMatchObject({ code: 503 });
+    expect(authServer.registrations).toHaveLength(registered);
     expect(keyed.requests).toHaveLength(before);
     expect(one.logs.filter(({ event }) => event === "keyring_unreachable")).toHaveLength(1);
     azure.vault.knobs.answer = () => null;

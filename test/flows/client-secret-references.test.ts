@@ -118,6 +118,19 @@ test("a connector uses what is lent to connectors, and projects cannot name that
   await world.connect("notes", { authType: "OAuth2", target: server.url, connectorName: "notes" });
   await goesThrough();
   expect(authServer.tokenRequests.at(-1)?.params.get("client_secret")).toBe(secret());
+
+  // Where it is kept is the operator's to know.
+  azure.vault.knobs.answer = () => failed(404, "SecretNotFound");
+  world.advance(2 * HOUR);
+  const told = await outcome();
+  expect(told).toMatchObject({ code: 503, message: expect.stringContaining("connector notes") });
+  const { body } = await world.rest("POST", "/api/projects/default/connections/notes:validate");
+  expect(body).toMatchObject({ ok: false, cause: "secret_unavailable" });
+  expect(JSON.stringify([told, body])).not.toContain(azure.vault.url);
+  expect(world.logs.find(({ event }) => event === "connector_secret_unusable")?.fields).toMatchObject({
+    connector: "notes",
+    why: expect.stringContaining(vaultRef("app-notes")),
+  });
 });
 
 test("while the secret cannot be had nobody is asked and nothing is sent; :validate says why", async () => {

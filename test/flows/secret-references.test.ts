@@ -295,6 +295,50 @@ test("variables and mounted files are used alike", async () => {
   expect(await everything()).not.toContain(CANARY);
 });
 
+test("what the broker itself stands on is lent to nobody, however wide the list is", async () => {
+  const key = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64");
+  const version = azure.vault.put("Keyring", key);
+  azure.vault.put("keyring", key, { version });
+  vi.stubEnv("WEB_IDENTITY", CANARY);
+  const app = { tenantId: crypto.randomUUID(), clientId: crypto.randomUUID() };
+  for (const name of ["secret", "certificate", "token", "x.db.keyring"])
+    await writeFile(join(folder, name), CANARY);
+  const settings = {
+    identities: {
+      variable: { type: "secret", ...app, clientSecret: "env:WEB_IDENTITY" },
+      file: { type: "secret", ...app, clientSecret: `file:${folder}/secret` },
+      certificate: { type: "certificate", ...app, certificateFile: `${folder}/certificate` },
+      workload: { type: "workload", ...app, tokenFile: `${folder}/token` },
+    },
+  };
+  const careless = await createWorld({
+    vaults: azure.vaults,
+    env: {
+      CONSENTRY_DATABASE_URL: `file:${folder}/x.db`,
+      CONSENTRY_KEYRING: `${azure.vault.url}/secrets/keyring`,
+      CONSENTRY_AZURE: JSON.stringify(settings),
+      CONSENTRY_SECRET_SOURCES: `*=keyvault:${azure.vault.url},*=env:WEB_*,*=file:${folder}/*`,
+    },
+  });
+  const fails = async (ref: string) => {
+    const credentials = { keys: { "x-api-key": { ref } } };
+    const properties = { authType: "CustomKeys", target: server.url, credentials };
+    const written = await careless.connect("github", properties);
+    const made = written.status === 200 ? await outcome(await careless.runtime()) : faultsOf(written);
+    expect([ref, JSON.stringify(made)]).toEqual([ref, expect.stringContaining("the broker's own")]);
+  };
+  for (const ref of [
+    vaultRef("keyring"),
+    vaultRef("Keyring"),
+    `${vaultRef("keyring")}/${version}`,
+    "env:WEB_IDENTITY",
+    ...["secret", "certificate", "token", "x.db", "x.db.keyring"].map((name) => `file:${folder}/${name}`),
+  ])
+    await fails(ref);
+  expect(server.requests).toEqual([]);
+  await careless.stop();
+});
+
 test("a change that gives no credentials keeps references, one that gives values replaces them", async () => {
   azure.vault.put("github", CANARY);
   header.value = CANARY;

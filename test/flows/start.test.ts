@@ -1,5 +1,5 @@
 // What a first start makes, and what a start says that cannot be.
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -44,6 +44,17 @@ test("without a terminal the key is in a file of mode 0600, as are the keyring a
   ]);
   const answer = await fetch(`${broker.url}/api/projects`, { headers: { "api-key": key } });
   expect(await answer.json()).toMatchObject({ value: [{ name: "default" }] });
+});
+
+test("a key that could not be handed over is no key: the next start makes another", async () => {
+  const path = join(folder, "data", "admin-key");
+  await mkdir(path, { recursive: true });
+  expect(await refusal({})).toContain("EISDIR");
+  await rm(path, { recursive: true });
+  const broker = await start();
+  const key = (await readFile(path, "utf8")).trim();
+  const answer = await fetch(`${broker.url}/api/projects`, { headers: { "api-key": key } });
+  expect(answer.status).toBe(200);
 });
 
 test("a second start keeps the key, and a configured one replaces it", async () => {

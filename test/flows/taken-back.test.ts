@@ -185,3 +185,17 @@ describe("what a process has left after an edit is told by the sweep", () => {
     expect(await grants()).toMatchObject([{ user: "app:ann", status: "revoked", reason: "impossible" }]);
   });
 });
+
+test("a database that is away for a moment gives no account up: its server is told later", async () => {
+  const { registrations } = world.world.store;
+  const { get } = registrations;
+  // As the adapters of databases say it.
+  const away = new BrokerError("unavailable", { what: "database", passing: true });
+  registrations.get = () => Promise.reject(away);
+  const { body } = await world.rest("DELETE", `${PATH}/grants/ann`);
+  expect(body).toMatchObject({ status: "revoked", upstream: "failed" });
+  expect(await untold()).toBe(1);
+  registrations.get = get;
+  await sweep();
+  expect(await tokenTold()).toMatchObject({ active: false });
+});

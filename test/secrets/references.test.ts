@@ -85,6 +85,10 @@ describe("what is lent", () => {
     ["web=env:A*", "env:AZURE_CLIENT_SECRET", false],
     ["web=env:I*", "env:identity_header", false],
     ["web=env:M*", "env:MSI_SECRET", false],
+    ["web=env:A*", "env:AZURE_PASSWORD", false],
+    ["web=env:A*", "env:APPSETTING_CONSENTRY_KEYRING", false],
+    ["web=env:A*", "env:APPSETTING_WEB_KEY", true],
+    ["web=env:P*", "env:PGPASSWORD", false],
     ["web=file:/run/secrets/*", "file:/run/secrets/github", true],
     ["web=file:/run/secrets/*", "file:/run/secrets/a/github", false],
     ["web=file:/run/secrets/*", "file:/run/secrets/../admin-key", false],
@@ -149,6 +153,16 @@ describe("a secret in a vault", () => {
     ahead = 5 * MINUTE + 1_000;
     expect(await references.resolve("web", vaultRef("github"))).toBe("second");
     expect(azure.vault.asked).toHaveLength(2);
+  });
+
+  test("is one secret in every spelling that its place takes", async () => {
+    azure.vault.put("github", "first");
+    azure.vault.put("GitHub", "first");
+    const references = referencesOf(`web=keyvault:${azure.vault.url}`);
+    const host = azure.vault.url.replace("localhost", "LOCALHOST");
+    for (const ref of [vaultRef("github"), vaultRef("GitHub"), `keyvault:${host}/secrets/github/`])
+      expect(await references.resolve("web", ref)).toBe("first");
+    expect(azure.vault.asked).toHaveLength(1);
   });
 
   test("that another project was given is not to be had from memory either", async () => {

@@ -82,7 +82,7 @@ test("a database that cannot be opened is unavailable, with the driver's reason 
     expect(() => open(name)).toThrow(
       expect.objectContaining({
         code: "unavailable",
-        details: { what: "database" },
+        details: { what: "database", passing: true },
         cause: expect.any(Database.SqliteError),
       }),
     );
