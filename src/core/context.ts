@@ -18,7 +18,10 @@ export type Context = {
   agent?: string | null;
   /** Whose identity it acts with, as stored when the turn began. */
   agentIdentity?: AgentIdentity | null;
-  /** When it was made: one that was deleted and made again under its name is another, and so is whom servers see. */
+  /**
+   * When it was made: one that was deleted and made again under its name is another, and so is whom servers see. Null: it is
+   * gone, and has no identity any more.
+   */
   agentMadeAt?: number | null;
   /** Connections that the person declined to connect, in the conversation that this request goes on with. */
   declined?: ReadonlySet<string>;

@@ -72,10 +72,13 @@ test("an approved call runs as the agent that asked for it, whatever the request
       await asItsAgent(
         app.world,
         asked,
-        aHeldCall("default", { agent: name === null ? null : { name, version: 1 } }),
+        aHeldCall("default", {
+          agent: name === null ? null : { name, version: 1 },
+          createdAt: app.world.clock.now(),
+        }),
       ),
     );
-  const keeper = { ...context, agent: "keeper", agentIdentity: "own" as const };
+  const keeper = { ...context, agent: "keeper", agentIdentity: "own" as const, agentMadeAt: 1 };
   expect(await run(context, "keeper")).toEqual(own);
   expect(await run(keeper, "keeper")).toEqual(own);
   expect(await run(keeper, "plain")).toEqual(shared);

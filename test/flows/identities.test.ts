@@ -154,6 +154,41 @@ describe("an identity of our own issuer", () => {
     expect(new Set(objectIds).size).toBe(2);
   });
 
+  test("a call that an agent asked for is not made by whoever has its name by then", async () => {
+    await world.connect("ledger", {
+      authType: "AgenticIdentityToken",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    const runtime = await world.runtime();
+    const make = () =>
+      world.rest("POST", "/api/projects/default/agents", {
+        name: "fleeting",
+        identity: "own",
+        definition: { kind: "prompt", model: "scripted", tools: [{ type: "mcp", server_label: "ledger" }] },
+      });
+    for (const store of [true, false]) {
+      await make();
+      const agent_reference = { type: "agent_reference", name: "fleeting" };
+      const asked = await runtime.responses.create(
+        { input: "who?" },
+        { body: { input: "who?", agent_reference, store } },
+      );
+      const id = itemsOf(asked, "mcp_approval_request")[0]?.id ?? "";
+      await world.rest("DELETE", "/api/projects/default/agents/fleeting", {});
+      await make();
+      server.requests.length = 0;
+      const answered = await runtime.responses.create({
+        input: [{ type: "mcp_approval_response", approval_request_id: id, approve: true }],
+      });
+      const [item] = itemsOf(answered, "mcp_call");
+      expect([store, item?.output ?? null]).toEqual([store, null]);
+      expect(JSON.stringify(item?.error)).toContain("agent fleeting");
+      expect(server.requests).toEqual([]);
+      await world.rest("DELETE", "/api/projects/default/agents/fleeting", {});
+    }
+  });
+
   test("its token opens no door of the broker's own, whoever has it", async () => {
     await world.connect("as-project", {
       authType: "ProjectManagedIdentity",
