@@ -2,6 +2,7 @@ import { readExchangeSecret } from "./administration/settings.ts";
 import { createCache } from "./cache.ts";
 import type { Context } from "./context.ts";
 import type { UserToken } from "./machine-identity.ts";
+import type { IssuerExchange } from "./issuers.ts";
 import { type AuthServer, type OAuthClient, TOKEN_TYPES, tokenServerOf } from "./oauth.ts";
 import type { World } from "./ports.ts";
 
@@ -19,6 +20,20 @@ export type UserExchange = (
   user: UserToken,
   signal: AbortSignal,
 ) => Promise<ExchangeWayFound>;
+
+/** Our client at the issuer of a person's token; `message`: why there is none. */
+export function exchangeAt(
+  { settings }: Pick<Context["project"], "settings">,
+  user: Pick<UserToken, "issuer">,
+): { issuer: string; exchange: IssuerExchange } | { message: string } {
+  const entry = settings.issuers.find(({ name }) => name === user.issuer);
+  if (entry?.type === "oidc" && entry.exchange !== null)
+    return { issuer: entry.issuer, exchange: entry.exchange };
+  const message =
+    `tokens of the issuer ${user.issuer} are exchanged by nobody: ` +
+    "set exchange (our client there) on it in issuers of the project's settings";
+  return { message };
+}
 
 export function createUserExchange(world: World): UserExchange {
   const endpoints = createCache<string>({ max: MAX_ISSUERS, now: world.clock.now });
@@ -41,17 +56,12 @@ export function createUserExchange(world: World): UserExchange {
   }
 
   return async (project, user, signal) => {
-    const entry = project.settings.issuers.find(({ name }) => name === user.issuer);
-    if (!entry || entry.type !== "oidc" || entry.exchange === null) {
-      const message =
-        `tokens of the issuer ${user.issuer} are exchanged by nobody: ` +
-        "set exchange (our client there) on it in issuers of the project's settings";
-      return { ok: false, transient: false, message };
-    }
-    const { issuer, exchange } = entry;
+    const found = exchangeAt(project, user);
+    if ("message" in found) return { ok: false, transient: false, message: found.message };
+    const { issuer, exchange } = found;
     const tokenEndpoint = exchange.tokenEndpoint ?? (await endpointOf(issuer, signal));
     if (typeof tokenEndpoint !== "string") return tokenEndpoint;
-    const clientSecret = await readExchangeSecret(world, project, entry.name);
+    const clientSecret = await readExchangeSecret(world, project, user.issuer);
     const client: OAuthClient = {
       clientId: exchange.clientId,
       clientSecret,

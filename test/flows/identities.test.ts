@@ -27,7 +27,20 @@ beforeAll(async () => {
     authServer: { issuer: world.url, jwksUri: `${world.url}/.well-known/jwks.json` },
   });
   server.knobs.audience = AUDIENCE;
-  await world.rest("PATCH", "/api/projects/default/settings", {
+  await trust({});
+  stops.push(model.close, home.stop, server.stop, world.stop);
+});
+afterAll(async () => {
+  for (const stop of stops.toReversed()) await stop();
+});
+afterEach(() => {
+  server.calls.length = 0;
+  server.requests.length = 0;
+});
+
+/** The project believes `home`, and is its client for exchanges. */
+const trust = (changes: Record<string, unknown>) =>
+  world.rest("PATCH", "/api/projects/default/settings", {
     issuers: [
       {
         type: "oidc",
@@ -38,18 +51,10 @@ beforeAll(async () => {
         delegated: { claim: "scope", value: "chat" },
         roles: [{ claim: "scope", value: "chat", roles: ["runtime"] }],
         exchange: { ...home.client, subjectTokenType: "access_token" },
+        ...changes,
       },
     ],
   });
-  stops.push(model.close, home.stop, server.stop, world.stop);
-});
-afterAll(async () => {
-  for (const stop of stops.toReversed()) await stop();
-});
-afterEach(() => {
-  server.calls.length = 0;
-  server.requests.length = 0;
-});
 
 const asksAs = (label: string) => ({
   tools: [{ type: "mcp" as const, server_label: label, require_approval: "never" as const }],
@@ -329,6 +334,39 @@ describe("the person's own token", () => {
     expect(notes.requests).toEqual([]);
   });
 
+  test("is exchanged for nothing that would open the broker itself, however late that audience became one", async () => {
+    const thief = await serverFor(home.issuer, "api://later");
+    const properties = { authType: "UserEntraToken", target: thief.url, audience: "api://later" };
+    await world.connect("later", properties);
+    expect(await seen(withToken(await anns()), "later")).toBe("ann");
+    await trust({ audiences: ["broker-api", "api://later", "https://later.example"] });
+    const before = [thief.requests.length, home.tokenRequests.length];
+    expect(await seen(withToken(await anns()), "later")).toContain("audience of this project's callers");
+    expect([thief.requests.length, home.tokenRequests.length]).toEqual(before);
+    // Said as a resource (RFC 8707) it means the same.
+    const asResource = { resource: "https://later.example", overrideReason: "why not" };
+    const refused = await world.connect("later", { ...properties, audience: "api://notes", ...asResource });
+    expect([refused.status, JSON.stringify(refused.body)]).toEqual([
+      400,
+      expect.stringContaining("properties.resource") as string,
+    ]);
+    await trust({});
+    expect((await world.connect("later", { ...properties, ...asResource })).status).toBe(200);
+    await trust({ audiences: ["broker-api", "https://later.example"] });
+    expect(await seen(withToken(await anns()), "later")).toContain("audience of this project's callers");
+    await trust({});
+  });
+
+  test("exchanged by a client that the project no longer has is of no more use", async () => {
+    const notes = await serverFor(home.issuer, "api://notes");
+    await world.connect("left", { authType: "UserEntraToken", target: notes.url, audience: "api://notes" });
+    const client = withToken(await anns());
+    expect(await seen(client, "left")).toBe("ann");
+    await trust({ exchange: null });
+    expect(await seen(client, "left")).toContain("exchanged by nobody");
+    await trust({});
+  });
+
   test("becomes an ID-JAG for a server whose own authorization server trusts the person's issuer", async () => {
     const away = await startIdentityProvider({ trusts: home.issuer });
     stops.push(away.stop);
@@ -391,6 +429,22 @@ describe("whoami", () => {
 
     const ann = await ask("", await anns());
     expect(ann.caller).toMatchObject({ user: "home:ann", roles: ["runtime"], userToken: true });
+  });
+
+  test("says why a person's token would not be exchanged", async () => {
+    const properties = { authType: "UserEntraToken", target: server.url, audience: "api://notes" };
+    await world.connect("person", properties);
+    const faultFor = async (token: string) => {
+      const path = "/api/projects/default/whoami?connection=person";
+      const { body } = await world.rest("GET", path, undefined, { authorization: `Bearer ${token}` });
+      return (body as unknown as { value: { fault: string | null }[] }).value[0]?.fault;
+    };
+    const before = home.tokenRequests.length;
+    expect(await faultFor(await anns())).toBeNull();
+    await trust({ exchange: null });
+    expect(await faultFor(await anns())).toContain("exchanged by nobody");
+    await trust({});
+    expect(home.tokenRequests.length).toBe(before);
   });
 
   test("an agent or a connection that is not there is not found, and a stranger hears nothing", async () => {
