@@ -150,10 +150,11 @@ function identityWay(
   context: Context,
   { connection: { id, version } }: ConnectionRecord,
 ): Way {
-  const partition = JSON.stringify([id, version, identity]);
+  // What is made again under a name is another identity (workload's `oid`), though it is called the same.
+  const made = madeAt(identity, context);
+  const partition = JSON.stringify([id, version, identity, ...made]);
   return {
-    // What is made again under a name is another identity (workload's `oid`), though it is called the same.
-    key: JSON.stringify(["identity", by, identity, audience, ...madeAt(identity, context)]),
+    key: JSON.stringify(["identity", by, identity, audience, ...made]),
     mint: ({ fresh, signal }) => provider.token({ identity, audience, fresh }, signal),
     mintWith: null,
     partition,

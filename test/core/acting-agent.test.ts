@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { createAccessDesk } from "../../src/core/access.ts";
 import { asItsAgent } from "../../src/core/approved.ts";
 import { createBroker } from "../../src/core/broker.ts";
 import type { Context } from "../../src/core/context.ts";
 import { planTurn } from "../../src/core/plan.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
+import { serverOf, toolFor } from "../../src/core/servers.ts";
 import { identityOf } from "../../src/core/workload.ts";
 import { readAgentDefinition, readResponsesBody } from "../../src/http/wire/request.ts";
 import { createTestApp, type TestApp } from "../helpers/app.ts";
@@ -85,4 +87,25 @@ test("an approved call runs as the agent that asked for it, whatever the request
   expect(await run(keeper, null)).toEqual(shared);
   // An agent that is gone: an identity for which there are no tokens, and not what others share.
   expect(await run(context, "gone")).toEqual({ ...own, agent: "gone" });
+});
+
+test("an agent that was made again under its name goes on with no session and no listing of the one before", async () => {
+  const properties = {
+    category: "RemoteTool",
+    authType: "AgenticIdentityToken",
+    target: "http://127.0.0.1:9/mcp",
+    audience: "api://ledger",
+  };
+  await app.send("PUT", "/api/projects/default/connections/ledger", { body: { properties } });
+  const record = await app.world.store.connections.get("default", "ledger");
+  if (!record) throw new Error("no connection");
+  const access = createAccessDesk(app.world);
+  const enter = async (agentMadeAt: number) => {
+    const acting = { ...context, agent: "keeper", agentIdentity: "own" as const, agentMadeAt };
+    const door = await access.open(acting, serverOf(toolFor("ledger"), record));
+    return door.ok ? [door.access.partition, door.access.session] : [];
+  };
+  const [before, again] = [await enter(1), await enter(2)];
+  expect(new Set([...before, ...again]).size).toBe(4);
+  expect(await enter(1)).toEqual(before);
 });
