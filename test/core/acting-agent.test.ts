@@ -5,6 +5,7 @@ import { createBroker } from "../../src/core/broker.ts";
 import type { Context } from "../../src/core/context.ts";
 import { planTurn } from "../../src/core/plan.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
+import { revokedSince } from "../../src/core/standing.ts";
 import { serverOf, toolFor } from "../../src/core/servers.ts";
 import { identityOf } from "../../src/core/workload.ts";
 import { readAgentDefinition, readResponsesBody } from "../../src/http/wire/request.ts";
@@ -108,4 +109,24 @@ test("an agent that was made again under its name goes on with no session and no
   const [before, again] = [await enter(1), await enter(2)];
   expect(new Set([...before, ...again]).size).toBe(4);
   expect(await enter(1)).toEqual(before);
+});
+
+test("a turn under way stops acting as an agent that is disabled, deleted or made again meanwhile", async () => {
+  const path = "/api/projects/default/agents/fleeting";
+  const make = () =>
+    app.send("POST", "/api/projects/default/agents", {
+      body: { name: "fleeting", identity: "own", definition: { kind: "prompt", model: "m" } },
+    });
+  await make();
+  const acting = await plan(named("fleeting"));
+  const revoked = () => revokedSince(app.world, acting, 0);
+  expect(await revoked()).toBeNull();
+  await app.send("POST", `${path}:disable`, {});
+  expect(await revoked()).toContain("agent fleeting");
+  await app.send("POST", `${path}:enable`, {});
+  expect(await revoked()).toBeNull();
+  await app.send("DELETE", path, {});
+  expect(await revoked()).toContain("agent fleeting");
+  await make();
+  expect(await revoked()).toContain("agent fleeting");
 });
