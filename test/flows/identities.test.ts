@@ -1,6 +1,7 @@
 import { decodeJwt } from "jose";
 import type OpenAI from "openai";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { createUserExchange } from "../../src/core/user-exchange.ts";
 import { startHttpServer } from "../helpers/http-server.ts";
 import { type IdentityProvider, startIdentityProvider } from "../helpers/identity-provider.ts";
 import { startModel } from "../helpers/model.ts";
@@ -364,6 +365,22 @@ describe("the person's own token", () => {
     expect(await seen(client, "left")).toBe("ann");
     await trust({ exchange: null });
     expect(await seen(client, "left")).toContain("exchanged by nobody");
+    await trust({});
+  });
+
+  test("is exchanged by a client with its own secret, though the settings change while the request is under way", async () => {
+    const { store } = world.world;
+    const wayOf = createUserExchange(world.world);
+    const ann = { token: "a.b.c", issuer: "home", tenant: null, expiresAt: Infinity };
+    const atFirst = await store.projects.get("default");
+    if (!atFirst) throw new Error("no project");
+    await world.rest("PATCH", "/api/projects/default/settings", { consentStatus: "completed" });
+    expect(await wayOf(atFirst, ann, AbortSignal.timeout(5_000))).toMatchObject({ ok: true });
+    await trust({
+      exchange: { clientId: "another", clientSecret: "canary", subjectTokenType: "access_token" },
+    });
+    const found = await wayOf(atFirst, ann, AbortSignal.timeout(5_000));
+    expect([found.ok, JSON.stringify(found).includes("canary")]).toEqual([false, false]);
     await trust({});
   });
 
