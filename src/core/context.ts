@@ -29,6 +29,10 @@ export type Context = {
   signal: AbortSignal;
 };
 
+/** Whose sessions at servers a request's are: its user's, else its caller's. */
+export const ownerOf = ({ user, caller }: Pick<Context, "user" | "caller">): string =>
+  user ?? caller.principal;
+
 /** Who did something, for the audit. */
 export type Actor = {
   caller: { principal: string | null };

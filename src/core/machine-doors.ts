@@ -2,7 +2,7 @@ import type { Door } from "./access.ts";
 import { decodedClaims } from "./claims-challenge.ts";
 import type { ClientBoxes } from "./client-boxes.ts";
 import type { ClientCredentialsAuth, ConnectionRecord, IdentityAuth, UserTokenAuth } from "./connection.ts";
-import type { Context } from "./context.ts";
+import { type Context, ownerOf } from "./context.ts";
 import { type IdentitySource, sourceOf } from "./identity-source.ts";
 import type { MachineIdentity, Minted, MintFailure, Principal } from "./machine-identity.ts";
 import { createMintedTokens, type Mint } from "./minted-tokens.ts";
@@ -166,8 +166,6 @@ function madeAt(identity: MachineIdentity, { project, agentMadeAt }: Context): (
   const isOwn = identity.kind === "agent" && identity.agent !== null;
   return [project.createdAt, isOwn ? (agentMadeAt ?? null) : null];
 }
-
-const ownerOf = ({ user, caller }: Context) => user ?? caller.principal;
 
 function closed({ record }: Pick<Asked<unknown>, "record">, failure: MintFailure): Door & { ok: false } {
   const message = `the connection ${record.connection.name} has no token: ${failure.message}`;
