@@ -3,7 +3,7 @@ import { createCache } from "./cache.ts";
 import { createClientBoxes } from "./client-boxes.ts";
 import type { ConnectionRecord, HeaderValues } from "./connection.ts";
 import { askForConsent, consentLink, type Question, scopesToAsk } from "./consent-asking.ts";
-import type { Context } from "./context.ts";
+import { type Context, ownerOf } from "./context.ts";
 import { BrokerError } from "./errors.ts";
 import type { Grant, GrantKey } from "./grants.ts";
 import type { UserId } from "./ids.ts";
@@ -259,8 +259,6 @@ const OPENED_TTL_MS = 5 * 60_000;
 const USED_EVERY_MS = 60_000;
 /** One refresh for a server that turns every token down, not one for each call. */
 const FRESH_TOKEN_MS = 30_000;
-
-const ownerOf = ({ user, caller }: Context) => user ?? caller.principal;
 
 function keyOf({ connection }: ConnectionRecord, user: UserId): GrantKey {
   return { project: connection.project, connectionId: connection.id, user };

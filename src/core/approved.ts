@@ -24,7 +24,8 @@ export type Review =
 
 /**
  * The request as the agent's whose call it is: an approval that is answered by its id alone names no agent, and the call
- * must not run as another identity for that. Reads only where the two differ.
+ * must not run as another identity for that. Reads only where the two differ. An agent that is gone, disabled, or another one
+ * under its name acts as nobody: what others share was not its own.
  */
 export async function asItsAgent(
   { store }: Pick<World, "store">,
@@ -32,12 +33,23 @@ export async function asItsAgent(
   call: HeldCall,
 ): Promise<Context> {
   const name = call.agent?.name ?? null;
-  if (name === (context.agent ?? null)) return context;
-  const agent = name === null ? null : await store.agents.get(call.project, name);
-  // One that was deleted has no identity any more, and what others share was not its own.
-  const agentIdentity = name === null ? null : (agent?.identity ?? "own");
-  return { ...context, agent: name, agentIdentity, agentMadeAt: agent?.createdAt ?? null };
+  if (name === null) return { ...context, agent: null, agentIdentity: null, agentMadeAt: null };
+  if (name === context.agent) return wasThere(context.agentMadeAt, call) ? context : asNobody(context, name);
+  const agent = await store.agents.get(call.project, name);
+  if (!agent || agent.state === "disabled" || !wasThere(agent.createdAt, call))
+    return asNobody(context, name);
+  return { ...context, agent: name, agentIdentity: agent.identity, agentMadeAt: agent.createdAt };
 }
+
+const wasThere = (madeAt: number | null | undefined, { createdAt }: HeldCall) =>
+  madeAt != null && madeAt <= createdAt;
+
+const asNobody = (context: Context, agent: string): Context => ({
+  ...context,
+  agent,
+  agentIdentity: "own",
+  agentMadeAt: null,
+});
 
 /**
  * Compares an approved call with the world as it is: connection, target, auth, definition, allow-lists, approver, age. The

@@ -54,9 +54,12 @@ function isSame(one: string, other: string): boolean {
   );
 }
 
-/** Where an audience may be meant to be. `localhost:8787` is a host and a port, or a scheme and a path: it counts as both. */
+/**
+ * Where an audience may be meant to be. `localhost:8787` is a host and a port, or a scheme and a path: it counts as both. A URL
+ * may have a word before it, as in Entra's `spn:https://…`.
+ */
 function placesOf(audience: string): Place[] {
-  const bare = bareOf(audience);
+  const bare = bareOf(audience).replace(/^[a-z]+:(?=[a-z][a-z0-9+.-]*:[/\\])/, "");
   const rest = bare.replace(/^[a-z][a-z0-9+.-]*:[/\\]*/, "");
   const isUrl = /^[a-z][a-z0-9+.-]*:[/\\]/.test(bare);
   return (isUrl ? [rest] : [rest, bare]).flatMap((place) => {

@@ -15,7 +15,7 @@ import type { Registration } from "./consents.ts";
 import { createDiscovery } from "./discovery.ts";
 import { oauthOf } from "./oauth-settings.ts";
 import { pkceFault } from "./pkce.ts";
-import { canonicalResource } from "./resource.ts";
+import { canonicalResource, resourceOf } from "./resource.ts";
 import type { Challenge, UpstreamFailure, World } from "./ports.ts";
 import type { Binding } from "./refresh.ts";
 
@@ -229,11 +229,6 @@ function merged(own: OAuthOverrides, connectors: OAuthOverrides | null): OAuthOv
     pkce: own.pkce === "strict" ? connectors.pkce : own.pkce,
     reason: own.reason ?? connectors.reason,
   };
-}
-
-function resourceOf({ resource }: OAuthOverrides, own: string): string | null {
-  if (resource === "omit") return null;
-  return resource === "prm" ? own : resource.value;
 }
 
 /** Whether a connector's tokens may be sent to this target: `host`, `host:port` or `*.host`. */

@@ -4,6 +4,7 @@ import type {
   ConnectionAuth,
   IdentityAuth,
   MachineClient,
+  OAuthOverrides,
   UserTokenAuth,
 } from "./connection.ts";
 import type { Fault } from "./errors.ts";
@@ -76,6 +77,7 @@ export function readUserToken(
     ...audienceFaults(audience, { ...context, param: nameOf("audience") }),
     ...scopeFaults(scopes, nameOf("scopes")),
     ...read.faults,
+    ...resourceFaults(read.overrides, { ...context, param: nameOf("resource") }),
   ];
   const { resource, reason } = read.overrides;
   const auth: UserTokenAuth = {
@@ -271,6 +273,15 @@ function audienceFaults(
     return [{ param, message }];
   }
   const refusal = checkAudience(audience);
+  return refusal === null ? [] : [{ param, message: refusal }];
+}
+
+/** Issuers take either for what a token is for (RFC 8693, 2.1). */
+function resourceFaults(
+  { resource }: Pick<OAuthOverrides, "resource">,
+  { checkAudience, param }: { checkAudience: CheckAudience; param: string },
+): Fault[] {
+  const refusal = typeof resource === "object" ? checkAudience(resource.value) : null;
   return refusal === null ? [] : [{ param, message: refusal }];
 }
 

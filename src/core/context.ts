@@ -18,13 +18,20 @@ export type Context = {
   agent?: string | null;
   /** Whose identity it acts with, as stored when the turn began. */
   agentIdentity?: AgentIdentity | null;
-  /** When it was made: one that was deleted and made again under its name is another, and so is whom servers see. */
+  /**
+   * When it was made: one that was deleted and made again under its name is another, and so is whom servers see. Null: it is
+   * gone, and has no identity any more.
+   */
   agentMadeAt?: number | null;
   /** Connections that the person declined to connect, in the conversation that this request goes on with. */
   declined?: ReadonlySet<string>;
   /** Aborts when the caller is gone or the process must stop. */
   signal: AbortSignal;
 };
+
+/** Whose sessions at servers a request's are: its user's, else its caller's. */
+export const ownerOf = ({ user, caller }: Pick<Context, "user" | "caller">): string =>
+  user ?? caller.principal;
 
 /** Who did something, for the audit. */
 export type Actor = {

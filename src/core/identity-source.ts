@@ -24,6 +24,8 @@ export async function sourceOf(
   { of, audience, url }: { of: "project" | "agent"; audience: string; url: string },
 ): Promise<IdentitySource | { ok: false; message: string }> {
   const identity = identityOf(of, context);
+  if (identity.kind === "agent" && identity.agent !== null && context.agentMadeAt == null)
+    return { ok: false, message: `the agent ${identity.agent} that asked for it is gone, or disabled` };
   // Settings may have changed since the connection was saved.
   const refused = audienceFaultIn(world, context.project, audience);
   if (refused !== null) return { ok: false, message: `its audience ${refused}` };

@@ -2,13 +2,14 @@ import type { Door } from "./access.ts";
 import { decodedClaims } from "./claims-challenge.ts";
 import type { ClientBoxes } from "./client-boxes.ts";
 import type { ClientCredentialsAuth, ConnectionRecord, IdentityAuth, UserTokenAuth } from "./connection.ts";
-import type { Context } from "./context.ts";
+import { type Context, ownerOf } from "./context.ts";
 import { type IdentitySource, sourceOf } from "./identity-source.ts";
-import type { MachineIdentity, Minted, MintFailure, Principal, UserToken } from "./machine-identity.ts";
+import type { MachineIdentity, Minted, MintFailure, Principal } from "./machine-identity.ts";
 import { createMintedTokens, type Mint } from "./minted-tokens.ts";
 import type { UpstreamFailure, World } from "./ports.ts";
 import type { Server } from "./servers.ts";
 import { createTokenMinting } from "./token-minting.ts";
+import { type UserTokenWay, userTokenWay } from "./user-token-way.ts";
 
 export type Asked<A> = { context: Context; server: Server; record: ConnectionRecord; auth: A };
 
@@ -92,15 +93,16 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
     },
     userToken: async (asked) => {
       const { context, record, auth } = asked;
-      const { user, userToken } = context;
-      if (user === null || userToken === null) return unusable(asked, NO_USER_TOKEN);
-      const mint = await userMint(asked, userToken);
-      if (typeof mint === "string") return unusable(asked, mint);
+      const found = userTokenWay(world, context, { record, auth });
+      if (!found.ok) return unusable(asked, found.message);
+      const { user, userToken } = found;
+      const mint = await userMint(asked, found);
       const { id, version } = record.connection;
       const person = JSON.stringify([id, version, user]);
+      // Of this very token: what another of the same person may do is not known. And of our client at the issuer as it is now.
+      const token = await world.crypto.sha256(userToken.token);
       return enter(asked, {
-        // Of this very token: what another of the same person may do is not known.
-        key: JSON.stringify(["user", id, version, auth, await world.crypto.sha256(userToken.token)]),
+        key: JSON.stringify(["user", id, version, context.project.version, auth, token]),
         mint: mint(null),
         mintWith: mint,
         partition: person,
@@ -122,25 +124,18 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
     },
   };
 
-  /** A sentence: why this person's token cannot be exchanged for one that goes to this server. */
   async function userMint(
-    { context, server, record, auth }: Asked<UserTokenAuth>,
-    user: UserToken,
-  ): Promise<((claims: string | null) => Mint) | string> {
-    const { project } = context;
-    const { target } = record.connection;
-    if (user.tenant === null) {
+    { context: { project }, record, auth }: Asked<UserTokenAuth>,
+    { userToken: user, entra }: UserTokenWay & { ok: true },
+  ): Promise<(claims: string | null) => Mint> {
+    if (entra === null) {
+      const { target } = record.connection;
       const secrets = auth.idJag && (await boxes.ofConnection(record));
       return () =>
         ({ signal }) =>
           minting.exchange({ project, user, auth, secrets, target }, signal);
     }
-    if (auth.idJag) return 'exchange "id-jag" is for people of another issuer than Microsoft Entra';
-    const { entra } = world;
-    if (!entra) return NO_ON_BEHALF_OF;
     const { audience, scopes } = auth;
-    const fault = entra.targetFault(server.url, audience);
-    if (fault !== null) return fault;
     const request = { project: project.name, user, audience, scopes };
     return (claims) =>
       ({ fresh, signal }) =>
@@ -149,21 +144,17 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
 }
 
 const UNAUTHORIZED = 401;
-export const NO_USER_TOKEN =
-  "calls are made as the person who calls, by exchanging that person's own token, and the request brought none: " +
-  "call with the person's token (not with an application's, nor with a key alone), or pass it in x-ms-user-identity";
-const NO_ON_BEHALF_OF =
-  "tokens of Microsoft Entra are exchanged by nobody: the operator names an identity for onBehalfOf in CONSENTRY_AZURE";
 
 function identityWay(
   { identity, provider, audience, by }: IdentitySource,
   context: Context,
   { connection: { id, version } }: ConnectionRecord,
 ): Way {
-  const partition = JSON.stringify([id, version, identity]);
+  // What is made again under a name is another identity (workload's `oid`), though it is called the same.
+  const made = madeAt(identity, context);
+  const partition = JSON.stringify([id, version, identity, ...made]);
   return {
-    // What is made again under a name is another identity (workload's `oid`), though it is called the same.
-    key: JSON.stringify(["identity", by, identity, audience, ...madeAt(identity, context)]),
+    key: JSON.stringify(["identity", by, identity, audience, ...made]),
     mint: ({ fresh, signal }) => provider.token({ identity, audience, fresh }, signal),
     mintWith: null,
     partition,
@@ -175,8 +166,6 @@ function madeAt(identity: MachineIdentity, { project, agentMadeAt }: Context): (
   const isOwn = identity.kind === "agent" && identity.agent !== null;
   return [project.createdAt, isOwn ? (agentMadeAt ?? null) : null];
 }
-
-const ownerOf = ({ user, caller }: Context) => user ?? caller.principal;
 
 function closed({ record }: Pick<Asked<unknown>, "record">, failure: MintFailure): Door & { ok: false } {
   const message = `the connection ${record.connection.name} has no token: ${failure.message}`;

@@ -33,6 +33,7 @@ export function createMintedTokens({ clock }: Pick<World, "clock">): MintedToken
   const underWay = new Map<string, Promise<Minted>>();
 
   async function make(key: string, { mint, fresh, claims }: Making): Promise<Minted> {
+    const before = tokens.get(key);
     // Nobody's own signal: others wait for the same token.
     const minted = await mint({ fresh, signal: AbortSignal.timeout(MINT_MS) });
     const now = clock.now();
@@ -40,16 +41,21 @@ export function createMintedTokens({ clock }: Pick<World, "clock">): MintedToken
       failed.set(key, minted, { ttlMs: minted.transient ? TRANSIENT_MS : LASTING_MS });
       return minted;
     }
+    // One that was made afresh meanwhile stays: this one may be what a server has just turned down.
+    const newer = fresh ? undefined : tokens.get(key);
+    if (newer && newer !== before) return newer.minted;
     const ttlMs = minted.expiresAt - now;
     if (ttlMs > 0) tokens.set(key, { minted, madeAt: now, claims }, { ttlMs });
     return minted;
   }
 
   function makeOnce(key: string, making: Making): Promise<Minted> {
-    const running = underWay.get(key);
+    // What is asked for otherwise is another token: a server that turned one down, or wants claims, would turn that down, too.
+    const same = JSON.stringify([key, making.fresh, making.claims]);
+    const running = underWay.get(same);
     if (running) return running;
-    const started = make(key, making).finally(() => underWay.delete(key));
-    underWay.set(key, started);
+    const started = make(key, making).finally(() => underWay.delete(same));
+    underWay.set(same, started);
     return started;
   }
 

@@ -2,9 +2,9 @@ import type { AccessDesk } from "./access.ts";
 import type { ConnectionAuth } from "./connection.ts";
 import type { Context } from "./context.ts";
 import { BrokerError, invalid } from "./errors.ts";
-import { NO_USER_TOKEN } from "./machine-doors.ts";
 import type { TurnRequest } from "./request.ts";
 import type { Server } from "./servers.ts";
+import { NO_USER_TOKEN } from "./user-token-way.ts";
 
 /**
  * A connection that acts for a person needs to know for whom, and one that exchanges the person's token needs that, before

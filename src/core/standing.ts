@@ -13,7 +13,7 @@ const RECENT_MS = 250;
 export type Standing = { server: Server } | { revoked: string };
 
 /**
- * The server as it is now, unless the caller's key, the user or the connection was taken away since `readAt`
+ * The server as it is now, unless the caller's key, the user, the agent or the connection was taken away since `readAt`
  * (milliseconds since the epoch).
  */
 export async function standingOf(
@@ -40,6 +40,8 @@ export async function revokedSince(world: World, context: Context, readAt: numbe
   if (own !== null && own !== user && (await isBlocked(world, project, own)))
     return "the caller's user was blocked";
   if (!(await areIssuersTrusted(world, context))) return "the token's issuer is no longer trusted";
+  if (await hasAgentEnded(world, context))
+    return `the agent ${context.agent} was deleted, disabled or made again`;
   // An operator's key belongs to no project; it ends with the configuration.
   if (caller.project === null) return null;
   if (caller.keyId === null) return null;
@@ -55,6 +57,14 @@ async function areIssuersTrusted(world: World, { project, caller, userToken }: C
   const issuers = (await world.store.projects.get(project.name))?.settings.issuers ?? [];
   if (issuer !== undefined && issuerOf(issuers, issuer) === null) return false;
   return userToken === null || issuers.some(({ name }) => name === userToken.issuer);
+}
+
+/** One with an identity of its own: servers give rights to that very agent. */
+async function hasAgentEnded(world: World, context: Context): Promise<boolean> {
+  const { project, agent: name, agentIdentity, agentMadeAt } = context;
+  if (name == null || agentIdentity !== "own") return false;
+  const agent = await world.store.agents.get(project.name, name);
+  return agent?.state !== "enabled" || agent.createdAt !== agentMadeAt;
 }
 
 async function isBlocked(world: World, { name }: Context["project"], user: UserId): Promise<boolean> {

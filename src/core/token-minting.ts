@@ -1,10 +1,10 @@
 import type { ClientSecrets } from "./client-secrets.ts";
-import type { ClientCredentialsAuth, MachineClient, OAuthOverrides, UserTokenAuth } from "./connection.ts";
+import type { ClientCredentialsAuth, MachineClient, UserTokenAuth } from "./connection.ts";
 import type { Context } from "./context.ts";
 import type { Minted, UserToken } from "./machine-identity.ts";
 import { type OAuthOutcome, type RawTokens, TOKEN_TYPES, tokenServerOf } from "./oauth.ts";
 import type { World } from "./ports.ts";
-import { canonicalResource } from "./resource.ts";
+import { canonicalResource, resourceOf } from "./resource.ts";
 import { createUserExchange } from "./user-exchange.ts";
 
 /** Tokens by OAuth without a person to ask: one request, or two, and nothing is kept here. */
@@ -44,7 +44,7 @@ export function createTokenMinting(world: World): TokenMinting {
     if (!found.ok) return { ...found, claims: null };
     const { way } = found;
     const { idJag, audience, scopes } = auth;
-    const resource = resourceOf(auth, target);
+    const resource = resourceOf(auth, canonicalResource(target));
     const first = await world.oauth.exchangeToken(
       {
         ...plain,
@@ -86,7 +86,7 @@ export function createTokenMinting(world: World): TokenMinting {
           params: tokenParams,
           server: tokenServerOf(client.server),
           client: clientOf(client, secrets),
-          resource: resourceOf(auth, target),
+          resource: resourceOf(auth, canonicalResource(target)),
           scopes,
         },
         signal,
@@ -101,11 +101,6 @@ const UNSAID_LIFE_MS = 5 * 60_000;
 
 function clientOf({ clientId, clientAuth }: MachineClient, secrets: ClientSecrets | null) {
   return { clientSecret: null, privateKey: null, ...secrets, clientId, auth: clientAuth };
-}
-
-function resourceOf({ resource }: { resource: OAuthOverrides["resource"] }, target: string): string | null {
-  if (resource === "omit") return null;
-  return resource === "prm" ? canonicalResource(target) : resource.value;
 }
 
 function failureOf({ failure }: OAuthOutcome<RawTokens> & { ok: false }, issuer: string): Minted {

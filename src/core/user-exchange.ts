@@ -2,6 +2,7 @@ import { readExchangeSecret } from "./administration/settings.ts";
 import { createCache } from "./cache.ts";
 import type { Context } from "./context.ts";
 import type { UserToken } from "./machine-identity.ts";
+import type { IssuerExchange } from "./issuers.ts";
 import { type AuthServer, type OAuthClient, TOKEN_TYPES, tokenServerOf } from "./oauth.ts";
 import type { World } from "./ports.ts";
 
@@ -19,6 +20,22 @@ export type UserExchange = (
   user: UserToken,
   signal: AbortSignal,
 ) => Promise<ExchangeWayFound>;
+
+type ExchangeClient = { issuer: string; exchange: IssuerExchange };
+
+/** Our client at the issuer of a person's token; `message`: why there is none. */
+export function exchangeAt(
+  { settings }: Pick<Context["project"], "settings">,
+  user: Pick<UserToken, "issuer">,
+): ExchangeClient | { message: string } {
+  const entry = settings.issuers.find(({ name }) => name === user.issuer);
+  if (entry?.type === "oidc" && entry.exchange !== null)
+    return { issuer: entry.issuer, exchange: entry.exchange };
+  const message =
+    `tokens of the issuer ${user.issuer} are exchanged by nobody: ` +
+    "set exchange (our client there) on it in issuers of the project's settings";
+  return { message };
+}
 
 export function createUserExchange(world: World): UserExchange {
   const endpoints = createCache<string>({ max: MAX_ISSUERS, now: world.clock.now });
@@ -40,18 +57,24 @@ export function createUserExchange(world: World): UserExchange {
     };
   }
 
+  /** Whether the secrets of this version are of the very client that the request came with: they go to nobody else. */
+  async function isStill(
+    found: ExchangeClient,
+    at: { project: string; version: number | null; user: UserToken },
+  ): Promise<boolean> {
+    const now = await world.store.projects.get(at.project);
+    return now?.version === at.version && isSameClient(exchangeAt(now, at.user), found);
+  }
+
   return async (project, user, signal) => {
-    const entry = project.settings.issuers.find(({ name }) => name === user.issuer);
-    if (!entry || entry.type !== "oidc" || entry.exchange === null) {
-      const message =
-        `tokens of the issuer ${user.issuer} are exchanged by nobody: ` +
-        "set exchange (our client there) on it in issuers of the project's settings";
-      return { ok: false, transient: false, message };
-    }
-    const { issuer, exchange } = entry;
+    const found = exchangeAt(project, user);
+    if ("message" in found) return { ok: false, transient: false, message: found.message };
+    const { issuer, exchange } = found;
     const tokenEndpoint = exchange.tokenEndpoint ?? (await endpointOf(issuer, signal));
     if (typeof tokenEndpoint !== "string") return tokenEndpoint;
-    const clientSecret = await readExchangeSecret(world, project, entry.name);
+    const { version, clientSecret } = await readExchangeSecret(world, project, user.issuer);
+    if (version !== project.version && !(await isStill(found, { project: project.name, version, user })))
+      return { ok: false, transient: true, message: `the settings of ${user.issuer} were changed meanwhile` };
     const client: OAuthClient = {
       clientId: exchange.clientId,
       clientSecret,
@@ -61,6 +84,15 @@ export function createUserExchange(world: World): UserExchange {
     const server = tokenServerOf({ issuer, issuerAssumed: false, tokenEndpoint });
     return { ok: true, way: { server, client, subjectTokenType: TOKEN_TYPES[exchange.subjectTokenType] } };
   };
+}
+
+function isSameClient(one: ExchangeClient | { message: string }, other: ExchangeClient): boolean {
+  return (
+    "issuer" in one &&
+    one.issuer === other.issuer &&
+    one.exchange.clientId === other.exchange.clientId &&
+    one.exchange.tokenEndpoint === other.exchange.tokenEndpoint
+  );
 }
 
 const MAX_ISSUERS = 1_000;

@@ -49,15 +49,16 @@ export function createAgentTokens(world: {
 }): (request: AgentRequest, signal: AbortSignal) => Promise<Given> {
   const { authorityHost, identities, read, vouch, clock } = world;
   const { origin, host } = new URL(authorityHost);
-  // By tenant and client id; the configuration bounds them.
+  // By tenant, client id, and who vouches; the configuration bounds them. They remember tokens: what one project's identity
+  // vouched for is nothing to a project with another one.
   const clients = new Map<string, Client>();
 
   async function ask(
-    who: { tenantId: string; clientId: string; auth: () => Promise<Auth> },
+    who: { tenantId: string; clientId: string; vouching: string; auth: () => Promise<Auth> },
     what: { scope: string; fmiPath?: string; assertion: string | null; fresh: boolean; asked: Asked },
     signal: AbortSignal,
   ): Promise<Given> {
-    const key = `${who.tenantId} ${who.clientId}`;
+    const key = `${who.tenantId} ${who.clientId} ${who.vouching}`;
     const client = clients.get(key) ?? newClient(who);
     clients.set(key, client);
     const { scope, fmiPath, assertion, fresh, asked } = what;
@@ -86,7 +87,7 @@ export function createAgentTokens(world: {
   async function blueprintToken(request: AgentRequest, signal: AbortSignal): Promise<Given> {
     const { agents, agentId, project, vouching, place, fresh } = request;
     const asked = { setting: settingOf(place), audience: EXCHANGE, server: host, isForUser: false };
-    const who = { tenantId: agents.tenantId, clientId: agents.blueprintId };
+    const who = { tenantId: agents.tenantId, clientId: agents.blueprintId, vouching };
     const what = { scope: scopeOf(EXCHANGE), fmiPath: agentId, fresh, asked };
     const identity = identities.get(vouching);
     if (identity && identity.type !== "managed" && identity.clientId === agents.blueprintId) {
@@ -106,10 +107,10 @@ export function createAgentTokens(world: {
   return async (request, signal) => {
     const blueprint = await blueprintToken(request, signal);
     if (!blueprint.ok) return blueprint;
-    const { agents, agentId, place, audience, fresh } = request;
+    const { agents, agentId, vouching, place, audience, fresh } = request;
     const asked = { setting: settingOf(place), audience, server: host, isForUser: false };
     return ask(
-      { tenantId: agents.tenantId, clientId: agentId, auth: assertedAuth },
+      { tenantId: agents.tenantId, clientId: agentId, vouching, auth: assertedAuth },
       { scope: scopeOf(audience), assertion: blueprint.token, fresh, asked },
       signal,
     );

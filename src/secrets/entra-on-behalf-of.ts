@@ -130,13 +130,15 @@ export function createOnBehalfOf(world: {
 }
 
 /**
- * What is asked for, each scope in full. Null: a scope of another resource, whose token the operator's list has not been asked about.
+ * What is asked for, each scope in full. Null: a scope of another resource, whose token the operator's list has not been asked about;
+ * one that is named below this one's is another, too.
  */
 function scopesOf({ scopes, audience }: ExchangeRequest): string[] | null {
   if (scopes === null || scopes.length === 0) return [scopeOf(audience)];
   const resource = audience.replace(/\/\.default$/, "").replace(/\/$/, "");
   const full = scopes.map((scope) => (scope.includes("/") ? scope : `${resource}/${scope}`));
-  return full.every((scope) => scope.startsWith(`${resource}/`)) ? full : null;
+  const resourceOf = (scope: string) => scope.slice(0, scope.lastIndexOf("/")).replace(/\/$/, "");
+  return full.every((scope) => resourceOf(scope) === resource) ? full : null;
 }
 
 /** JSON, as the package puts it into a request with what it adds itself. */

@@ -1,9 +1,12 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { createAccessDesk } from "../../src/core/access.ts";
 import { asItsAgent } from "../../src/core/approved.ts";
 import { createBroker } from "../../src/core/broker.ts";
 import type { Context } from "../../src/core/context.ts";
 import { planTurn } from "../../src/core/plan.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
+import { revokedSince } from "../../src/core/standing.ts";
+import { serverOf, toolFor } from "../../src/core/servers.ts";
 import { identityOf } from "../../src/core/workload.ts";
 import { readAgentDefinition, readResponsesBody } from "../../src/http/wire/request.ts";
 import { createTestApp, type TestApp } from "../helpers/app.ts";
@@ -72,14 +75,58 @@ test("an approved call runs as the agent that asked for it, whatever the request
       await asItsAgent(
         app.world,
         asked,
-        aHeldCall("default", { agent: name === null ? null : { name, version: 1 } }),
+        aHeldCall("default", {
+          agent: name === null ? null : { name, version: 1 },
+          createdAt: app.world.clock.now(),
+        }),
       ),
     );
-  const keeper = { ...context, agent: "keeper", agentIdentity: "own" as const };
+  const keeper = { ...context, agent: "keeper", agentIdentity: "own" as const, agentMadeAt: 1 };
   expect(await run(context, "keeper")).toEqual(own);
   expect(await run(keeper, "keeper")).toEqual(own);
   expect(await run(keeper, "plain")).toEqual(shared);
   expect(await run(keeper, null)).toEqual(shared);
   // An agent that is gone: an identity for which there are no tokens, and not what others share.
   expect(await run(context, "gone")).toEqual({ ...own, agent: "gone" });
+});
+
+test("an agent that was made again under its name goes on with no session and no listing of the one before", async () => {
+  const properties = {
+    category: "RemoteTool",
+    authType: "AgenticIdentityToken",
+    target: "http://127.0.0.1:9/mcp",
+    audience: "api://ledger",
+  };
+  await app.send("PUT", "/api/projects/default/connections/ledger", { body: { properties } });
+  const record = await app.world.store.connections.get("default", "ledger");
+  if (!record) throw new Error("no connection");
+  const access = createAccessDesk(app.world);
+  const enter = async (agentMadeAt: number) => {
+    const acting = { ...context, agent: "keeper", agentIdentity: "own" as const, agentMadeAt };
+    const door = await access.open(acting, serverOf(toolFor("ledger"), record));
+    return door.ok ? [door.access.partition, door.access.session] : [];
+  };
+  const [before, again] = [await enter(1), await enter(2)];
+  expect(new Set([...before, ...again]).size).toBe(4);
+  expect(await enter(1)).toEqual(before);
+});
+
+test("a turn under way stops acting as an agent that is disabled, deleted or made again meanwhile", async () => {
+  const path = "/api/projects/default/agents/fleeting";
+  const make = () =>
+    app.send("POST", "/api/projects/default/agents", {
+      body: { name: "fleeting", identity: "own", definition: { kind: "prompt", model: "m" } },
+    });
+  await make();
+  const acting = await plan(named("fleeting"));
+  const revoked = () => revokedSince(app.world, acting, 0);
+  expect(await revoked()).toBeNull();
+  await app.send("POST", `${path}:disable`, {});
+  expect(await revoked()).toContain("agent fleeting");
+  await app.send("POST", `${path}:enable`, {});
+  expect(await revoked()).toBeNull();
+  await app.send("DELETE", path, {});
+  expect(await revoked()).toContain("agent fleeting");
+  await make();
+  expect(await revoked()).toContain("agent fleeting");
 });

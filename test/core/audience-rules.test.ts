@@ -53,6 +53,7 @@ const spellings = (host: string, path = "") => [
   `https:${host}${path}`,
   `https:\\\\${host}${path}`,
   `//${host}${path}`,
+  `spn:https://${host}${path}`,
   `api://${host}${path}`,
   `${host}${path}`,
   `https://${host.replace("a", "%61").replace("b", "%62")}${path}`,

@@ -4,12 +4,12 @@ import { createMintedTokens, type Mint } from "../../src/core/minted-tokens.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
+const principal = { issuer: "https://issuer.example", subject: "s", clientId: null, tenant: null };
 
 /** Tokens `t1`, `t2` … of an hour each, and a clock that a test moves. */
 function createDesk() {
   const state = { now: 1_000_000, made: 0, fails: null as Minted | null, lifeMs: HOUR };
   const asked: { fresh: boolean }[] = [];
-  const principal = { issuer: "https://issuer.example", subject: "s", clientId: null, tenant: null };
   const mint: Mint = async ({ fresh }) => {
     asked.push({ fresh });
     if (state.fails) return state.fails;
@@ -111,6 +111,32 @@ test("a claims challenge is answered at once, and the same one again is not", as
   expect(await desk.instead("k", "t2", { mint, claims: "{}" })).toBeNull();
   expect(await token()).toBe("t2");
   expect(asked).toHaveLength(2);
+});
+
+test("whom a server turned down is not given what others asked for without its claims, or out of a memory", async () => {
+  const { state, asked, desk, mint, token } = createDesk();
+  await token();
+  // It is time for another one, which somebody fetches just now.
+  state.now += HOUR - MINUTE;
+  const [renewed, fresh, claimed] = await Promise.all([
+    token(),
+    desk.instead("k", "t1", { mint, claims: null }),
+    desk.instead("k", "t1", { mint, claims: "{}" }),
+  ]);
+  expect(asked.map((each) => each.fresh)).toEqual([false, false, true, true]);
+  expect(new Set([renewed, tokenOf(fresh), tokenOf(claimed)]).size).toBe(3);
+});
+
+test("a token that comes late does not take the place of one that was made afresh meanwhile", async () => {
+  const { state, desk, mint, token } = createDesk();
+  await token();
+  state.now += HOUR - MINUTE;
+  const late = Promise.withResolvers<Minted>();
+  const slow = desk.get("k", () => late.promise);
+  expect(tokenOf(await desk.instead("k", "t1", { mint, claims: null }))).toBe("t2");
+  late.resolve({ ok: true, token: "t1", expiresAt: state.now + HOUR, principal });
+  expect(tokenOf(await slow)).toBe("t2");
+  expect(await token()).toBe("t2");
 });
 
 test("who leaves does not take the token of those who wait along, and a maker that throws is asked again", async () => {

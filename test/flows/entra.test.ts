@@ -148,6 +148,37 @@ describe("a server that Entra protects is reached", () => {
     expect(server.requests).toEqual([]);
   });
 
+  test("not for an agent that was deleted or disabled, whatever it asked for before", async () => {
+    await connect("as-agent", { authType: "AgenticIdentityToken", audience: AUDIENCE });
+    const definition = {
+      kind: "prompt",
+      model: "scripted",
+      tools: [{ type: "mcp", server_label: "as-agent" }],
+    };
+    const runtime = await world.runtime();
+    const agent = "/api/projects/default/agents/bookkeeper";
+    for (const [verb, path] of [
+      ["POST", `${agent}:disable`],
+      ["DELETE", agent],
+    ] as const) {
+      await world.rest("DELETE", agent, {});
+      const made = { name: "bookkeeper", identity: "own", definition };
+      await world.rest("POST", "/api/projects/default/agents", made);
+      const agent_reference = { type: "agent_reference", name: "bookkeeper" };
+      // Not stored, so that nothing but the call itself knows of the agent.
+      const body = { input: "who?", agent_reference, store: false };
+      const asked = await runtime.responses.create({ input: "who?" }, { body });
+      const id = itemsOf(asked, "mcp_approval_request")[0]?.id ?? "";
+      expect((await world.rest(verb, path, {})).status).toBeLessThan(300);
+      server.requests.length = 0;
+      const approval = { type: "mcp_approval_response" as const, approval_request_id: id, approve: true };
+      const [item] = itemsOf(await runtime.responses.create({ input: [approval] }), "mcp_call");
+      expect([verb, item?.output ?? null]).toEqual([verb, null]);
+      expect(JSON.stringify(item?.error)).toContain("agent bookkeeper");
+      expect(server.requests).toEqual([]);
+    }
+  });
+
   test("on behalf of the person who calls, whose own token stays here", async () => {
     await connect("on-behalf", { authType: "UserEntraToken", audience: AUDIENCE });
     const inbound = await annsToken();

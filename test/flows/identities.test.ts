@@ -1,6 +1,7 @@
 import { decodeJwt } from "jose";
 import type OpenAI from "openai";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { createUserExchange } from "../../src/core/user-exchange.ts";
 import { startHttpServer } from "../helpers/http-server.ts";
 import { type IdentityProvider, startIdentityProvider } from "../helpers/identity-provider.ts";
 import { startModel } from "../helpers/model.ts";
@@ -27,7 +28,20 @@ beforeAll(async () => {
     authServer: { issuer: world.url, jwksUri: `${world.url}/.well-known/jwks.json` },
   });
   server.knobs.audience = AUDIENCE;
-  await world.rest("PATCH", "/api/projects/default/settings", {
+  await trust({});
+  stops.push(model.close, home.stop, server.stop, world.stop);
+});
+afterAll(async () => {
+  for (const stop of stops.toReversed()) await stop();
+});
+afterEach(() => {
+  server.calls.length = 0;
+  server.requests.length = 0;
+});
+
+/** The project believes `home`, and is its client for exchanges. */
+const trust = (changes: Record<string, unknown>) =>
+  world.rest("PATCH", "/api/projects/default/settings", {
     issuers: [
       {
         type: "oidc",
@@ -38,18 +52,10 @@ beforeAll(async () => {
         delegated: { claim: "scope", value: "chat" },
         roles: [{ claim: "scope", value: "chat", roles: ["runtime"] }],
         exchange: { ...home.client, subjectTokenType: "access_token" },
+        ...changes,
       },
     ],
   });
-  stops.push(model.close, home.stop, server.stop, world.stop);
-});
-afterAll(async () => {
-  for (const stop of stops.toReversed()) await stop();
-});
-afterEach(() => {
-  server.calls.length = 0;
-  server.requests.length = 0;
-});
 
 const asksAs = (label: string) => ({
   tools: [{ type: "mcp" as const, server_label: label, require_approval: "never" as const }],
@@ -175,6 +181,41 @@ describe("an identity of our own issuer", () => {
     }
     expect(server.calls.map(({ sub }) => sub)).toEqual(Array(2).fill("project:default:agent:again"));
     expect(new Set(objectIds).size).toBe(2);
+  });
+
+  test("a call that an agent asked for is not made by whoever has its name by then", async () => {
+    await world.connect("ledger", {
+      authType: "AgenticIdentityToken",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    const runtime = await world.runtime();
+    const make = () =>
+      world.rest("POST", "/api/projects/default/agents", {
+        name: "fleeting",
+        identity: "own",
+        definition: { kind: "prompt", model: "scripted", tools: [{ type: "mcp", server_label: "ledger" }] },
+      });
+    for (const store of [true, false]) {
+      await make();
+      const agent_reference = { type: "agent_reference", name: "fleeting" };
+      const asked = await runtime.responses.create(
+        { input: "who?" },
+        { body: { input: "who?", agent_reference, store } },
+      );
+      const id = itemsOf(asked, "mcp_approval_request")[0]?.id ?? "";
+      await world.rest("DELETE", "/api/projects/default/agents/fleeting", {});
+      await make();
+      const answered = await runtime.responses.create({
+        input: [{ type: "mcp_approval_response", approval_request_id: id, approve: true }],
+      });
+      const [item] = itemsOf(answered, "mcp_call");
+      expect([store, item?.output ?? null]).toEqual([store, null]);
+      expect(JSON.stringify(item?.error)).toContain("agent fleeting");
+      // The turn that goes on as today's agent may list; the call is nobody's.
+      expect(server.calls).toEqual([]);
+      await world.rest("DELETE", "/api/projects/default/agents/fleeting", {});
+    }
   });
 
   test("its token opens no door of the broker's own, whoever has it", async () => {
@@ -328,6 +369,55 @@ describe("the person's own token", () => {
     expect(notes.requests).toEqual([]);
   });
 
+  test("is exchanged for nothing that would open the broker itself, however late that audience became one", async () => {
+    const thief = await serverFor(home.issuer, "api://later");
+    const properties = { authType: "UserEntraToken", target: thief.url, audience: "api://later" };
+    await world.connect("later", properties);
+    expect(await seen(withToken(await anns()), "later")).toBe("ann");
+    await trust({ audiences: ["broker-api", "api://later", "https://later.example"] });
+    const before = [thief.requests.length, home.tokenRequests.length];
+    expect(await seen(withToken(await anns()), "later")).toContain("audience of this project's callers");
+    expect([thief.requests.length, home.tokenRequests.length]).toEqual(before);
+    // Said as a resource (RFC 8707) it means the same.
+    const asResource = { resource: "https://later.example", overrideReason: "why not" };
+    const refused = await world.connect("later", { ...properties, audience: "api://notes", ...asResource });
+    expect([refused.status, JSON.stringify(refused.body)]).toEqual([
+      400,
+      expect.stringContaining("properties.resource") as string,
+    ]);
+    await trust({});
+    expect((await world.connect("later", { ...properties, ...asResource })).status).toBe(200);
+    await trust({ audiences: ["broker-api", "https://later.example"] });
+    expect(await seen(withToken(await anns()), "later")).toContain("audience of this project's callers");
+    await trust({});
+  });
+
+  test("exchanged by a client that the project no longer has is of no more use", async () => {
+    const notes = await serverFor(home.issuer, "api://notes");
+    await world.connect("left", { authType: "UserEntraToken", target: notes.url, audience: "api://notes" });
+    const client = withToken(await anns());
+    expect(await seen(client, "left")).toBe("ann");
+    await trust({ exchange: null });
+    expect(await seen(client, "left")).toContain("exchanged by nobody");
+    await trust({});
+  });
+
+  test("is exchanged by a client with its own secret, though the settings change while the request is under way", async () => {
+    const { store } = world.world;
+    const wayOf = createUserExchange(world.world);
+    const ann = { token: "a.b.c", issuer: "home", tenant: null, expiresAt: Infinity };
+    const atFirst = await store.projects.get("default");
+    if (!atFirst) throw new Error("no project");
+    await world.rest("PATCH", "/api/projects/default/settings", { consentStatus: "completed" });
+    expect(await wayOf(atFirst, ann, AbortSignal.timeout(5_000))).toMatchObject({ ok: true });
+    await trust({
+      exchange: { clientId: "another", clientSecret: "canary", subjectTokenType: "access_token" },
+    });
+    const found = await wayOf(atFirst, ann, AbortSignal.timeout(5_000));
+    expect([found.ok, JSON.stringify(found).includes("canary")]).toEqual([false, false]);
+    await trust({});
+  });
+
   test("becomes an ID-JAG for a server whose own authorization server trusts the person's issuer", async () => {
     const away = await startIdentityProvider({ trusts: home.issuer });
     stops.push(away.stop);
@@ -390,6 +480,22 @@ describe("whoami", () => {
 
     const ann = await ask("", await anns());
     expect(ann.caller).toMatchObject({ user: "home:ann", roles: ["runtime"], userToken: true });
+  });
+
+  test("says why a person's token would not be exchanged", async () => {
+    const properties = { authType: "UserEntraToken", target: server.url, audience: "api://notes" };
+    await world.connect("person", properties);
+    const faultFor = async (token: string) => {
+      const path = "/api/projects/default/whoami?connection=person";
+      const { body } = await world.rest("GET", path, undefined, { authorization: `Bearer ${token}` });
+      return (body as unknown as { value: { fault: string | null }[] }).value[0]?.fault;
+    };
+    const before = home.tokenRequests.length;
+    expect(await faultFor(await anns())).toBeNull();
+    await trust({ exchange: null });
+    expect(await faultFor(await anns())).toContain("exchanged by nobody");
+    await trust({});
+    expect(home.tokenRequests.length).toBe(before);
   });
 
   test("an agent or a connection that is not there is not found, and a stranger hears nothing", async () => {

@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createAccessDesk } from "../../src/core/access.ts";
+import type { UserId } from "../../src/core/ids.ts";
+import { serverOf, toolFor } from "../../src/core/servers.ts";
 import { connectionAad } from "../../src/core/storage.ts";
 import { createTestApp, HOST, type TestApp } from "../helpers/app.ts";
 import { type IdentityProvider, startIdentityProvider } from "../helpers/identity-provider.ts";
@@ -166,6 +169,26 @@ describe("client credentials", () => {
     expect(asked.map((form) => [form.get("grant_type"), form.get("resource")])).toEqual([
       ["client_credentials", server.url],
     ]);
+  });
+
+  test("users share its token and its listing, and no session", async () => {
+    await put("sessions", own());
+    const record = await app.world.store.connections.get("default", "sessions");
+    const project = await app.world.store.projects.get("default");
+    if (!record || !project) throw new Error("no connection");
+    const { caller } = await app.makeKey({ roles: ["runtime"] });
+    const access = createAccessDesk(app.world);
+    const enter = async (user: UserId | null) => {
+      const signal = new AbortController().signal;
+      const context = { project, caller, user, userToken: null, requestId: "req_1", signal };
+      const door = await access.open(context, serverOf(toolFor("sessions"), record));
+      if (!door.ok) throw new Error(door.failure.message);
+      return door.access;
+    };
+    const doors = await Promise.all([enter("app:ann"), enter("app:bob"), enter(null)]);
+    expect(new Set(doors.map(({ headers }) => headers["authorization"])).size).toBe(1);
+    expect(new Set(doors.map(({ partition }) => partition)).size).toBe(1);
+    expect(new Set(doors.map(({ session }) => session)).size).toBe(3);
   });
 
   test("a client that its server refuses fails the call with the reason, and :validate says so", async () => {

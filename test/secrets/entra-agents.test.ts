@@ -224,6 +224,26 @@ describe("a blueprint that is the project's identity itself", () => {
     ]);
   });
 
+  test("or is vouched for, by whom each project says: one's proof is never another's", async () => {
+    entraTest.authority.apps.set(BLUEPRINT, {
+      oid: "blueprint",
+      secret: SECRET,
+      takes: isFrom(({ azp }) => azp === APP),
+    });
+    const entra = entraTest.make({
+      identities: { main: secretIdentity, self: { ...secretIdentity, clientId: BLUEPRINT } },
+      projects: {
+        sales: project({ identity: "main", agents }),
+        ops: project({ identity: "self", agents }),
+      },
+    });
+    const askAs = (name: string) =>
+      entra.token({ ...request, identity: { kind: "agent", project: name, agent: null } }, never());
+    for (const name of ["sales", "ops"]) expect([name, (await askAs(name)).ok]).toEqual([name, true]);
+    const ofBlueprint = legs().filter(({ client }) => client === BLUEPRINT);
+    expect(ofBlueprint.map(({ hasSecret }) => hasSecret)).toEqual([false, true]);
+  });
+
   test("by Kubernetes' token", async () => {
     const path = join(folder, "token");
     await writeFile(path, "kubernetes");

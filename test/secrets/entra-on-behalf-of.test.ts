@@ -94,7 +94,12 @@ describe("on behalf of a user", () => {
       expect.arrayContaining([`${AUDIENCE}/Files.Read`, `${AUDIENCE}/Files.Write`]),
     );
     entraTest.authority.tokens.length = 0;
-    for (const scope of ["https://graph.microsoft.com/.default", `${AUDIENCE}.evil/x`, "api://other/x"]) {
+    for (const scope of [
+      "https://graph.microsoft.com/.default",
+      `${AUDIENCE}.evil/x`,
+      "api://other/x",
+      `${AUDIENCE}/other/x`,
+    ]) {
       expect(await exchange(entra, { scopes: [scope] })).toMatchObject({ ok: false, transient: false });
     }
     expect(entraTest.authority.tokens).toEqual([]);

@@ -115,6 +115,30 @@ test("a server that gives something else than an ID-JAG has broken a rule", asyn
   await server.stop();
 });
 
+test("a server that says all that it was sent is not repeated", async () => {
+  const server = await startHttpServer(({ headers, body }, response) => {
+    const said = { error: "invalid_grant", error_description: `${headers.authorization} ${body}` };
+    response.writeHead(400, { "content-type": "application/json" }).end(JSON.stringify(said));
+  });
+  const to = tokenServerOf({
+    issuer: server.url,
+    issuerAssumed: false,
+    tokenEndpoint: `${server.url}/token`,
+  });
+  const client = { ...clientAt(home), clientSecret: "canary-secret", auth: "post" as const };
+  const asked = { ...at(home), server: to, client };
+  const outcomes = await Promise.all([
+    oauth.clientCredentials({ ...asked, scopes: null }, soon()),
+    oauth.exchangeToken({ ...exchangeOf("canary-subject"), server: to, client }, soon()),
+    oauth.assertionGrant({ ...asked, assertion: "canary-assertion", scopes: null }, soon()),
+  ]);
+  expect(server.requests.map(({ body }) => body.includes("canary"))).toEqual([true, true, true]);
+  const said = JSON.stringify(outcomes);
+  expect(said.match(/\[hidden\]/g)?.length).toBeGreaterThanOrEqual(3);
+  expect(said).not.toContain("canary");
+  await server.stop();
+});
+
 test("a redirect of a token endpoint takes neither secret nor token along", async () => {
   const thief = await startHttpServer((_request, response) => void response.writeHead(200).end("{}"));
   const server = await startHttpServer(

@@ -132,15 +132,17 @@ export async function readSignInSecret(
 
 /**
  * The client secret of the project's exchange at one of its issuers (RFC 8693). Null: it is a public client, or there is no such
- * issuer. Throws `unavailable`.
+ * issuer. `version`: of the settings that it is for. Throws `unavailable`.
  */
 export async function readExchangeSecret(
   world: World,
   { name }: Pick<Project, "name">,
   issuerName: string,
-): Promise<string | null> {
-  const { exchange } = (await openSecrets(world, name)).secrets;
-  return Object.hasOwn(exchange, issuerName) ? (exchange[issuerName] ?? null) : null;
+): Promise<{ version: number | null; clientSecret: string | null }> {
+  const { version, secrets } = await openSecrets(world, name);
+  const { exchange } = secrets;
+  const clientSecret = Object.hasOwn(exchange, issuerName) ? (exchange[issuerName] ?? null) : null;
+  return { version, clientSecret };
 }
 
 export function settingsRules(world: World, project: string, checkTarget: CheckTarget): SettingsRules {

@@ -6,9 +6,9 @@ import { BrokerError } from "../errors.ts";
 import type { GrantStatus } from "../grants.ts";
 import type { UserId } from "../ids.ts";
 import type { Principal } from "../machine-identity.ts";
-import { NO_USER_TOKEN } from "../machine-doors.ts";
 import { serverOf, toolFor } from "../servers.ts";
 import type { Listed, Page } from "../storage.ts";
+import { userTokenWay } from "../user-token-way.ts";
 
 /** As whom a connection would call, for this caller now. */
 export type Presented =
@@ -85,7 +85,8 @@ async function presentedBy(
       return { presents: { kind: "identity", of, audience, principal }, fault };
     }
     case "user_token": {
-      const fault = context.userToken === null ? NO_USER_TOKEN : null;
+      const way = userTokenWay(desks.world, context, { record, auth });
+      const fault = way.ok ? null : way.message;
       return { presents: { kind: "person", user, audience: auth.audience }, fault };
     }
     case "client_credentials": {
