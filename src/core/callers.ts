@@ -34,6 +34,8 @@ export function subjectOf(
     return user === null ? { kind: "nobody" } : { kind: "person", user };
   }
   const client = clientsOf(claims)[0] ?? null;
+  // Access tokens of Entra name their client. Its ID tokens do not: they are a person's sign-in, and no application that calls.
+  if (client === null && entry.type === "entra") return { kind: "nobody" };
   const subject = textOf(claims, "sub");
   const isNamed = isName(client ?? subject ?? "");
   return isNamed ? { kind: "application", client, subject } : { kind: "nobody" };
