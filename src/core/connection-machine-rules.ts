@@ -76,6 +76,7 @@ export function readUserToken(
     ...audienceFaults(audience, { ...context, param: nameOf("audience") }),
     ...scopeFaults(scopes, nameOf("scopes")),
     ...read.faults,
+    ...resourceFaults(read.overrides.resource, context),
   ];
   const { resource, reason } = read.overrides;
   const auth: UserTokenAuth = {
@@ -272,6 +273,15 @@ function audienceFaults(
   }
   const refusal = checkAudience(audience);
   return refusal === null ? [] : [{ param, message: refusal }];
+}
+
+/** A resource is an audience by another name (RFC 8693, 2.1). */
+function resourceFaults(
+  resource: UserTokenAuth["resource"],
+  { checkAudience, nameOf }: MachineContext,
+): Fault[] {
+  const refusal = typeof resource === "object" ? checkAudience(resource.value) : null;
+  return refusal === null ? [] : [{ param: nameOf("resource"), message: refusal }];
 }
 
 function scopesOf({ scopes }: OAuthDraft): string[] | null {

@@ -3,7 +3,7 @@ import { decodedClaims } from "./claims-challenge.ts";
 import type { ClientBoxes } from "./client-boxes.ts";
 import type { ClientCredentialsAuth, ConnectionRecord, IdentityAuth, UserTokenAuth } from "./connection.ts";
 import type { Context } from "./context.ts";
-import { type IdentitySource, sourceOf } from "./identity-source.ts";
+import { audienceFaultIn, type IdentitySource, sourceOf } from "./identity-source.ts";
 import type { MachineIdentity, Minted, MintFailure, Principal, UserToken } from "./machine-identity.ts";
 import { createMintedTokens, type Mint } from "./minted-tokens.ts";
 import type { UpstreamFailure, World } from "./ports.ts";
@@ -94,6 +94,8 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
       const { context, record, auth } = asked;
       const { user, userToken } = context;
       if (user === null || userToken === null) return unusable(asked, NO_USER_TOKEN);
+      const refused = exchangeFault(world, context.project, auth);
+      if (refused !== null) return unusable(asked, refused);
       const mint = await userMint(asked, userToken);
       if (typeof mint === "string") return unusable(asked, mint);
       const { id, version } = record.connection;
@@ -146,6 +148,20 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
       ({ fresh, signal }) =>
         entra.onBehalfOf({ ...request, claims, fresh: fresh || claims !== null }, signal);
   }
+}
+
+/** Settings may have changed since the connection was saved: with such a token its server would be the person here. */
+function exchangeFault(
+  world: World,
+  project: Context["project"],
+  { audience, resource }: UserTokenAuth,
+): string | null {
+  const named = typeof resource === "object" ? { resource: resource.value } : {};
+  for (const [param, text] of Object.entries({ audience, ...named })) {
+    const fault = audienceFaultIn(world, project, text);
+    if (fault !== null) return `its ${param} ${fault}`;
+  }
+  return null;
 }
 
 const UNAUTHORIZED = 401;

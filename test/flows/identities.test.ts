@@ -27,20 +27,7 @@ beforeAll(async () => {
     authServer: { issuer: world.url, jwksUri: `${world.url}/.well-known/jwks.json` },
   });
   server.knobs.audience = AUDIENCE;
-  await world.rest("PATCH", "/api/projects/default/settings", {
-    issuers: [
-      {
-        type: "oidc",
-        name: "home",
-        issuer: home.issuer,
-        audiences: ["broker-api"],
-        algorithms: ["ES256"],
-        delegated: { claim: "scope", value: "chat" },
-        roles: [{ claim: "scope", value: "chat", roles: ["runtime"] }],
-        exchange: { ...home.client, subjectTokenType: "access_token" },
-      },
-    ],
-  });
+  await trustHome(["broker-api"]);
   stops.push(model.close, home.stop, server.stop, world.stop);
 });
 afterAll(async () => {
@@ -50,6 +37,21 @@ afterEach(() => {
   server.calls.length = 0;
   server.requests.length = 0;
 });
+
+/** `audiences`: of the tokens with which people come. */
+async function trustHome(audiences: string[]): Promise<void> {
+  const entry = {
+    type: "oidc",
+    name: "home",
+    issuer: home.issuer,
+    audiences,
+    algorithms: ["ES256"],
+    delegated: { claim: "scope", value: "chat" },
+    roles: [{ claim: "scope", value: "chat", roles: ["runtime"] }],
+    exchange: { ...home.client, subjectTokenType: "access_token" },
+  };
+  await world.rest("PATCH", "/api/projects/default/settings", { issuers: [entry] });
+}
 
 const asksAs = (label: string) => ({
   tools: [{ type: "mcp" as const, server_label: label, require_approval: "never" as const }],
@@ -292,6 +294,25 @@ describe("the person's own token", () => {
     expect(said).toContain("access_denied");
     expect(said).not.toContain(inbound);
     expect(notes.requests).toEqual([]);
+  });
+
+  test("is never exchanged for one that would call the broker as that person, whatever was saved first", async () => {
+    const api = "https://broker-api.example/callers";
+    const mirror = await serverFor(home.issuer, null);
+    const common = { authType: "UserEntraToken", target: mirror.url };
+    const byResource = { ...common, audience: "api://notes", resource: api, overrideReason: "it wants it" };
+    await world.connect("mirror-audience", { ...common, audience: api });
+    await world.connect("mirror-resource", byResource);
+    await trustHome(["broker-api", api]);
+    try {
+      expect((await world.connect("mirror-late", byResource)).status).toBe(400);
+      const before = home.tokenRequests.length;
+      for (const label of ["mirror-audience", "mirror-resource"])
+        expect(await seen(withToken(await anns()), label)).toContain("audience of this project's callers");
+      expect([mirror.requests.length, home.tokenRequests.length - before]).toEqual([0, 0]);
+    } finally {
+      await trustHome(["broker-api"]);
+    }
   });
 
   test("becomes an ID-JAG for a server whose own authorization server trusts the person's issuer", async () => {
