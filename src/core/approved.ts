@@ -40,7 +40,7 @@ export async function asItsAgent(
 }
 
 /**
- * Compares an approved call with the world as it is: connection, target, auth, definition, allow-lists, approver, age. The
+ * Compares an approved call with the world as it is: connection, agent, target, auth, definition, allow-lists, approver, age. The
  * stored call is the one that runs, at the stored place with the stored credentials; of today's request only its
  * allow-list counts (`asked`).
  */
@@ -64,6 +64,8 @@ export async function review(
   });
   if ("gone" in found) return fail(found.gone);
   const { server } = found;
+  const another = await agentFault(desks.world, call, server);
+  if (another !== null) return fail(`the call was not made: ${another}`);
   const listing = await desks.tools.list(context, server, { fresh: true });
   if (!listing.ok && listing.failure.kind === "consent")
     return { kind: "consent", request: listing.failure.request };
@@ -77,6 +79,21 @@ export async function review(
     verdict.tool.hash === call.definitionHash &&
     isStillGiven(desks.world, context, call, server);
   return { kind: isSame ? "run" : "ask_again", server, tool: verdict.tool, arguments: held.arguments };
+}
+
+/** Why nobody acts as the agent whose call it is. Null: it does, or nobody has to. */
+async function agentFault(
+  { store }: Pick<World, "store">,
+  { project, agent: named, createdAt }: HeldCall,
+  { record }: Server,
+): Promise<string | null> {
+  const auth = record?.connection.auth;
+  if (named === null || auth?.kind !== "identity" || auth.of !== "agent") return null;
+  const agent = await store.agents.get(project, named.name);
+  if (!agent) return `the agent ${named.name} was deleted`;
+  // Under the same name it is another one, to which nobody gave this call.
+  if (agent.createdAt > createdAt) return `the agent ${named.name} was made again since`;
+  return agent.state === "disabled" ? `the agent ${named.name} is disabled` : null;
 }
 
 /** An approval does not keep for ever, and not beyond a rule that asks for somebody else's. */

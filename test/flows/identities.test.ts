@@ -156,6 +156,46 @@ describe("an identity of our own issuer", () => {
     expect(new Set(objectIds).size).toBe(2);
   });
 
+  test("a call that waited does not run as an agent that was made again or disabled meanwhile", async () => {
+    await world.connect("ledger", {
+      authType: "AgenticIdentityToken",
+      target: server.url,
+      audience: AUDIENCE,
+    });
+    const runtime = await world.runtime();
+    const path = "/api/projects/default/agents";
+    const definition = {
+      kind: "prompt",
+      model: "scripted",
+      tools: [{ type: "mcp", server_label: "ledger", require_approval: "always" }],
+    };
+    const make = () => world.rest("POST", path, { name: "waiting", identity: "own", definition });
+    const agent_reference = { type: "agent_reference", name: "waiting" };
+    const changes = [
+      async () => {
+        await world.rest("DELETE", `${path}/waiting`, {});
+        world.advance(5);
+        await make();
+      },
+      () => world.rest("POST", `${path}/waiting:disable`),
+    ];
+    await make();
+    for (const change of [async () => {}, ...changes]) {
+      server.calls.length = 0;
+      const body = { input: "who are you?", agent_reference, store: false };
+      const asked = await runtime.responses.create({ input: "who?" }, { body });
+      const [request] = itemsOf(asked, "mcp_approval_request");
+      await change();
+      const input = [
+        { type: "mcp_approval_response" as const, approval_request_id: request?.id ?? "", approve: true },
+      ];
+      const answer = await runtime.responses.create({ input });
+      const [made] = itemsOf(answer, "mcp_call");
+      const isChanged = changes.some((one) => one === change);
+      expect([made?.status, server.calls.length]).toEqual(isChanged ? ["failed", 0] : ["completed", 1]);
+    }
+  });
+
   test("its token opens no door of the broker's own, whoever has it", async () => {
     await world.connect("as-project", {
       authType: "ProjectManagedIdentity",
@@ -279,6 +319,34 @@ describe("the person's own token", () => {
       });
     }
     expect([notes.requests.length, home.tokenRequests.length - before]).toEqual([0, 0]);
+  });
+
+  test("is needed to run a call that waited, which waits on where the answer brings none", async () => {
+    const notes = await serverFor(home.issuer, "api://held-notes");
+    await world.connect("held-notes", {
+      authType: "UserEntraToken",
+      target: notes.url,
+      audience: "api://held-notes",
+    });
+    const runtime = await world.runtime({ rights: ["act_for_users"] });
+    const passing = { headers: { "x-ms-user-identity": await anns() } };
+    for (const store of [true, false]) {
+      const body = {
+        tools: [{ type: "mcp" as const, server_label: "held-notes", require_approval: "always" as const }],
+        input: [call("held-notes", "whoami", {})],
+        store,
+      };
+      const [request] = itemsOf(await runtime.responses.create(body, passing), "mcp_approval_request");
+      const input = [
+        { type: "mcp_approval_response" as const, approval_request_id: request?.id ?? "", approve: true },
+      ];
+      await expect(runtime.responses.create({ input })).rejects.toMatchObject({
+        status: 400,
+        message: expect.stringContaining("that person's own token") as string,
+      });
+      const [made] = itemsOf(await runtime.responses.create({ input }, passing), "mcp_call");
+      expect(made?.output).toBe("ann");
+    }
   });
 
   test("an exchange that the issuer refuses fails that server, with its reason and without the token", async () => {
