@@ -1,6 +1,7 @@
 import { readExchangeSecret } from "./administration/settings.ts";
 import { createCache } from "./cache.ts";
 import type { Context } from "./context.ts";
+import { issuersNamed } from "./issuers.ts";
 import type { UserToken } from "./machine-identity.ts";
 import { type AuthServer, type OAuthClient, TOKEN_TYPES, tokenServerOf } from "./oauth.ts";
 import type { World } from "./ports.ts";
@@ -41,8 +42,19 @@ export function createUserExchange(world: World): UserExchange {
   }
 
   return async (project, user, signal) => {
-    const entry = project.settings.issuers.find(({ name }) => name === user.issuer);
-    if (!entry || entry.type !== "oidc" || entry.exchange === null) {
+    const vouched = entryOf(project, user);
+    const { version, clientSecret } = await readExchangeSecret(world, project, user.issuer);
+    const current = version === project.version ? project : await world.store.projects.get(project.name);
+    if (current && current.version !== version) return { ok: false, transient: true, message: CHANGING };
+    const entry = current && entryOf(current, user);
+    // Under its name there may be another issuer by now: neither that one's secret nor this one's person is for the other.
+    if (!entry || !vouched || issuersNamed(entry).join() !== issuersNamed(vouched).join())
+      return {
+        ok: false,
+        transient: false,
+        message: `the issuer ${user.issuer} is no longer in the settings`,
+      };
+    if (entry.type !== "oidc" || entry.exchange === null) {
       const message =
         `tokens of the issuer ${user.issuer} are exchanged by nobody: ` +
         "set exchange (our client there) on it in issuers of the project's settings";
@@ -51,7 +63,6 @@ export function createUserExchange(world: World): UserExchange {
     const { issuer, exchange } = entry;
     const tokenEndpoint = exchange.tokenEndpoint ?? (await endpointOf(issuer, signal));
     if (typeof tokenEndpoint !== "string") return tokenEndpoint;
-    const clientSecret = await readExchangeSecret(world, project, entry.name);
     const client: OAuthClient = {
       clientId: exchange.clientId,
       clientSecret,
@@ -63,5 +74,9 @@ export function createUserExchange(world: World): UserExchange {
   };
 }
 
+const entryOf = ({ settings }: Context["project"], { issuer }: UserToken) =>
+  settings.issuers.find(({ name }) => name === issuer);
+
+const CHANGING = "the settings of the project are being changed";
 const MAX_ISSUERS = 1_000;
 const ENDPOINT_TTL_MS = 5 * 60_000;

@@ -19,7 +19,8 @@ const SECRET = "exchange-canary";
 const exchange = { clientId: "broker", clientSecret: SECRET };
 const patch = (body: Body) => app.send("PATCH", path, { body });
 const set = (...issuers: Body[]) => patch({ issuers });
-const secret = (name = "acme") => readExchangeSecret(app.world, { name: "default" }, name);
+const secret = async (name = "acme", project = "default") =>
+  (await readExchangeSecret(app.world, { name: project }, name)).clientSecret;
 const faultsOf = (body: unknown) => {
   const { error } = body as { error: { details?: { target: string; message: string }[] } };
   return (error.details ?? []).map(({ target }) => target);
@@ -58,7 +59,7 @@ describe("the issuers of a project", () => {
     const settings = { issuers: [{ ...oidc, exchange }] };
     const made = await app.send("POST", "/api/projects", { body: { name: "born", settings } });
     expect([made.status, made.text.includes(SECRET)]).toEqual([201, false]);
-    expect(await readExchangeSecret(app.world, { name: "born" }, "acme")).toBe(SECRET);
+    expect(await secret("acme", "born")).toBe(SECRET);
   });
 
   test("of a row from before there were any are none", async () => {

@@ -131,16 +131,21 @@ export async function readSignInSecret(
 }
 
 /**
- * The client secret of the project's exchange at one of its issuers (RFC 8693). Null: it is a public client, or there is no such
- * issuer. Throws `unavailable`.
+ * The client secret of the project's exchange at one of its issuers (RFC 8693), and the version of the project that it is of: with
+ * settings of another version it may be another issuer's. Null: it is a public client, or there is no such issuer. Throws
+ * `unavailable`.
  */
 export async function readExchangeSecret(
   world: World,
   { name }: Pick<Project, "name">,
   issuerName: string,
-): Promise<string | null> {
-  const { exchange } = (await openSecrets(world, name)).secrets;
-  return Object.hasOwn(exchange, issuerName) ? (exchange[issuerName] ?? null) : null;
+): Promise<{ version: number | null; clientSecret: string | null }> {
+  const { version, secrets } = await openSecrets(world, name);
+  const { exchange } = secrets;
+  return {
+    version,
+    clientSecret: Object.hasOwn(exchange, issuerName) ? (exchange[issuerName] ?? null) : null,
+  };
 }
 
 export function settingsRules(world: World, project: string, checkTarget: CheckTarget): SettingsRules {
