@@ -248,14 +248,14 @@ async function heldServers(
   const ids = new Set([...given, ...waitingRequests([...(chain?.items ?? []), ...input])]);
   const seenBy = viewer(context.caller, context.user);
   const calls = await Promise.all([...ids].map((id) => world.store.heldCalls.getOwned(project, id, seenBy)));
-  const names = calls.flatMap((call) => {
+  const due = calls.flatMap((call) => {
     const isDue = call?.status === "approved" || (call?.status === "pending" && given.has(call.id));
-    return isDue && call.connection ? [call.connection.name] : [];
+    return isDue && call.connection ? [call.connection] : [];
   });
-  const records = await Promise.all(
-    [...new Set(names)].map((name) => world.store.connections.get(project, name)),
+  const records = await Promise.all(due.map(({ name }) => world.store.connections.get(project, name)));
+  return records.flatMap((record, at) =>
+    record && record.connection.id === due[at]?.id ? [serverOf(toolFor(record.connection.name), record)] : [],
   );
-  return records.flatMap((record) => (record ? [serverOf(toolFor(record.connection.name), record)] : []));
 }
 
 /** The decisions of this request, and those that others took about the calls that the last turn asked for. */
