@@ -3,7 +3,8 @@ import { decodedClaims } from "./claims-challenge.ts";
 import type { ClientBoxes } from "./client-boxes.ts";
 import type { ClientCredentialsAuth, ConnectionRecord, IdentityAuth, UserTokenAuth } from "./connection.ts";
 import type { Context } from "./context.ts";
-import { audienceFaultIn, type IdentitySource, sourceOf } from "./identity-source.ts";
+import { CALLS_US, callsUs, exchangeFault } from "./exchange-guard.ts";
+import { type IdentitySource, sourceOf } from "./identity-source.ts";
 import type { MachineIdentity, Minted, MintFailure, Principal, UserToken } from "./machine-identity.ts";
 import { createMintedTokens, type Mint } from "./minted-tokens.ts";
 import type { UpstreamFailure, World } from "./ports.ts";
@@ -96,8 +97,9 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
       if (user === null || userToken === null) return unusable(asked, NO_USER_TOKEN);
       const refused = exchangeFault(world, context.project, auth);
       if (refused !== null) return unusable(asked, refused);
-      const mint = await userMint(asked, userToken);
-      if (typeof mint === "string") return unusable(asked, mint);
+      const made = await userMint(asked, userToken);
+      if (typeof made === "string") return unusable(asked, made);
+      const mint = (claims: string | null) => guarded(made(claims), context.project, userToken);
       const { id, version } = record.connection;
       const person = JSON.stringify([id, version, user]);
       return enter(asked, {
@@ -150,26 +152,21 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
   }
 }
 
-/** Settings may have changed since the connection was saved: with such a token its server would be the person here. */
-function exchangeFault(
-  world: World,
-  project: Context["project"],
-  { audience, resource }: UserTokenAuth,
-): string | null {
-  const named = typeof resource === "object" ? { resource: resource.value } : {};
-  for (const [param, text] of Object.entries({ audience, ...named })) {
-    const fault = audienceFaultIn(world, project, text);
-    if (fault !== null) return `its ${param} ${fault}`;
-  }
-  return null;
-}
-
 const UNAUTHORIZED = 401;
 export const NO_USER_TOKEN =
   "calls are made as the person who calls, by exchanging that person's own token, and the request brought none: " +
   "call with the person's token (not with an application's, nor with a key alone), or pass it in x-ms-user-identity";
 const NO_ON_BEHALF_OF =
   "tokens of Microsoft Entra are exchanged by nobody: the operator names an identity for onBehalfOf in CONSENTRY_AZURE";
+
+function guarded(mint: Mint, project: Context["project"], user: UserToken): Mint {
+  return async (options) => {
+    const minted = await mint(options);
+    return minted.ok && callsUs(project, minted.token, user)
+      ? { ok: false, transient: false, message: CALLS_US, claims: null }
+      : minted;
+  };
+}
 
 function identityWay(
   { identity, provider, audience, by }: IdentitySource,

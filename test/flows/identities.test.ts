@@ -383,6 +383,22 @@ describe("the person's own token", () => {
     }
   });
 
+  test("is not passed on where the issuer gives it back, or another that calls the broker", async () => {
+    const notes = await serverFor(home.issuer, "api://lied-notes");
+    const properties = { authType: "UserEntraToken", target: notes.url, audience: "api://lied-notes" };
+    await world.connect("lied-notes", properties);
+    for (const gives of [
+      (subjectToken: string) => subjectToken,
+      () => home.userToken("ann", { aud: ["api://lied-notes", "broker-api"], scope: "chat" }),
+    ]) {
+      home.knobs.gives = gives;
+      expect(await seen(withToken(await anns()), "lied-notes")).toContain("calls the broker");
+    }
+    home.knobs.gives = null;
+    expect(notes.requests).toEqual([]);
+    expect(await seen(withToken(await anns()), "lied-notes")).toBe("ann");
+  });
+
   test("becomes an ID-JAG for a server whose own authorization server trusts the person's issuer", async () => {
     const away = await startIdentityProvider({ trusts: home.issuer });
     stops.push(away.stop);
