@@ -132,6 +132,7 @@ describe("a person's token", () => {
       authority.sign(OTHER_TENANT, { aud: "api://broker", oid: "o1", scp: "access", roles: ["Runtime"] }),
       entraUser({ tid: OTHER_TENANT }),
       entraUser({ tid: undefined }),
+      entraUser({ tid: OTHER_TENANT, scp: undefined, idtyp: "app" }),
       entraUser({ iss: `https://login.microsoftonline.com/${TENANT}/v2.0` }),
     ];
     for (const token of tokens) expect((await list(await token)).status).toBe(401);
