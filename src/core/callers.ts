@@ -16,7 +16,7 @@ export type Subject =
   | { kind: "person"; user: UserId }
   /** `client`: the application's id. Null: the issuer names none, and `subject` is all that is known. */
   | { kind: "application"; client: string | null; subject: string | null }
-  /** A person's token whose claims name nobody, or an application's without a name. */
+  /** A person's token whose claims name nobody, an application's without a name, or an ID token that is no person's by the rule. */
   | { kind: "nobody" };
 
 /**
@@ -34,6 +34,7 @@ export function subjectOf(
     return user === null ? { kind: "nobody" } : { kind: "person", user };
   }
   const client = clientsOf(claims)[0] ?? null;
+  if (isSignIn(claims) || (entry.type === "entra" && client === null)) return { kind: "nobody" };
   const subject = textOf(claims, "sub");
   const isNamed = isName(client ?? subject ?? "");
   return isNamed ? { kind: "application", client, subject } : { kind: "nobody" };
@@ -113,6 +114,14 @@ function isDelegated(entry: TokenIssuer, claims: JsonObject): boolean {
     case "oidc":
       return entry.delegated !== null && fits(entry.delegated, claims);
   }
+}
+
+/**
+ * An ID token (OpenID Connect Core 1.0, 2 and 3.3.2.11): a person has signed in, and would be let in beside themselves, past their
+ * block, if it were taken for an application. Entra's access tokens name their client, so one that does not is an ID token, too.
+ */
+function isSignIn(claims: JsonObject): boolean {
+  return ["nonce", "at_hash", "c_hash"].some((name) => ownMember(claims, name) !== undefined);
 }
 
 function fits({ claim, value }: DelegatedRule, claims: JsonObject): boolean {

@@ -106,7 +106,7 @@ export function issuersNamed(entry: TokenIssuer): string[] {
   }
 }
 
-/** The audiences of the tokens with which callers come to a project: nobody's connection may have tokens for them. */
+/** The audiences of the tokens with which callers come to a project: no identity's and no exchanged token is for them. */
 export function callerAudiences({ settings }: { settings: { issuers: readonly TokenIssuer[] } }): string[] {
   return settings.issuers.flatMap(({ audiences }) => audiences);
 }

@@ -3,8 +3,9 @@ import { decodedClaims } from "./claims-challenge.ts";
 import type { ClientBoxes } from "./client-boxes.ts";
 import type { ClientCredentialsAuth, ConnectionRecord, IdentityAuth, UserTokenAuth } from "./connection.ts";
 import { type Context, ownerOf } from "./context.ts";
+import { CALLS_US, callsUs } from "./exchange-guard.ts";
 import { type IdentitySource, sourceOf } from "./identity-source.ts";
-import type { MachineIdentity, Minted, MintFailure, Principal } from "./machine-identity.ts";
+import type { MachineIdentity, Minted, MintFailure, Principal, UserToken } from "./machine-identity.ts";
 import { createMintedTokens, type Mint } from "./minted-tokens.ts";
 import type { UpstreamFailure, World } from "./ports.ts";
 import type { Server } from "./servers.ts";
@@ -96,7 +97,8 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
       const found = userTokenWay(world, context, { record, auth });
       if (!found.ok) return unusable(asked, found.message);
       const { user, userToken } = found;
-      const mint = await userMint(asked, found);
+      const made = await userMint(asked, found);
+      const mint = (claims: string | null) => guarded(made(claims), context.project, userToken);
       const { id, version } = record.connection;
       const person = JSON.stringify([id, version, user]);
       // Of this very token: what another of the same person may do is not known. And of our client at the issuer as it is now.
@@ -144,6 +146,15 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
 }
 
 const UNAUTHORIZED = 401;
+
+function guarded(mint: Mint, project: Context["project"], user: UserToken): Mint {
+  return async (options) => {
+    const minted = await mint(options);
+    return minted.ok && callsUs(project, minted.token, user)
+      ? { ok: false, transient: false, message: CALLS_US, claims: null }
+      : minted;
+  };
+}
 
 function identityWay(
   { identity, provider, audience, by }: IdentitySource,

@@ -10,7 +10,7 @@ export type MintedTokens = {
   /**
    * The token that is remembered under `key`, until shortly before its end; else one that is made now, once for all that
    * ask meanwhile. What failed is not tried again for some seconds. A token that has not ended serves on while another
-   * cannot be had.
+   * cannot be had; but for those seconds it does not, where a server turned it down and the issuer wants more of the person.
    */
   get: (key: string, mint: Mint) => Promise<Minted>;
   /**
@@ -25,11 +25,13 @@ export type MintedTokens = {
 };
 
 type Making = { mint: Mint; fresh: boolean; claims: string | null };
+/** `claims`: what a server had asked for. */
+type Failed = { minted: MintFailure; claims: string | null };
 type Kept = { minted: Minted & { ok: true }; madeAt: number; claims: string | null };
 
 export function createMintedTokens({ clock }: Pick<World, "clock">): MintedTokens {
   const tokens = createCache<Kept>({ max: MAX_TOKENS, now: clock.now });
-  const failed = createCache<MintFailure>({ max: MAX_TOKENS, now: clock.now });
+  const failed = createCache<Failed>({ max: MAX_TOKENS, now: clock.now });
   const underWay = new Map<string, Promise<Minted>>();
 
   async function make(key: string, { mint, fresh, claims }: Making): Promise<Minted> {
@@ -38,7 +40,7 @@ export function createMintedTokens({ clock }: Pick<World, "clock">): MintedToken
     const minted = await mint({ fresh, signal: AbortSignal.timeout(MINT_MS) });
     const now = clock.now();
     if (!minted.ok) {
-      failed.set(key, minted, { ttlMs: minted.transient ? TRANSIENT_MS : LASTING_MS });
+      failed.set(key, { minted, claims }, { ttlMs: minted.transient ? TRANSIENT_MS : LASTING_MS });
       return minted;
     }
     // One that was made afresh meanwhile stays: this one may be what a server has just turned down.
@@ -62,8 +64,10 @@ export function createMintedTokens({ clock }: Pick<World, "clock">): MintedToken
   return {
     get: async (key, mint) => {
       const kept = tokens.get(key);
+      const before = failed.get(key);
+      if (before && before.claims !== null && before.minted.claims !== null) return before.minted;
       if (kept && !isDue(kept, clock.now())) return kept.minted;
-      const minted = failed.get(key) ?? (await makeOnce(key, { mint, fresh: false, claims: null }));
+      const minted = before?.minted ?? (await makeOnce(key, { mint, fresh: false, claims: null }));
       // About to end is not ended.
       return !minted.ok && kept && kept.minted.expiresAt > clock.now() ? kept.minted : minted;
     },
@@ -71,7 +75,7 @@ export function createMintedTokens({ clock }: Pick<World, "clock">): MintedToken
       const kept = tokens.get(key);
       if (kept && kept.minted.token !== token) return kept.minted;
       if (kept && kept.claims === claims && clock.now() - kept.madeAt < FRESH_TOKEN_MS) return null;
-      return failed.get(key) ?? makeOnce(key, { mint, fresh: true, claims });
+      return failed.get(key)?.minted ?? makeOnce(key, { mint, fresh: true, claims });
     },
   };
 }

@@ -10,7 +10,7 @@ import { resolveInput } from "./input.ts";
 import { type ReadDefinition, settle, type Settled } from "./recover.ts";
 import { type FunctionTool, NO_USAGE, type Response, type TurnRequest } from "./request.ts";
 import { requireSignIn, requireUser } from "./required-user.ts";
-import { findServer, type Server } from "./servers.ts";
+import { findServer, type Server, serverOf, toolFor } from "./servers.ts";
 import type { HeldCall } from "./storage.ts";
 import { type Chain, loadChain, withoutSecrets } from "./thread.ts";
 
@@ -58,6 +58,9 @@ export async function planTurn(
     chain,
     await resolveInput(world, known, request.input, chain),
   );
+  const held = await heldServers({ world }, known, chain, input);
+  requireUser(known, held, request);
+  await requireSignIn(access, known, held);
   const { agentIdentity, agentMadeAt } = settled;
   const context = { ...known, agent, agentIdentity, agentMadeAt, declined };
   const explicit = explicitCalls(anew, settled.model, servers);
@@ -231,6 +234,28 @@ function requireWork(
     "name a model or an agent; without one, give MCP tools to list, or explicit calls " +
     '(input items {"type":"mcp_call","status":"calling",…})';
   throw invalid({ param: "model", message });
+}
+
+/** The servers of the stored calls that would run now: those that this request approves, and those that others approved. */
+async function heldServers(
+  { world }: Only,
+  context: Context,
+  chain: Chain | null,
+  input: Item[],
+): Promise<Server[]> {
+  const project = context.project.name;
+  const given = new Set(decisionsIn(input).flatMap(({ id, approve }) => (approve ? [id] : [])));
+  const ids = new Set([...given, ...waitingRequests([...(chain?.items ?? []), ...input])]);
+  const seenBy = viewer(context.caller, context.user);
+  const calls = await Promise.all([...ids].map((id) => world.store.heldCalls.getOwned(project, id, seenBy)));
+  const due = calls.flatMap((call) => {
+    const isDue = call?.status === "approved" || (call?.status === "pending" && given.has(call.id));
+    return isDue && call.connection ? [call.connection] : [];
+  });
+  const records = await Promise.all(due.map(({ name }) => world.store.connections.get(project, name)));
+  return records.flatMap((record, at) =>
+    record && record.connection.id === due[at]?.id ? [serverOf(toolFor(record.connection.name), record)] : [],
+  );
 }
 
 /** The decisions of this request, and those that others took about the calls that the last turn asked for. */

@@ -5,6 +5,8 @@ import type { UserId } from "./ids.ts";
 import { issuerOf } from "./issuers.ts";
 import type { World } from "./ports.ts";
 import { findServer, type Server, serverOf } from "./servers.ts";
+import { unverifiedClaims } from "./token-peek.ts";
+import { textOf } from "./user-of-claims.ts";
 
 /** Rows that were read this recently need not be read again: the fast call stays at two point reads (DESIGN 13). */
 const RECENT_MS = 250;
@@ -56,7 +58,10 @@ async function areIssuersTrusted(world: World, { project, caller, userToken }: C
   if (issuer === undefined && userToken === null) return true;
   const issuers = (await world.store.projects.get(project.name))?.settings.issuers ?? [];
   if (issuer !== undefined && issuerOf(issuers, issuer) === null) return false;
-  return userToken === null || issuers.some(({ name }) => name === userToken.issuer);
+  if (userToken === null) return true;
+  // By what it says itself, for another issuer may have the name by now; it was verified when it came.
+  const iss = textOf(unverifiedClaims(userToken.token) ?? {}, "iss");
+  return iss !== null && issuerOf(issuers, iss)?.entry.name === userToken.issuer;
 }
 
 /** One with an identity of its own: servers give rights to that very agent. */

@@ -1,6 +1,7 @@
 import type { ClientSecrets } from "./client-secrets.ts";
 import type { ClientCredentialsAuth, MachineClient, UserTokenAuth } from "./connection.ts";
 import type { Context } from "./context.ts";
+import { CALLS_US, callsUs } from "./exchange-guard.ts";
 import type { Minted, UserToken } from "./machine-identity.ts";
 import { type OAuthOutcome, type RawTokens, TOKEN_TYPES, tokenServerOf } from "./oauth.ts";
 import type { World } from "./ports.ts";
@@ -61,6 +62,8 @@ export function createTokenMinting(world: World): TokenMinting {
     );
     const at = { issuer: way.server.issuer, clientId: way.client.clientId };
     if (idJag === null || !first.ok) return minted(first, at);
+    if (callsUs(project, first.value.accessToken, user))
+      return { ok: false, transient: false, message: CALLS_US, claims: null };
     const second = await world.oauth.assertionGrant(
       {
         ...plain,

@@ -118,7 +118,8 @@ export function createApp(options: AppOptions): Hono<Env> {
     const identified = await identify(known, raw.headers, claim);
     const { caller } = identified;
     c.set("principal", caller.principal);
-    const wait = await limits.caller(caller.principal);
+    // By project: what issuers call people and applications is said by each project's own settings.
+    const wait = await limits.caller(JSON.stringify([caller.project, caller.principal]));
     if (wait !== null) return refuse(c, httpProblems.tooMany(wait));
     const admitted = await admit({ world, tokens }, identified);
     c.set("project", admitted?.project.name ?? null);

@@ -178,9 +178,9 @@ function credentialOf(headers: Headers): { kind: "key" | "token"; text: string }
 function headerUserOf(headers: Headers): HeaderUser {
   const text = headers.get(USER_HEADER);
   if (text === null) return { kind: "none" };
-  const bearer = /^bearer +(\S+)$/i.exec(text)?.[1];
-  if (bearer === undefined && !hasTokenHead(text)) return { kind: "name", name: text };
-  return { kind: "token", token: bearer ?? text };
+  const bearer = /^bearer(?:\s+(.*))?$/i.exec(text);
+  if (bearer) return { kind: "token", token: bearer[1] ?? "" };
+  return hasTokenHead(text) ? { kind: "token", token: text } : { kind: "name", name: text };
 }
 
 /** The header's claim, judged as soon as the caller is known; what it means is for the user desk. */

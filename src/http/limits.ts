@@ -2,7 +2,7 @@ import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 
 /** Per minute; 0: unlimited. */
 export type RateLimits = {
-  /** Requests of one principal. */
+  /** Requests of one principal of one project. */
   perCaller: number;
   /** Requests of one address that name no caller we know; requests for pages and callbacks are each counted by themselves. */
   perAddress: number;

@@ -112,6 +112,19 @@ describe("who stands behind a token", () => {
     });
   });
 
+  test("is no application by a person's sign-in, of which an ID token tells", () => {
+    const scoped = { ...oidc, delegated: { claim: "scope", value: null } };
+    for (const name of ["nonce", "at_hash", "c_hash"]) {
+      expect(subject(scoped, { sub: "1", azp: "spa", [name]: "x" })).toEqual({ kind: "nobody" });
+      expect(subject(scoped, { sub: "1", azp: "spa", scope: "chat", [name]: "x" })).toMatchObject({
+        kind: "person",
+      });
+    }
+    expect(subject(entra, { tid: TENANT, oid: "o", sub: "s", roles: ["Runtime"] })).toEqual({
+      kind: "nobody",
+    });
+  });
+
   test("is nobody by what is in every object, or by an endless name", () => {
     const inherited = { ...oidc, delegated: { claim: "constructor", value: null } };
     expect(subject(inherited, claimsIn('{"sub":"1"}'))).toMatchObject({ kind: "application" });

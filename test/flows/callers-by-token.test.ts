@@ -278,6 +278,12 @@ describe("while a turn is under way", () => {
     expect(await go(ADMIN_KEY, await person())).toMatchObject({ error: expect.anything(), output: null });
   });
 
+  test("the tenant that vouches for the user alone is no longer trusted: it is not", async () => {
+    const others = { ...entra(), tenants: ["bbbbcccc-2222-4333-8444-555555555555"] };
+    meanwhile = () => settle({ issuers: [corp(), others] });
+    expect(await go(ADMIN_KEY, await person())).toMatchObject({ error: expect.anything(), output: null });
+  });
+
   test("the caller's person is blocked: it is not, in whosever name", async () => {
     meanwhile = block(`entra:${TENANT}/o3`);
     expect(await go(await person(), "somebody")).toMatchObject({ error: expect.anything(), output: null });

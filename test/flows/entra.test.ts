@@ -237,6 +237,27 @@ describe("what Entra wants more of the person", () => {
       true,
     ]);
   });
+
+  test("a server's claims challenge that the person must meet fails this call, and the next request hears it", async () => {
+    await connect("guarded", { authType: "UserEntraToken", audience: AUDIENCE });
+    authority.knobs.answer = ({ form }) =>
+      form.get("claims")?.includes("acrs")
+        ? refused("interaction_required", 50076, "More is needed.", { claims: CLAIMS })
+        : null;
+    server.knobs.challengeClaims = btoa(CLAIMS);
+    server.knobs.accepts = () => false;
+    const client = withToken(await annsToken({ sub: "guarded" }));
+    expect(await seen(client, "guarded")).toContain("sign the user in again");
+    const called = server.requests.length;
+    const next = await client.responses.create(asks("guarded")).catch((error: unknown) => error);
+    expect(next).toMatchObject({ status: 401, code: "claims_required" });
+    expect(server.requests.length).toBe(called);
+    server.knobs.challengeClaims = null;
+    server.knobs.accepts = () => true;
+    expect(await seen(withToken(await annsToken({ sub: "guarded", acrs: ["c1"] })), "guarded")).toBe(
+      "guarded",
+    );
+  });
 });
 
 describe("who may not", () => {

@@ -1,5 +1,5 @@
 import { decodeJwt } from "jose";
-import type OpenAI from "openai";
+import OpenAI from "openai";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { createUserExchange } from "../../src/core/user-exchange.ts";
 import { startHttpServer } from "../helpers/http-server.ts";
@@ -183,38 +183,56 @@ describe("an identity of our own issuer", () => {
     expect(new Set(objectIds).size).toBe(2);
   });
 
-  test("a call that an agent asked for is not made by whoever has its name by then", async () => {
+  test("a call that waited does not run as an agent that was made again or disabled meanwhile", async () => {
     await world.connect("ledger", {
       authType: "AgenticIdentityToken",
       target: server.url,
       audience: AUDIENCE,
     });
     const runtime = await world.runtime();
-    const make = () =>
-      world.rest("POST", "/api/projects/default/agents", {
-        name: "fleeting",
-        identity: "own",
-        definition: { kind: "prompt", model: "scripted", tools: [{ type: "mcp", server_label: "ledger" }] },
-      });
-    for (const store of [true, false]) {
+    const path = "/api/projects/default/agents";
+    const definition = {
+      kind: "prompt",
+      model: "scripted",
+      tools: [{ type: "mcp", server_label: "ledger", require_approval: "always" }],
+    };
+    const make = () => world.rest("POST", path, { name: "waiting", identity: "own", definition });
+    const agent_reference = { type: "agent_reference", name: "waiting" };
+    const nothing = async () => {};
+    const again = async () => {
+      await world.rest("DELETE", `${path}/waiting`, {});
+      world.advance(5);
       await make();
-      const agent_reference = { type: "agent_reference", name: "fleeting" };
-      const asked = await runtime.responses.create(
-        { input: "who?" },
-        { body: { input: "who?", agent_reference, store } },
+    };
+    const disable = () => world.rest("POST", `${path}/waiting:disable`);
+    await make();
+    // A response that is stored tells of the agent by itself: the whole request is refused.
+    for (const { change, store, outcome } of [
+      { change: nothing, store: true, outcome: "completed" },
+      { change: nothing, store: false, outcome: "completed" },
+      { change: again, store: true, outcome: "failed" },
+      { change: again, store: false, outcome: "failed" },
+      { change: disable, store: true, outcome: "400" },
+      { change: disable, store: false, outcome: "failed" },
+    ]) {
+      await world.rest("POST", `${path}/waiting:enable`);
+      server.calls.length = 0;
+      const body = { input: "who are you?", agent_reference, store };
+      const asked = await runtime.responses.create({ input: "who?" }, { body });
+      const [request] = itemsOf(asked, "mcp_approval_request");
+      await change();
+      const input = [
+        { type: "mcp_approval_response" as const, approval_request_id: request?.id ?? "", approve: true },
+      ];
+      const answer = await runtime.responses.create({ input }).then(
+        (given) => itemsOf(given, "mcp_call")[0]?.status,
+        (error: unknown) => (error instanceof OpenAI.APIError ? String(error.status) : error),
       );
-      const id = itemsOf(asked, "mcp_approval_request")[0]?.id ?? "";
-      await world.rest("DELETE", "/api/projects/default/agents/fleeting", {});
-      await make();
-      const answered = await runtime.responses.create({
-        input: [{ type: "mcp_approval_response", approval_request_id: id, approve: true }],
-      });
-      const [item] = itemsOf(answered, "mcp_call");
-      expect([store, item?.output ?? null]).toEqual([store, null]);
-      expect(JSON.stringify(item?.error)).toContain("agent fleeting");
-      // The turn that goes on as today's agent may list; the call is nobody's.
-      expect(server.calls).toEqual([]);
-      await world.rest("DELETE", "/api/projects/default/agents/fleeting", {});
+      expect([outcome, answer, server.calls.length]).toEqual([
+        outcome,
+        outcome,
+        outcome === "completed" ? 1 : 0,
+      ]);
     }
   });
 
@@ -354,6 +372,34 @@ describe("the person's own token", () => {
     expect([notes.requests.length, home.tokenRequests.length - before]).toEqual([0, 0]);
   });
 
+  test("is needed to run a call that waited, which waits on where the answer brings none", async () => {
+    const notes = await serverFor(home.issuer, "api://held-notes");
+    await world.connect("held-notes", {
+      authType: "UserEntraToken",
+      target: notes.url,
+      audience: "api://held-notes",
+    });
+    const runtime = await world.runtime({ rights: ["act_for_users"] });
+    const passing = { headers: { "x-ms-user-identity": await anns() } };
+    for (const store of [true, false]) {
+      const body = {
+        tools: [{ type: "mcp" as const, server_label: "held-notes", require_approval: "always" as const }],
+        input: [call("held-notes", "whoami", {})],
+        store,
+      };
+      const [request] = itemsOf(await runtime.responses.create(body, passing), "mcp_approval_request");
+      const input = [
+        { type: "mcp_approval_response" as const, approval_request_id: request?.id ?? "", approve: true },
+      ];
+      await expect(runtime.responses.create({ input })).rejects.toMatchObject({
+        status: 400,
+        message: expect.stringContaining("that person's own token") as string,
+      });
+      const [made] = itemsOf(await runtime.responses.create({ input }, passing), "mcp_call");
+      expect(made?.output).toBe("ann");
+    }
+  });
+
   test("an exchange that the issuer refuses fails that server, with its reason and without the token", async () => {
     const notes = await serverFor(home.issuer, "api://notes");
     await world.connect("refused", {
@@ -416,6 +462,22 @@ describe("the person's own token", () => {
     const found = await wayOf(atFirst, ann, AbortSignal.timeout(5_000));
     expect([found.ok, JSON.stringify(found).includes("canary")]).toEqual([false, false]);
     await trust({});
+  });
+
+  test("is not passed on where the issuer gives it back, or another that calls the broker", async () => {
+    const notes = await serverFor(home.issuer, "api://lied-notes");
+    const properties = { authType: "UserEntraToken", target: notes.url, audience: "api://lied-notes" };
+    await world.connect("lied-notes", properties);
+    for (const gives of [
+      (subjectToken: string) => subjectToken,
+      () => home.userToken("ann", { aud: ["api://lied-notes", "broker-api"], scope: "chat" }),
+    ]) {
+      home.knobs.gives = gives;
+      expect(await seen(withToken(await anns()), "lied-notes")).toContain("calls the broker");
+    }
+    home.knobs.gives = null;
+    expect(notes.requests).toEqual([]);
+    expect(await seen(withToken(await anns()), "lied-notes")).toBe("ann");
   });
 
   test("becomes an ID-JAG for a server whose own authorization server trusts the person's issuer", async () => {

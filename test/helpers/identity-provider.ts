@@ -16,6 +16,8 @@ export type IdentityProvider = {
   knobs: {
     /** Answers the next token request with this OAuth error. Null: as it should. */
     error: string | null;
+    /** Gives this for a token that is exchanged, instead of another token. Null: as it should. */
+    gives: ((subjectToken: string) => string | Promise<string>) | null;
   };
   stop: () => Promise<void>;
 };
@@ -37,7 +39,7 @@ export async function startIdentityProvider({ trusts }: { trusts?: string } = {}
   const trustedKeys = trusts === undefined ? null : createRemoteJWKSet(new URL(`${trusts}/jwks`));
   const client = { clientId: "broker", clientSecret: "the broker's own secret" };
   const tokenRequests: URLSearchParams[] = [];
-  const knobs: IdentityProvider["knobs"] = { error: null };
+  const knobs: IdentityProvider["knobs"] = { error: null, gives: null };
   const usedIds = new Set<string>();
 
   const sign = (claims: JWTPayload, typ: string) => {
@@ -83,7 +85,7 @@ export async function startIdentityProvider({ trusts }: { trusts?: string } = {}
     );
     ctx.body = {
       issued_token_type: ACCESS_TOKEN,
-      access_token: token,
+      access_token: (await knobs.gives?.(params.get("subject_token") ?? "")) ?? token,
       token_type: "Bearer",
       expires_in: 3600,
     };

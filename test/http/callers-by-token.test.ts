@@ -132,6 +132,7 @@ describe("a person's token", () => {
       authority.sign(OTHER_TENANT, { aud: "api://broker", oid: "o1", scp: "access", roles: ["Runtime"] }),
       entraUser({ tid: OTHER_TENANT }),
       entraUser({ tid: undefined }),
+      entraUser({ tid: OTHER_TENANT, scp: undefined, idtyp: "app" }),
       entraUser({ iss: `https://login.microsoftonline.com/${TENANT}/v2.0` }),
     ];
     for (const token of tokens) expect((await list(await token)).status).toBe(401);
@@ -270,6 +271,12 @@ describe("an application's token", () => {
       });
   });
 
+  test("of Entra names its application: one without is somebody's sign-in, which no block would reach", async () => {
+    const idToken = { scp: undefined, azp: undefined, sub: "ann-here", nonce: "n" };
+    expect((await list(await entraUser(idToken))).status).toBe(401);
+    expect(refusals().map(({ reason }) => reason)).toEqual(["no_subject"]);
+  });
+
   test("known by its subject alone is never one that is known by its client", async () => {
     const token = await issuer.sign({ sub: "batch", roles: ["Runtime"] });
     expect(await call(token)).toMatchObject({ principal: "subject:acme:batch" });
@@ -311,6 +318,21 @@ describe("an application's token", () => {
 });
 
 describe("which project", () => {
+  test("has limits of its own: a name that another project's issuer gives spends none of them", async () => {
+    await app.stop();
+    app = await createTestApp({ rateLimits: { perCaller: 2, perAddress: 0 } });
+    await app.makeProject("other");
+    for (const name of ["default", "other"]) {
+      const { key } = await app.makeKey({ project: name, roles: ["admin"] });
+      const path = `/api/projects/${name}`;
+      await app.send("PATCH", `${path}/settings`, { key, body: { issuers: [oidc()] } });
+    }
+    const [mine, same] = [await ann(), await ann({ jti: "2" })];
+    for (let n = 0; n < 3; n++) await list(same, {}, "/api/projects/other/connections");
+    expect((await list(same, {}, "/api/projects/other/connections")).status).toBe(429);
+    expect((await list(mine)).status).toBe(200);
+  });
+
   test("is the route's, and its own issuers decide", async () => {
     const token = await ann();
     expect((await list(token, {}, "/api/projects/other/connections")).status).toBe(401);
@@ -458,6 +480,9 @@ describe("a user's token in x-ms-user-identity", () => {
       `${head}.`,
       `${head}.a.b.c.d`,
       "Bearer nonsense",
+      "Bearer",
+      `Bearer ${good}, Bearer ${good}`,
+      "bearer a, b",
       `Bearer ${head}`,
       await ann({ more: "x".repeat(17_000) }),
     ]) {
