@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { chmod, writeFile } from "node:fs/promises";
+import { chmod, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Config } from "./config.ts";
 import { RIGHTS, ROLES } from "./core/identity.ts";
@@ -74,6 +74,8 @@ export async function ensureBootstrap(world: World, config: Config): Promise<str
     createdAt: known?.createdAt ?? world.clock.now(),
     expiresAt: null,
   });
+  // It would be taken for the key that counts.
+  if (config.adminKey !== null) await rm(keyFile(config), { force: true });
   return config.adminKey === null ? secret : null;
 }
 
@@ -86,11 +88,13 @@ async function handOver(secret: string, config: Config): Promise<void> {
     console.log(`\nYour key, shown this once (it may do everything here):\n\n  ${secret}\n`);
     return;
   }
-  const path = join(dataFolder(config), "admin-key");
+  const path = keyFile(config);
   await writeFile(path, `${secret}\n`, { mode: 0o600 });
   await chmod(path, 0o600);
   console.log(`The key of this broker is in ${path}`);
 }
+
+const keyFile = (config: Config) => join(dataFolder(config), "admin-key");
 
 /** Where files of the broker's own are kept: beside the database, if it is one. */
 export function dataFolder({ database }: Config): string {

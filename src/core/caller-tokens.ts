@@ -24,6 +24,8 @@ export type TokenDesk = {
    * `unavailable` when the issuer's keys cannot be had.
    */
   prove: (project: Project, token: string) => Promise<Proven | null>;
+  /** The person whose own token this is. Null: it is nobody's, or an application's. Throws as `prove`. */
+  personOf: (project: Project, token: string) => Promise<Person | null>;
   /**
    * The user that this very token was last proven to be about, so that one read can fetch both the project and whether that
    * user is blocked. A guess: it is compared with what the token proves this time. Null: there is none.
@@ -38,7 +40,8 @@ type Refusal =
   | "own_issuer"
   | "own_identity"
   | "client"
-  | "no_subject";
+  | "no_subject"
+  | "not_a_person";
 
 export function createTokenDesk(world: World): TokenDesk {
   const guesses = createCache<UserId>({ max: MAX_GUESSES, now: world.clock.now });
@@ -59,39 +62,48 @@ export function createTokenDesk(world: World): TokenDesk {
     world.log("warn", "groups_overage", { project: project.name, issuer: entry.name });
   }
 
+  async function prove(project: Project, token: string): Promise<Proven | null> {
+    const { issuers, users } = project.settings;
+    const unverified = unverifiedClaims(token);
+    const iss = unverified && textOf(unverified, "iss");
+    if (iss === null) return refuse(project, null, "no_claims");
+    // Refused when it is saved; but a public URL can change after that.
+    if (isOurOwn(iss, world.publicUrl)) return refuse(project, null, "own_issuer");
+    const match = issuerOf(issuers, iss);
+    // Anybody may send this text: no more of it than a log can bear.
+    if (!match) return refuse(project, iss.slice(0, MAX_ISSUER_CHARS), "unknown_issuer");
+    const { name } = match.entry;
+
+    const outcome = await world.callerTokens.verify(token, trustOf(match, iss));
+    if (!outcome.ok) return refuse(project, name, outcome.fault);
+    const { claims, expiresAt } = outcome;
+    if (match.tenant !== null && textOf(claims, "tid") !== match.tenant)
+      return refuse(project, name, "issuer");
+    if (world.entra?.isOurs(claims)) return refuse(project, name, "own_identity");
+    if (!isClientAllowed(match.entry, claims)) return refuse(project, name, "client");
+    const subject = subjectOf(match, users, claims);
+    if (subject.kind === "nobody") return refuse(project, name, "no_subject");
+
+    tellOverage(project, match, claims);
+    const issuer = { name, iss, roles: match.entry.roles };
+    const caller = callerOf(subject, { project: project.name, issuer, claims });
+    if (subject.kind === "application") return { caller, person: null };
+    const { user } = subject;
+    guesses.set(await guessKey(project.name, token), user, { ttlMs: GUESS_MS });
+    return {
+      caller,
+      person: { user, userToken: { token, issuer: name, tenant: match.tenant, expiresAt } },
+    };
+  }
+
   return {
     guess: async (project, token) => guesses.get(await guessKey(project, token)) ?? null,
-    prove: async (project, token) => {
-      const { issuers, users } = project.settings;
-      const unverified = unverifiedClaims(token);
-      const iss = unverified && textOf(unverified, "iss");
-      if (iss === null) return refuse(project, null, "no_claims");
-      // Refused when it is saved; but a public URL can change after that.
-      if (isOurOwn(iss, world.publicUrl)) return refuse(project, null, "own_issuer");
-      const match = issuerOf(issuers, iss);
-      if (!match) return refuse(project, null, "unknown_issuer");
-      const { name } = match.entry;
-
-      const outcome = await world.callerTokens.verify(token, trustOf(match, iss));
-      if (!outcome.ok) return refuse(project, name, outcome.fault);
-      const { claims, expiresAt } = outcome;
-      if (match.tenant !== null && textOf(claims, "tid") !== match.tenant)
-        return refuse(project, name, "issuer");
-      if (world.entra?.isOurs(claims)) return refuse(project, name, "own_identity");
-      if (!isClientAllowed(match.entry, claims)) return refuse(project, name, "client");
-      const subject = subjectOf(match, users, claims);
-      if (subject.kind === "nobody") return refuse(project, name, "no_subject");
-
-      tellOverage(project, match, claims);
-      const issuer = { name, iss, roles: match.entry.roles };
-      const caller = callerOf(subject, { project: project.name, issuer, claims });
-      if (subject.kind === "application") return { caller, person: null };
-      const { user } = subject;
-      guesses.set(await guessKey(project.name, token), user, { ttlMs: GUESS_MS });
-      return {
-        caller,
-        person: { user, userToken: { token, issuer: name, tenant: match.tenant, expiresAt } },
-      };
+    prove,
+    personOf: async (project, token) => {
+      const proven = await prove(project, token);
+      if (!proven || proven.person) return proven?.person ?? null;
+      const { issuer = "" } = proven.caller;
+      return refuse(project, issuerOf(project.settings.issuers, issuer)?.entry.name ?? null, "not_a_person");
     },
   };
 }
@@ -103,6 +115,7 @@ function trustOf({ entry, keysOf, tenant }: IssuerMatch, iss: string): TokenTrus
   return { iss, keys: { issuer: keysOf, tenant }, algorithms, audiences, clockSkewSeconds };
 }
 
+const MAX_ISSUER_CHARS = 200;
 const MAX_GUESSES = 10_000;
 const GUESS_MS = 5 * 60_000;
 const MAX_TOLD = 1_000;

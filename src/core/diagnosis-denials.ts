@@ -46,12 +46,12 @@ function rejectedHints(auth: TokenAuth): string[] {
       ];
     case "identity":
       return [
-        "The server may expect another audience: it must be its application id URI, byte for byte, or its client id.",
+        "The server may expect another audience: compare the connection's, byte for byte, with what the server checks (at Microsoft Entra the server's application id URI or client id).",
         "The server must trust the issuer of the token: see whoami for the issuer and subject that it is shown.",
       ];
     case "user_token":
       return [
-        "The server may expect another audience: it must be its application id URI, byte for byte, or its client id.",
+        "The server may expect another audience: compare the connection's, byte for byte, with what the server checks (at Microsoft Entra the server's application id URI or client id).",
         "The server must trust the issuer that exchanges the token, and take tokens of that client.",
       ];
     case "client_credentials":
@@ -85,8 +85,8 @@ function roleHints(auth: OwnAuth): string[] {
   if (auth.kind === "client_credentials")
     return ["Give this client the scopes or app roles that the server asks for."];
   return [
-    "Assign the role that the server asks for to this identity: whoami shows its subject, client id and tenant.",
-    "A new role assignment can take some minutes, and a token made before does not have it.",
+    "Give this identity what the server asks for, an app role or its name on the server's list: whoami shows its subject, client id and tenant.",
+    "A token made before does not have a new role, and at Microsoft Entra an assignment can take some minutes.",
   ];
 }
 

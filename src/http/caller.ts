@@ -135,9 +135,9 @@ export async function isUserBlocked({ store }: World, { name }: Project, user: U
 
 /** The person whose token this is: never a name, whatever is wrong with it, and never an application. */
 async function personOf(tokens: TokenDesk, project: Project, token: string): Promise<Person> {
-  const proven = isToken(token) ? await tokens.prove(project, token) : null;
-  if (!proven?.person) throw new BrokerError("user_assertion_invalid", {});
-  return proven.person;
+  const person = isToken(token) ? await tokens.personOf(project, token) : null;
+  if (!person) throw new BrokerError("user_assertion_invalid", {});
+  return person;
 }
 
 /** The user of the header, as far as that is known before the project is. */

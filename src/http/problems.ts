@@ -44,7 +44,7 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
     status: 400,
     message:
       "The token in x-ms-user-identity is not valid here: " +
-      "it must be a person's own, of one of the project's issuers.",
+      "it must be a person's own, of one of the project's issuers, whose `delegated` says which tokens are people's.",
     code: "user_assertion_invalid",
     param: "x-ms-user-identity",
   }),

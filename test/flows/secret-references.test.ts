@@ -91,6 +91,18 @@ describe("a header whose value is kept in a vault", () => {
     expect(await everything()).not.toContain(CANARY);
   });
 
+  test("that is gone is what whoami says, before anybody calls", async () => {
+    await connect({ Authorization: { ref: vaultRef("github"), prefix: "Bearer " } });
+    const fault = async () => {
+      const { body } = await world.rest("GET", "/api/projects/default/whoami?connection=github");
+      return (body["value"] as unknown as { fault: string | null }[])[0]?.fault;
+    };
+    expect(await fault()).toBeNull();
+    azure.vault.secrets.clear();
+    world.advance(6 * MINUTE);
+    expect(await fault()).toContain("credentials of github cannot be opened");
+  });
+
   test("may be written as Azure's app settings write it, beside plain ones", async () => {
     const text = `Bearer @Microsoft.KeyVault(SecretUri=${azure.vault.url}/secrets/github/)`;
     const made = await connect({ Authorization: text, "X-Team": "web" });

@@ -68,6 +68,8 @@ test("a second start keeps the key, and a configured one replaces it", async () 
   expect(await second.stop()).toBe(0);
   const third = await start({ CONSENTRY_ADMIN_KEY: "another-key" });
   expect([await status(third, key), await status(third, "another-key")]).toEqual([401, 200]);
+  // What is no key any more would be taken for one.
+  await expect(stat(join(folder, "data", "admin-key"))).rejects.toThrow("ENOENT");
 });
 
 test("a lost keyring is noticed, and no new one is made over it", async () => {

@@ -413,17 +413,17 @@ describe("a token and a key", () => {
     expect((await list(await ann())).status).toBe(200);
   });
 
-  test("that are refused are in the log by issuer and reason, and by nothing of themselves", async () => {
+  test("that are refused are in the log by issuer and reason, and by nothing else of themselves", async () => {
     const tokens = [
       await ann({ aud: "other", sub: "canary-sub", jti: "canary-jti" }),
-      await issuer.sign({ iss: "https://canary.example" }),
+      await issuer.sign({ iss: "https://unknown.example", sub: "canary-sub" }),
       await issuer.sign({ iss: app.world.publicUrl, token_use: "workload" }),
       await issuer.sign({ iss: `${app.world.publicUrl}/dev/identity` }),
     ];
     for (const token of tokens) await list(token);
     expect(refusals()).toEqual([
       { project: "default", issuer: "acme", reason: "audience" },
-      { project: "default", issuer: null, reason: "unknown_issuer" },
+      { project: "default", issuer: "https://unknown.example", reason: "unknown_issuer" },
       { project: "default", issuer: null, reason: "own_issuer" },
       { project: "default", issuer: null, reason: "own_issuer" },
     ]);
@@ -495,6 +495,22 @@ describe("a user's token in x-ms-user-identity", () => {
     }
     const { rows } = await app.world.store.users.list("default", { after: null, limit: 100 });
     expect(rows).toEqual([]);
+  });
+
+  test("that is an application's is refused, and the log says so", async () => {
+    expect(await call(await runtime(), pass(await ann({ scope: "reports" })))).toMatchObject({
+      status: 400,
+      code: "user_assertion_invalid",
+    });
+    expect(refusals()).toMatchObject([{ issuer: "acme", reason: "not_a_person" }]);
+  });
+
+  test("of an issuer that nobody named is told to the log by its name, cut short", async () => {
+    const iss = `https://unknown.example/${"x".repeat(500)}`;
+    const body = Buffer.from(JSON.stringify({ iss })).toString("base64url");
+    const [head = "", , signature = ""] = (await ann()).split(".");
+    expect(await call(await runtime(), pass(`${head}.${body}.${signature}`))).toMatchObject({ status: 400 });
+    expect(refusals()).toMatchObject([{ reason: "unknown_issuer", issuer: iss.slice(0, 200) }]);
   });
 
   test("of another project's issuer is nobody's here", async () => {

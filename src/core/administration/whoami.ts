@@ -1,5 +1,6 @@
 import type { Desks } from "../approved.ts";
 import { asAgent } from "./acting.ts";
+import { failureText } from "../calls.ts";
 import type { Connection, ConnectionAuth, ConnectionRecord } from "../connection.ts";
 import type { Context } from "../context.ts";
 import { BrokerError } from "../errors.ts";
@@ -70,7 +71,10 @@ async function presentedBy(
     case "none":
       return { presents: { kind: "nobody" }, fault: null };
     case "key":
-      return { presents: { kind: "key", headerNames: auth.headerNames }, fault: null };
+      return {
+        presents: { kind: "key", headerNames: auth.headerNames },
+        fault: auth.references === undefined ? null : await elsewhereFault(desks, context, record),
+      };
     case "oauth": {
       const { project, id: connectionId } = record.connection;
       const grant = user && (await desks.world.store.grants.get({ project, connectionId, user }));
@@ -94,6 +98,16 @@ async function presentedBy(
       return { presents: { kind: "client", clientId, issuer: server.issuer }, fault: null };
     }
   }
+}
+
+/** Why what is kept elsewhere cannot be had. */
+async function elsewhereFault(
+  { access }: Desks,
+  context: Context,
+  record: ConnectionRecord,
+): Promise<string | null> {
+  const door = await access.open(context, serverOf(toolFor(record.connection.name), record));
+  return door.ok ? null : failureText(door.failure);
 }
 
 const NO_USER =
