@@ -10,8 +10,8 @@ import { ALSO, isExtension, SDK_ONLY, TIMED } from "./scenarios.ts";
 // `broker` is what was reached when the suite's version was pinned, one scenario at a time: together, the machine is slower
 // and some are asked a little more. A new version may move them, with a look at its release notes.
 const FLOORS: Record<string, Floor> = {
-  "2025-11-25": { scenarios: 18, broker: 275, passed: 332 },
-  "2026-07-28": { scenarios: 32, broker: 431, passed: 478 },
+  "2025-11-25": { scenarios: 18, broker: 301, passed: 336 },
+  "2026-07-28": { scenarios: 32, broker: 463, passed: 498 },
 };
 /** How many runs of one scenario each go on at a time. */
 const LANES = 2;
