@@ -1,0 +1,158 @@
+// `npm run bench`: what a call through the broker costs beside a direct one, one of a bare forward and one of nginx. Rounds are
+// interleaved, so that what the machine does meanwhile happens to all of them; figures are medians, and only ratios mean
+// something on another machine. See docs/performance.md.
+import { mkdtemp, rm } from "node:fs/promises";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { startAuthServer } from "../demo/auth-server.ts";
+import { ACCOUNT, prepare, startBroker } from "./broker.ts";
+import { type Call, load, once } from "./load.ts";
+import { startNginx } from "./nginx.ts";
+import { profilingInto, topOf } from "./profile.ts";
+import { type Server, startNode, usageOf } from "./processes.ts";
+import { type Row, table } from "./table.ts";
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    seconds: { type: "string", default: "3" },
+    soak: { type: "string", default: "100000" },
+    profile: { type: "boolean", default: false },
+  },
+});
+const rounds = Number(values.rounds);
+const seconds = Number(values.seconds);
+const soak = Number(values.soak);
+const CONNECTIONS = [1, 32];
+const KINDS = ["sdk", "canned"] as const;
+/** What is between two hosts, and not of the request (RFC 9110, 7.6.1). */
+const HOP = new Set(["host", "connection", "content-length", "transfer-encoding"]);
+
+/** A way to an MCP server. `server`: the process in between, whose cost it is; null for the direct way. */
+type Way = { name: string; call: Call; server: (Server & { children?: number[] }) | null };
+
+const folder = await mkdtemp(join(tmpdir(), "consentry-bench-"));
+const closing: (() => Promise<unknown>)[] = [() => rm(folder, { recursive: true, force: true })];
+try {
+  await measure();
+} finally {
+  for (const close of closing.toReversed()) await close();
+}
+
+async function measure(): Promise<void> {
+  const authServer = await startAuthServer([ACCOUNT]);
+  closing.push(authServer.stop);
+  const upstreams: Record<string, Server> = {};
+  for (const kind of KINDS) {
+    const upstream = await startNode([join(import.meta.dirname, "upstream.ts"), kind, authServer.issuer]);
+    closing.push(upstream.stop);
+    upstreams[kind] = upstream;
+  }
+  const broker = await startBroker(folder, values.profile ? profilingInto(folder) : []);
+  if (!values.profile) closing.push(broker.stop);
+  const atStart = await usageOf(broker.pid);
+  const origins = Object.fromEntries(Object.entries(upstreams).map(([kind, { url }]) => [kind, url]));
+  const calls = await prepare(broker.url, origins);
+  if (values.profile) return tellProfile(broker, calls["canned-key"]);
+  const plain = await plainCall(origins["canned"] ?? "");
+
+  console.log(
+    `${cpus().length} cores, Node ${process.versions.node}; ${rounds} rounds of ${seconds} s each\n`,
+  );
+  for (const kind of KINDS) {
+    const ways = await waysTo(kind, `${origins[kind] ?? ""}/mcp`, { calls, plain, broker });
+    for (const connections of CONNECTIONS)
+      console.log(`${table(kind, connections, await rowsOf(ways, connections))}\n`);
+    for (const { server } of ways) if (server && server !== broker) await server.stop();
+  }
+  await tellMemory(broker, atStart.rssMiB, calls);
+}
+
+async function waysTo(
+  kind: (typeof KINDS)[number],
+  target: string,
+  { calls, plain, broker }: { calls: Record<string, Call>; plain: Omit<Call, "url">; broker: Server },
+): Promise<Way[]> {
+  const forward = await startNode([join(import.meta.dirname, "forward.ts"), target]);
+  const nginx = await startNginx(folder, target);
+  if (!nginx) console.log("nginx is not installed, and left out (Debian: apt-get install nginx-light)\n");
+  const through = (name: string) => {
+    const call = calls[`${kind}-${name}`];
+    if (!call) throw new Error(`there is no call ${kind}-${name}`);
+    return { name: `Consentry, ${name} connection`, call, server: broker };
+  };
+  return [
+    { name: "direct", call: { ...plain, url: target }, server: null },
+    ...(nginx ? [{ name: "nginx", call: { ...plain, url: nginx.url }, server: nginx }] : []),
+    { name: "Hono + fetch", call: { ...plain, url: forward.url }, server: forward },
+    through("key"),
+    through("oauth"),
+  ];
+}
+
+/** The call that the broker made, to be made without it. */
+async function plainCall(canned: string): Promise<Omit<Call, "url">> {
+  const answer = await fetch(`${canned}/last`);
+  const { headers, body } = (await answer.json()) as Omit<Call, "url">;
+  const kept = Object.entries(headers).filter(([name]) => !HOP.has(name));
+  return { headers: Object.fromEntries(kept), body };
+}
+
+async function rowsOf(ways: Way[], connections: number): Promise<Row[]> {
+  const taken = new Map<string, Row[]>();
+  for (const { call } of ways) await load(call, { connections, seconds: 1, folder });
+  for (let round = 0; round < rounds; round++) {
+    for (const { name, call, server } of ways) {
+      const before = server && (await usageOf(server.pid, server));
+      const measured = await load(call, { connections, seconds, folder });
+      const after = server && (await usageOf(server.pid, server));
+      const cpuUs = before && after ? ((after.cpuS - before.cpuS) / measured.requests) * 1e6 : null;
+      taken.set(name, [...(taken.get(name) ?? []), { name, ...measured, cpuUs }]);
+    }
+    process.stderr.write(`\r${connections} connections, round ${round + 1} of ${rounds} `);
+  }
+  process.stderr.write("\r");
+  return [...taken.values()].map(medianOf);
+}
+
+function medianOf(rows: Row[]): Row {
+  const middle = (of: (row: Row) => number) =>
+    rows.map(of).toSorted((a, b) => a - b)[Math.floor(rows.length / 2)] ?? NaN;
+  const isCounted = rows.every(({ cpuUs }) => cpuUs !== null);
+  return {
+    name: rows[0]?.name ?? "",
+    perS: middle(({ perS }) => perS),
+    p50Ms: middle(({ p50Ms }) => p50Ms),
+    p99Ms: middle(({ p99Ms }) => p99Ms),
+    requests: rows.reduce((sum, { requests }) => sum + requests, 0),
+    cpuUs: isCounted ? middle(({ cpuUs }) => cpuUs ?? NaN) : null,
+  };
+}
+
+/** Where the time of a plain call goes, by a run of its own: a profiler costs something itself. */
+async function tellProfile(broker: Server, call: Call | undefined): Promise<void> {
+  if (!call) throw new Error("there is no call to profile");
+  const { requests } = await load(call, { connections: 8, seconds: 3 * seconds, folder });
+  await broker.stop();
+  console.log(await topOf(folder, requests));
+}
+
+/** After as many calls as `soak`, of both kinds in turn. */
+async function tellMemory(broker: Server, atStart: number, calls: Record<string, Call>): Promise<void> {
+  const before = await usageOf(broker.pid);
+  let made = 0;
+  while (made < soak) {
+    for (const name of ["canned-key", "canned-oauth", "sdk-key", "sdk-oauth"]) {
+      const call = calls[name];
+      if (call) made += (await load(call, { connections: 32, seconds: 2, folder })).requests;
+    }
+  }
+  const after = await usageOf(broker.pid);
+  await once(calls["canned-key"] ?? { url: broker.url, headers: {}, body: "" });
+  const mib = (value: number) => `${Math.round(value)} MiB`;
+  console.log(
+    `resident memory of the broker: ${mib(atStart)} when started, ${mib(before.rssMiB)} after the rounds, ` +
+      `${mib(after.rssMiB)} after ${made} calls more`,
+  );
+}
