@@ -97,7 +97,8 @@ async function askOn(
     resumable: legacy,
     onRequest,
   });
-  over.abort();
+  // A reason of our own: the default one is a DOMException with its stack, made for every call.
+  over.abort("answered");
   if (legacy && !outcome.ok && outcome.sent && deadline.ended()) {
     const params = { requestId: id, reason: outcome.failure.message };
     sayAside({ jsonrpc: "2.0", method: "notifications/cancelled", params });
