@@ -1,6 +1,6 @@
 import { checkUrl, type EgressRules } from "./egress-rules.ts";
-import { limitBody, startWatch, tooLarge, type Watch } from "./egress-watch.ts";
-import { EgressError, type Egress } from "./egress.ts";
+import { limitBody, startWatch, streamOf, tooLarge, type Watch, wholeOf } from "./egress-watch.ts";
+import { EgressError, type Egress, type EgressAnswer, type EgressAsk, type EgressLimits } from "./egress.ts";
 
 /** One request on its way out, without redirects and without limits of its own. */
 export type OutboundRequest = {
@@ -35,19 +35,24 @@ export function createEgress(options: {
 }): Egress {
   const { rules, send } = options;
   const watches = new Set<Watch>();
+  const ask =
+    (limits: EgressLimits): EgressAsk =>
+    async (input, init = {}) => {
+      const url = checkUrl(input, rules);
+      const hop = readInit(url, init);
+      const watch = startWatch({ url, limits, callerSignal: init.signal ?? null, watches });
+      try {
+        return toAnswer(await follow(hop, { rules, send, watch, redirect: init.redirect }), watch);
+      } catch (error) {
+        throw watch.giveUp(error);
+      }
+    };
   return {
+    ask,
     fetch:
       (limits) =>
-      async (input, init = {}) => {
-        const url = checkUrl(input, rules);
-        const hop = readInit(url, init);
-        const watch = startWatch({ url, limits, callerSignal: init.signal ?? null, watches });
-        try {
-          return toResponse(await follow(hop, { rules, send, watch, redirect: init.redirect }), watch);
-        } catch (error) {
-          throw watch.giveUp(error);
-        }
-      },
+      async (input, init = {}) =>
+        toResponse(await ask(limits)(input, init)),
     close: async () => {
       for (const watch of watches) watch.abort(watch.failure("closed", "was not awaited: the broker stops"));
       await options.close();
@@ -129,7 +134,7 @@ function nextUrl(
   return checkUrl(next, rules);
 }
 
-function toResponse(answer: InboundAnswer, watch: Watch): Response {
+function toAnswer(answer: InboundAnswer, watch: Watch): EgressAnswer {
   const { status, headers } = answer;
   watch.calm();
   if (status < 200 || status > 599) {
@@ -137,10 +142,23 @@ function toResponse(answer: InboundAnswer, watch: Watch): Response {
   }
   const announced = answer.body ? Number(headers.get("content-length")) : 0;
   if (announced > watch.limits.maxBytes) throw tooLarge(watch);
-  const body = answer.body && limitBody(answer.body, { watch, contentType: headers.get("content-type") });
-  if (!body) watch.finish();
-  const response = new Response(body, { status, headers });
-  Object.defineProperty(response, "url", { value: watch.url.href });
+  const read = answer.body && limitBody(answer.body, { watch, contentType: headers.get("content-type") });
+  if (!read) watch.finish();
+  return {
+    status,
+    headers,
+    url: watch.url.href,
+    bytes: async () => (read ? wholeOf(read) : new Uint8Array()),
+    stream: () => read && streamOf(read, watch),
+    discard: () => {
+      if (read) watch.abort("not read");
+    },
+  };
+}
+
+function toResponse({ status, headers, url, stream }: EgressAnswer): Response {
+  const response = new Response(stream(), { status, headers });
+  Object.defineProperty(response, "url", { value: url });
   return response;
 }
 

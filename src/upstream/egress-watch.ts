@@ -65,11 +65,14 @@ export function startWatch(call: {
   return watch;
 }
 
-/** A body as a stream that ends at the first limit. It takes from `body` only when it is read itself. */
+/** Gives the next bytes of a body, and null at its end. Rejects at the first limit, with what the caller is to see. */
+export type ReadChunk = () => Promise<Uint8Array | null>;
+
+/** A body that ends at the first limit. It takes from `body` only when it is read itself. */
 export function limitBody(
   body: AsyncIterable<Uint8Array>,
   { watch, contentType }: { watch: Watch; contentType: string | null },
-): ReadableStream<Uint8Array> {
+): ReadChunk {
   const { limits } = watch;
   const iterator = body[Symbol.asyncIterator]();
   const gauge = createDepthGauge(contentType, limits.maxDepth);
@@ -86,18 +89,38 @@ export function limitBody(
     }
     return next.value;
   };
+  return async () => {
+    try {
+      const chunk = await nextChunk();
+      if (chunk === null) watch.finish();
+      return chunk;
+    } catch (error) {
+      throw watch.giveUp(error);
+    }
+  };
+}
+
+export async function wholeOf(read: ReadChunk): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for (let chunk = await read(); chunk; chunk = await read()) chunks.push(chunk);
+  const [first = new Uint8Array(), ...more] = chunks;
+  if (more.length === 0) return first;
+  const whole = new Uint8Array(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return whole;
+}
+
+export function streamOf(read: ReadChunk, watch: Watch): ReadableStream<Uint8Array> {
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        const chunk = await nextChunk().catch((error: unknown) => {
-          throw watch.giveUp(error);
-        });
-        if (chunk) {
-          controller.enqueue(chunk);
-          return;
-        }
-        watch.finish();
-        controller.close();
+        const chunk = await read();
+        if (chunk) controller.enqueue(chunk);
+        else controller.close();
       },
       cancel: (reason) => watch.abort(reason),
     },

@@ -36,6 +36,21 @@ export class EgressError extends Error {
   }
 }
 
+/** What came back. Its body is read once, whole or as it comes; or it is let go, which must be said, too. */
+export type EgressAnswer = {
+  status: number;
+  headers: Headers;
+  /** Where it came from, after redirects. */
+  url: string;
+  /** The whole body, decompressed. Rejects as the request does. */
+  bytes: () => Promise<Uint8Array>;
+  /** The body as it comes. Null: there is none. */
+  stream: () => ReadableStream<Uint8Array> | null;
+  /** Nobody reads it. Never fails. */
+  discard: () => void;
+};
+
+export type EgressAsk = (url: string | URL, init?: RequestInit) => Promise<EgressAnswer>;
 export type EgressFetch = (url: string | URL, init?: RequestInit) => Promise<Response>;
 
 /** The one way out for every URL that comes from admins, users, servers or metadata (DESIGN 12). */
@@ -49,6 +64,11 @@ export type Egress = {
    * can be sent again. Any other redirect is `refused`; with `redirect: "manual"` it is the answer.
    */
   fetch: (limits: EgressLimits) => EgressFetch;
+  /**
+   * The same, without making a `Response` of the answer: a stream of the web's and its reader cost more than the rest of a call
+   * together, and most answers are wanted whole.
+   */
+  ask: (limits: EgressLimits) => EgressAsk;
   /** Ends what is under way with `closed` and closes every socket. */
   close: () => Promise<void>;
 };

@@ -1,11 +1,11 @@
 import type { JsonObject } from "../core/json.ts";
 import type { Clock, UpstreamAccess } from "../core/ports.ts";
-import type { Egress } from "./egress.ts";
+import type { Egress, EgressAnswer } from "./egress.ts";
 import type { Asides } from "./mcp-asides.ts";
 import type { Deadline } from "./mcp-deadline.ts";
 import { challengeOf } from "./mcp-challenge.ts";
 import { echoes, failed, notMcp, thrown, visible, type Failed } from "./mcp-failures.ts";
-import { discard, mediaTypeOf, request, type HttpRequest } from "./mcp-http.ts";
+import { isTaken, mediaTypeOf, request, type HttpRequest } from "./mcp-http.ts";
 import { COURTESY_MS } from "./mcp-limits.ts";
 import { followStream } from "./mcp-stream.ts";
 import {
@@ -47,7 +47,7 @@ export async function exchange(outside: Outside, ask: Ask): Promise<Exchanged | 
   const sent = await request(outside.egress, { ...post(ask, ask.message), maxBytes });
   if (!sent.ok) return sent;
   const { response } = sent;
-  if (!response.ok) return turnedAway(response, ask);
+  if (!isTaken(response)) return turnedAway(response, ask);
   const type = mediaTypeOf(response);
   const { status, headers: head } = response;
   if (type === "text/event-stream") {
@@ -55,7 +55,7 @@ export async function exchange(outside: Outside, ask: Ask): Promise<Exchanged | 
     return followed.ok ? { ...followed, status, head } : followed;
   }
   if (type !== "application/json") {
-    discard(response);
+    response.discard();
     return notMcp(
       NAMED_TYPE.test(type)
         ? `The server answered with ${visible(type, access)}, which is not MCP.`
@@ -84,8 +84,8 @@ export async function tell(
 ): Promise<Failed | null> {
   const sent = await request(outside.egress, post(ask, message));
   if (!sent.ok) return sent;
-  discard(sent.response);
-  return sent.response.ok ? null : refusal(sent.response, ask.access);
+  sent.response.discard();
+  return isTaken(sent.response) ? null : refusal(sent.response, ask.access);
 }
 
 /** Tells a server that a session is over (2025-11-25, "Session Management"). Nobody waits for it, or minds its answer. */
@@ -95,7 +95,7 @@ export function endSession(
 ): void {
   outside.asides.run(async (deadline) => {
     const sent = await request(outside.egress, { access, method: "DELETE", headers, body: null, deadline });
-    if (sent.ok) discard(sent.response);
+    if (sent.ok) sent.response.discard();
   }, COURTESY_MS);
 }
 
@@ -117,10 +117,10 @@ function post(ask: Pick<Ask, "access" | "headers" | "deadline">, message: object
  * An answer that is not 2xx. A JSON-RPC error that names our request is the server's answer to it (2026-07-28 sends
  * those with 400 and 404); anything else means that the message was not taken up.
  */
-async function turnedAway(response: Response, ask: Ask): Promise<Exchanged | Failed> {
+async function turnedAway(response: EgressAnswer, ask: Ask): Promise<Exchanged | Failed> {
   const { status } = response;
   if (status < 400 || status >= 500 || BARE.includes(status)) {
-    discard(response);
+    response.discard();
     return refusal(response, ask.access);
   }
   const read = await textOf(response, ask.deadline);
@@ -136,7 +136,11 @@ async function turnedAway(response: Response, ask: Ask): Promise<Exchanged | Fai
   return { ...refusal(response, ask.access, words), unread: error ? "rpc" : "http", body: text };
 }
 
-function refusal({ status, headers }: Response, access: UpstreamAccess, words: string | null = null): Failed {
+function refusal(
+  { status, headers }: EgressAnswer,
+  access: UpstreamAccess,
+  words: string | null = null,
+): Failed {
   const message = `The server answered with HTTP ${status}${words ? `: ${words}` : "."}`;
   const asked = status === 401 || status === 403 ? headers.get("www-authenticate") : null;
   const challenge = challengeOf(asked, (value) => echoes(value, access));
@@ -144,11 +148,11 @@ function refusal({ status, headers }: Response, access: UpstreamAccess, words: s
 }
 
 async function textOf(
-  response: Response,
+  response: EgressAnswer,
   deadline: Deadline,
 ): Promise<{ ok: true; text: string; bytes: number } | Failed> {
   try {
-    const body = await response.arrayBuffer();
+    const body = await response.bytes();
     return { ok: true, text: new TextDecoder().decode(body), bytes: body.byteLength };
   } catch (error) {
     return thrown(error, { deadline, sent: true });

@@ -1,6 +1,6 @@
 import type { HeaderValues } from "../core/connection.ts";
 import type { UpstreamAccess } from "../core/ports.ts";
-import type { Egress } from "./egress.ts";
+import type { Egress, EgressAnswer } from "./egress.ts";
 import type { Deadline } from "./mcp-deadline.ts";
 import { failed, thrown, type Failed } from "./mcp-failures.ts";
 import { MAX_ANSWER_BYTES, MAX_ANSWER_DEPTH, MAX_REDIRECTS } from "./mcp-limits.ts";
@@ -20,7 +20,7 @@ export type HttpRequest = {
 export async function request(
   egress: Egress,
   { access, method, headers, body, deadline, maxBytes = MAX_ANSWER_BYTES }: HttpRequest,
-): Promise<{ ok: true; response: Response } | Failed> {
+): Promise<{ ok: true; response: EgressAnswer } | Failed> {
   const all = joined(access.headers, headers);
   if (!all) {
     const message = "A header of the connection cannot be sent: its name or value is not one of HTTP.";
@@ -28,7 +28,7 @@ export async function request(
   }
   const ended = deadline.ended();
   if (ended) return failed(ended, { sent: false });
-  const fetch = egress.fetch({
+  const ask = egress.ask({
     totalMs: deadline.timeoutMs,
     // A tool may think in silence for as long as it may run.
     idleMs: deadline.timeoutMs,
@@ -38,14 +38,14 @@ export async function request(
   const init = { method, headers: all, body, signal: deadline.signal, redirect: "manual" as const };
   let url = access.url;
   for (let hop = 0; ; hop++) {
-    let response: Response;
+    let response: EgressAnswer;
     try {
-      response = await fetch(url, init);
+      response = await ask(url, init);
     } catch (error) {
       return thrown(error, { deadline, sent: hop > 0 });
     }
     if (!REDIRECTS.includes(response.status)) return { ok: true, response };
-    discard(response);
+    response.discard();
     const next = sameRequestAt(response, url);
     if (!next || hop === MAX_REDIRECTS) {
       const message = `The server redirects (HTTP ${response.status}) to where the call may not follow.`;
@@ -55,14 +55,11 @@ export async function request(
   }
 }
 
-/** Lets go of an answer's body. */
-export function discard(response: Response): void {
-  // It may fail in its own time; nobody waits for it any more.
-  response.body?.cancel().catch(() => {});
-}
+/** Whether the server took the request (2xx). */
+export const isTaken = ({ status }: Pick<EgressAnswer, "status">) => status >= 200 && status < 300;
 
 /** The `type/subtype` of an answer, in lower case; empty where it names none. */
-export function mediaTypeOf(response: Response): string {
+export function mediaTypeOf(response: EgressAnswer): string {
   return response.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? "";
 }
 
@@ -81,7 +78,7 @@ function joined(credential: HeaderValues, protocol: Record<string, string>): Hea
 }
 
 /** 307 and 308 ask for the same request again, and only the same origin may (RFC 9110, 15.4.8). */
-function sameRequestAt(response: Response, url: string): string | null {
+function sameRequestAt(response: EgressAnswer, url: string): string | null {
   if (response.status !== 307 && response.status !== 308) return null;
   const next = URL.parse(response.headers.get("location") ?? "", url);
   if (!next || next.origin !== new URL(url).origin) return null;

@@ -1,9 +1,10 @@
 import { isJsonObject, type JsonObject } from "../core/json.ts";
 import type { UpstreamAccess } from "../core/ports.ts";
+import type { EgressAnswer } from "./egress.ts";
 import { replyTo, type Answering } from "./mcp-answering.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
 import { tell, type Outside } from "./mcp-exchange.ts";
-import { discard, mediaTypeOf, request } from "./mcp-http.ts";
+import { isTaken, mediaTypeOf, request } from "./mcp-http.ts";
 import { lineHeaders, type LegacyLine } from "./mcp-line.ts";
 import {
   COURTESY_MS,
@@ -46,7 +47,7 @@ export function createListeners(outside: Outside): Listeners {
       if (!sent.ok) return leave();
       const { response } = sent;
       // 405: it has no such stream.
-      if (!response.ok || mediaTypeOf(response) !== "text/event-stream") return discard(response);
+      if (!isTaken(response) || mediaTypeOf(response) !== "text/event-stream") return response.discard();
       void hear(response, answered).finally(leave);
     };
     const leave = () => {
@@ -95,8 +96,8 @@ function createAnswerer(
 }
 
 /** Reads a stream to its end, however that comes. */
-async function hear(response: Response, onMessage: (message: JsonObject) => void): Promise<void> {
-  const reader = response.body?.getReader();
+async function hear(response: EgressAnswer, onMessage: (message: JsonObject) => void): Promise<void> {
+  const reader = response.stream()?.getReader();
   if (!reader) return;
   const decoder = new TextDecoder();
   const events = createSseReader();

@@ -1,8 +1,8 @@
-import { EgressError } from "./egress.ts";
+import { type EgressAnswer, EgressError } from "./egress.ts";
 import type { Deadline } from "./mcp-deadline.ts";
 import type { Ask, Outside } from "./mcp-exchange.ts";
 import { failed, notMcp, thrown, type Failed } from "./mcp-failures.ts";
-import { discard, mediaTypeOf, request } from "./mcp-http.ts";
+import { isTaken, mediaTypeOf, request } from "./mcp-http.ts";
 import {
   LINGER_MS,
   MAX_EVENT_LINES,
@@ -25,7 +25,7 @@ type Progress = { lastEventId: string | null; retryMs: number | null; messages: 
  */
 export async function followStream(
   outside: Outside,
-  { ask, response }: { ask: Ask; response: Response },
+  { ask, response }: { ask: Ask; response: EgressAnswer },
 ): Promise<Followed | Failed> {
   const progress: Progress = { lastEventId: null, retryMs: null, messages: 0, bytes: 0 };
   let stream = response;
@@ -35,16 +35,16 @@ export async function followStream(
     const { lastEventId } = progress;
     if (!ask.resumable || lastEventId === null || resumes === MAX_RESUMES) return CLOSED;
     const again = await resume(outside, { ask, lastEventId, progress });
-    if (!(again instanceof Response)) return again;
-    stream = again;
+    if (!again.ok) return again;
+    stream = again.response;
   }
 }
 
 async function readStream(
   outside: Outside,
-  { ask, stream, progress }: { ask: Ask; stream: Response; progress: Progress },
+  { ask, stream, progress }: { ask: Ask; stream: EgressAnswer; progress: Progress },
 ): Promise<Answered | Failed | "broken"> {
-  const reader = stream.body?.getReader();
+  const reader = stream.stream()?.getReader();
   if (!reader) return "broken";
   const decoder = new TextDecoder();
   const events = createSseReader();
@@ -96,7 +96,7 @@ function take(
 async function resume(
   outside: Outside,
   { ask, lastEventId, progress }: { ask: Ask; lastEventId: string; progress: Progress },
-): Promise<Response | Failed> {
+): Promise<{ ok: true; response: EgressAnswer } | Failed> {
   const { usual, least, most } = RESUME_WAIT_MS;
   const waitMs = Math.min(Math.max(progress.retryMs ?? usual, least), most);
   await outside.clock.sleep(waitMs, ask.deadline.signal);
@@ -112,8 +112,8 @@ async function resume(
   });
   // Whatever became of the taking up: the request itself was sent.
   if (!sent.ok) return { ...sent, sent: true };
-  if (sent.response.ok && mediaTypeOf(sent.response) === "text/event-stream") return sent.response;
-  discard(sent.response);
+  if (isTaken(sent.response) && mediaTypeOf(sent.response) === "text/event-stream") return sent;
+  sent.response.discard();
   return CLOSED;
 }
 
