@@ -11,6 +11,14 @@ export function createNewId(source: {
 }): NewId {
   let lastAt = -1;
   let count = 0;
+  let pool: Uint8Array = new Uint8Array();
+  // Asking for randomness costs far more than the bytes themselves, and a call makes five ids. None is handed out twice.
+  const randomHex = (bytes: number) => {
+    if (pool.length < bytes) pool = source.randomBytes(POOL_BYTES);
+    const taken = hex(pool.subarray(0, bytes));
+    pool = pool.subarray(bytes);
+    return taken;
+  };
   const timed = (at: number) => {
     count = at === lastAt ? Math.min(count + 1, MAX_COUNT) : 0;
     lastAt = at;
@@ -18,10 +26,11 @@ export function createNewId(source: {
   };
   return (prefix, at) => {
     const head = prefix === "evt" ? timed(at ?? source.now()) : "";
-    return `${prefix}_${head}${hex(source.randomBytes((ID_DIGITS - head.length) / 2))}`;
+    return `${prefix}_${head}${randomHex((ID_DIGITS - head.length) / 2)}`;
   };
 }
 
+const POOL_BYTES = 4096;
 const ID_DIGITS = 50;
 const TIME_DIGITS = 12;
 const COUNT_DIGITS = 4;
@@ -32,5 +41,9 @@ function hexNumber(value: number, digits: number): string {
 }
 
 export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  let text = "";
+  for (const byte of bytes) text += HEX_OF[byte] ?? "";
+  return text;
 }
+
+const HEX_OF = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
