@@ -28,7 +28,8 @@ export function selfSigned(name: string, kind: "ec" | "rsa" = "ec"): { key: stri
   );
   const signature = sign("sha256", body, privateKey);
   const certificate = sequence(body, algorithm, tagged(0x03, Buffer.concat([Buffer.from([0]), signature])));
-  const base64 = certificate.toString("base64").replace(/.{64}/g, "$&\n");
+  // No empty line at the end where the length fits: OpenSSL takes none.
+  const base64 = certificate.toString("base64").replace(/.{64}(?=.)/g, "$&\n");
   return {
     key: privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
     cert: `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`,
