@@ -9,7 +9,7 @@ import { startAuthServer } from "../demo/auth-server.ts";
 import { ACCOUNT, prepare, startBroker } from "./broker.ts";
 import { type Call, load, once } from "./load.ts";
 import { startNginx } from "./nginx.ts";
-import { profilingInto, topOf } from "./profile.ts";
+import { profiledAt, topOf } from "./profile.ts";
 import { type Server, startNode, usageOf } from "./processes.ts";
 import { type Row, table } from "./table.ts";
 
@@ -25,6 +25,7 @@ const rounds = Number(values.rounds);
 const seconds = Number(values.seconds);
 const soak = Number(values.soak);
 const CONNECTIONS = [1, 32];
+const INSPECTOR_PORT = 9231;
 const KINDS = ["sdk", "canned"] as const;
 /** What is between two hosts, and not of the request (RFC 9110, 7.6.1). */
 const HOP = new Set(["host", "connection", "content-length", "transfer-encoding"]);
@@ -49,12 +50,12 @@ async function measure(): Promise<void> {
     closing.push(upstream.stop);
     upstreams[kind] = upstream;
   }
-  const broker = await startBroker(folder, values.profile ? profilingInto(folder) : []);
-  if (!values.profile) closing.push(broker.stop);
+  const broker = await startBroker(folder, values.profile ? profiledAt(INSPECTOR_PORT) : []);
+  closing.push(broker.stop);
   const atStart = await usageOf(broker.pid);
   const origins = Object.fromEntries(Object.entries(upstreams).map(([kind, { url }]) => [kind, url]));
   const calls = await prepare(broker.url, origins);
-  if (values.profile) return tellProfile(broker, calls["canned-key"]);
+  if (values.profile) return tellProfile(calls["canned-key"]);
   const plain = await plainCall(origins["canned"] ?? "");
 
   console.log(
@@ -131,11 +132,11 @@ function medianOf(rows: Row[]): Row {
 }
 
 /** Where the time of a plain call goes, by a run of its own: a profiler costs something itself. */
-async function tellProfile(broker: Server, call: Call | undefined): Promise<void> {
+async function tellProfile(call: Call | undefined): Promise<void> {
   if (!call) throw new Error("there is no call to profile");
-  const { requests } = await load(call, { connections: 8, seconds: 3 * seconds, folder });
-  await broker.stop();
-  console.log(await topOf(folder, requests));
+  const work = async (s: number) => (await load(call, { connections: 8, seconds: s, folder })).requests;
+  await work(seconds);
+  console.log(await topOf(INSPECTOR_PORT, () => work(3 * seconds)));
 }
 
 /** After as many calls as `soak`, of both kinds in turn. */

@@ -1,7 +1,6 @@
-import { readdir, readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 
-/** What V8 writes (`--cpu-prof`), as far as it is read here. Microseconds. */
+/** What V8's profiler gives, as far as it is read here. Microseconds. */
 type Profile = {
   nodes: { id: number; callFrame: { functionName: string; url: string; lineNumber: number } }[];
   samples: number[];
@@ -10,18 +9,47 @@ type Profile = {
 
 const PER_SAMPLE_US = 200;
 
-/** Node's flags that have a process write its profile when it ends. */
-export const profilingInto = (folder: string) => [
-  "--cpu-prof",
-  `--cpu-prof-dir=${folder}`,
-  `--cpu-prof-interval=${PER_SAMPLE_US}`,
-];
+/** Node's flag that lets a profiler in. */
+export const profiledAt = (port: number) => [`--inspect=127.0.0.1:${port}`];
 
-/** The functions, and the packages, in which a call spends most of its own time, as a table in Markdown. */
-export async function topOf(folder: string, calls: number): Promise<string> {
-  const name = (await readdir(folder)).find((file) => file.endsWith(".cpuprofile"));
-  if (name === undefined) throw new Error("the broker left no profile");
-  const { nodes, samples, timeDeltas } = JSON.parse(await readFile(join(folder, name), "utf8")) as Profile;
+/**
+ * The places and the functions in which a call spends most of its own time, as tables in Markdown: of a process that has
+ * started and is warm. `work` gives how many calls it made.
+ */
+export async function topOf(port: number, work: () => Promise<number>): Promise<string> {
+  const answer = await fetch(`http://127.0.0.1:${port}/json`);
+  const [target] = (await answer.json()) as { webSocketDebuggerUrl: string }[];
+  const profiler = await connect(target?.webSocketDebuggerUrl ?? "");
+  await profiler.ask("Profiler.enable");
+  await profiler.ask("Profiler.setSamplingInterval", { interval: PER_SAMPLE_US });
+  await profiler.ask("Profiler.start");
+  const calls = await work();
+  const { profile } = (await profiler.ask("Profiler.stop")) as { profile: Profile };
+  profiler.close();
+  return tablesOf(profile, calls);
+}
+
+/** Chrome's DevTools protocol, as far as a profiler needs it. */
+async function connect(url: string) {
+  const socket = new WebSocket(url);
+  const waiting = new Map<number, (result: unknown) => void>();
+  let last = 0;
+  socket.addEventListener("message", ({ data }) => {
+    const { id, result } = JSON.parse(String(data)) as { id: number; result: unknown };
+    waiting.get(id)?.(result);
+  });
+  await new Promise((resolve) => socket.addEventListener("open", resolve, { once: true }));
+  return {
+    ask: (method: string, params: object = {}) => {
+      const id = ++last;
+      socket.send(JSON.stringify({ id, method, params }));
+      return new Promise<unknown>((resolve) => waiting.set(id, resolve));
+    },
+    close: () => socket.close(),
+  };
+}
+
+function tablesOf({ nodes, samples, timeDeltas }: Profile, calls: number): string {
   const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]));
   const functions = new Map<string, number>();
   const places = new Map<string, number>();

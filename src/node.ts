@@ -249,14 +249,20 @@ const systemClock: Clock = {
     }),
 };
 
-/** Structured, one line each; `err` is an error with its stack. */
+/**
+ * Structured, one line each; `err` is an error with its stack. Lines wait for the one before to be written, not the broker for
+ * them; what waits when the process ends is written first.
+ */
 function pinoLog(config: Config): Log {
-  const logger = pino({
-    level: config.logLevel,
-    base: null,
-    timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: (level) => ({ level }) },
-  });
+  const logger = pino(
+    {
+      level: config.logLevel,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (level) => ({ level }) },
+    },
+    pino.destination({ dest: process.stdout.fd, sync: false }),
+  );
   return (level, event, fields = {}) => logger[level]({ event, ...fields });
 }
 
