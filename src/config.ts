@@ -39,6 +39,8 @@ export type Config = {
   allowedHosts: string[];
   /** Requests per minute; 0: unlimited. */
   rateLimits: { perCaller: number; perAddress: number };
+  /** Where metrics are served to whoever asks. Null: nowhere. `port` 0: any free one. */
+  metrics: { host: string; port: number } | null;
   /** How long a stop waits for calls under way. */
   shutdownMs: number;
 };
@@ -77,13 +79,15 @@ const list = (isEntry: (entry: string) => boolean, message: string) =>
     .refine((entries) => entries.every(isEntry), message);
 const unsupported = (message: string) => z.string().refine(() => false, message);
 
+const bareHost = z
+  .string()
+  .transform((text) => text.replace(/^\[(.*)\]$/, "$1"))
+  .refine((host) => hostnameOf(host) !== null, "must be a host name or an IP address, without a port")
+  .prefault("127.0.0.1");
+
 /** Every setting by name. What depends on other settings is optional here and decided in `parseConfig`. */
 export const settings = z.object({
-  CONSENTRY_HOST: z
-    .string()
-    .transform((text) => text.replace(/^\[(.*)\]$/, "$1"))
-    .refine((host) => hostnameOf(host) !== null, "must be a host name or an IP address, without a port")
-    .prefault("127.0.0.1"),
+  CONSENTRY_HOST: bareHost,
   CONSENTRY_PORT: wholeNumber(0, 65_535).prefault("8787"),
   CONSENTRY_PUBLIC_URL: z
     .string()
@@ -159,6 +163,8 @@ export const settings = z.object({
     .prefault(""),
   CONSENTRY_RATE_LIMIT: wholeNumber(0, 10_000_000).optional(),
   CONSENTRY_RATE_LIMIT_ADDRESS: wholeNumber(0, 10_000_000).optional(),
+  CONSENTRY_METRICS_HOST: bareHost,
+  CONSENTRY_METRICS_PORT: wholeNumber(0, 65_535).optional(),
   CONSENTRY_SHUTDOWN_MS: wholeNumber(0, 600_000).prefault("25000"),
 });
 
@@ -232,6 +238,7 @@ function configOf(values: Settings): Config {
       perCaller: values.CONSENTRY_RATE_LIMIT ?? (local ? 0 : 6000),
       perAddress: values.CONSENTRY_RATE_LIMIT_ADDRESS ?? (local ? 0 : 300),
     },
+    metrics: metricsOf(values),
     shutdownMs: values.CONSENTRY_SHUTDOWN_MS,
   };
 }
@@ -239,6 +246,11 @@ function configOf(values: Settings): Config {
 function databaseOf({ CONSENTRY_DATABASE_URL: url }: Settings): Config["database"] {
   const path = pathOf(url);
   return path === null ? { kind: "postgres", url } : { kind: "sqlite", path };
+}
+
+function metricsOf(values: Settings): Config["metrics"] {
+  const { CONSENTRY_METRICS_HOST: host, CONSENTRY_METRICS_PORT: port } = values;
+  return port === undefined ? null : { host, port };
 }
 
 /** Null: it is none of the three. */
@@ -312,6 +324,9 @@ function contradictions(values: Settings, given: Given): ConfigFault[] {
   for (const name of ["CONSENTRY_MODEL_API_KEY", "CONSENTRY_MODEL_API"]) {
     if (given[name] !== undefined) wants("CONSENTRY_MODEL_BASE_URL", `is required with ${name}`);
   }
+  const { CONSENTRY_METRICS_PORT: metricsPort } = values;
+  if (metricsPort && metricsPort === values.CONSENTRY_PORT)
+    faults.push({ name: "CONSENTRY_METRICS_PORT", message: "must be another port than CONSENTRY_PORT" });
   return faults;
 }
 

@@ -44,6 +44,7 @@ describe("without any setting", () => {
       logLevel: "info",
       allowedHosts: [],
       rateLimits: { perCaller: 0, perAddress: 0 },
+      metrics: null,
       shutdownMs: 25_000,
     });
   });
@@ -183,6 +184,25 @@ describe("TLS", () => {
     expect(faultsOf({ ...rest, CONSENTRY_TLS: "cert.pem,key.pem" })).toEqual([
       "CONSENTRY_PUBLIC_URL is required when listening off loopback",
     ]);
+  });
+});
+
+describe("metrics", () => {
+  test("are served where a port says so, on this machine unless a host says otherwise", () => {
+    expect(parseConfig({ CONSENTRY_METRICS_PORT: "9464" }).metrics).toEqual({
+      host: "127.0.0.1",
+      port: 9464,
+    });
+    const inside = { CONSENTRY_METRICS_PORT: "9464", CONSENTRY_METRICS_HOST: "[::]" };
+    expect(parseConfig(inside).metrics).toEqual({ host: "::", port: 9464 });
+    expect(parseConfig({ CONSENTRY_METRICS_HOST: "::" }).metrics).toBeNull();
+  });
+
+  test("need a port of their own", () => {
+    expect(faultsOf({ CONSENTRY_METRICS_PORT: "8787" })).toEqual([
+      "CONSENTRY_METRICS_PORT must be another port than CONSENTRY_PORT",
+    ]);
+    expect(faultsOf({ CONSENTRY_METRICS_PORT: "0", CONSENTRY_PORT: "0" })).toEqual([]);
   });
 });
 

@@ -37,13 +37,16 @@ export async function makeCall(
 ): Promise<CallEnd> {
   const begun = world.clock.now();
   const name = tool.definition.name;
+  const connection = server.record?.connection.name ?? null;
+  const ongoing = world.observer.toolCallBegun({ project: context.project.name, connection });
   const end = await attempt(world, access, context, { server, tool, arguments: text });
   const error = end.error;
+  ongoing.ended(end.consent ? "consent" : (error?.kind ?? "ok"));
   await world.audit.record(
     auditEntry(world, context, "tool_called", {
       ...facts,
       outcome: error ? "failed" : "ok",
-      connection: server.record?.connection.name ?? null,
+      connection,
       tool: name,
       durationMs: world.clock.now() - begun,
       detail: {

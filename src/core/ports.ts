@@ -5,6 +5,7 @@ import type { Json, JsonObject } from "./json.ts";
 import type { AuditEntry } from "./audit.ts";
 import type { Entra } from "./machine-identity.ts";
 import type { OAuth, SignIn } from "./oauth.ts";
+import type { Observer } from "./observe.ts";
 import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
 import type { SecretReferences } from "./secret-references.ts";
@@ -205,6 +206,7 @@ export type World = {
   /** Null: no model upstream is configured. */
   model: Model | null;
   log: Log;
+  observer: Observer;
   /** Whether host and public URL are loopback: the laptop defaults of DESIGN 8 and 16. */
   local: boolean;
 };

@@ -2,7 +2,7 @@ import { type Context as HonoContext, Hono } from "hono";
 import { getPath } from "hono/utils/url";
 import { createTokenDesk } from "../core/caller-tokens.ts";
 import type { Context } from "../core/context.ts";
-import { isRefusal } from "../core/errors.ts";
+import { BrokerError, isRefusal } from "../core/errors.ts";
 import { requireOperator, requireRole } from "../core/identity.ts";
 import type { World } from "../core/ports.ts";
 import { readJson } from "./body.ts";
@@ -48,6 +48,7 @@ export function createApp(options: AppOptions): Hono<Env> {
 
   app.use(async (c, next) => {
     const begun = world.clock.now();
+    const ongoing = world.observer.requestBegun();
     c.set("requestId", requestIdOf(c.req.raw.headers, world));
     await next();
     // Not by c.header: on a finished answer that makes a stream of it.
@@ -55,6 +56,7 @@ export function createApp(options: AppOptions): Hono<Env> {
     headers.set("x-request-id", c.get("requestId"));
     headers.set("x-content-type-options", "nosniff");
     if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
+    ongoing.ended({ method: c.req.method, route: c.get("route") ?? null, status: c.res.status });
     world.log(HOSTLESS.has(c.req.path) ? "debug" : "info", "http_request", {
       method: c.req.method,
       route: c.get("route") ?? null,
@@ -84,6 +86,7 @@ export function createApp(options: AppOptions): Hono<Env> {
   app.notFound(notFound);
   app.onError(async (error, c) => {
     const problem = problemOf(error, surfaceOf(c.req.path));
+    if (error instanceof BrokerError) world.observer.refused(error.code);
     if (problem && isRefusal(error, "unauthenticated")) return refuse(c, await strangerProblem(c, problem));
     if (problem) return refuse(c, problem);
     const requestId = c.get("requestId");
