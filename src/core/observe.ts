@@ -1,9 +1,10 @@
 import type { Refusal } from "./errors.ts";
 import type { CallError } from "./items.ts";
 import type { UpstreamFailure } from "./ports.ts";
+import type { Trace } from "./trace.ts";
 
-/** Something that has begun. Say once how it ended. */
-export type Ongoing<How> = { ended: (how: How) => void };
+/** Something that has begun. Say once how it ended. `trace`: for whatever is done for it, and to be passed on with it. */
+export type Ongoing<How> = { trace: Trace | null; ended: (how: How) => void };
 
 /** Of a connection, by the names that admins gave. Null: a `server_url` without one. */
 export type Place = { project: string; connection: string | null };
@@ -18,16 +19,16 @@ export type AskHow = "ok" | "failed" | UpstreamFailure["kind"];
 export type RefreshHow = "refreshed" | "refused" | "failed";
 
 /**
- * Who counts and times what happens (metrics). Whatever is given here is one of few values: names of
+ * Who counts, times and traces what happens. `parent` is the trace that it happens for. Whatever is given here is one of few values: names of
  * admins' and of ours. Never a user, a secret, an argument, a URL, or words that a caller, a model or a server chose.
  *
  * Never throws, and takes microseconds: calls wait for it.
  */
 export type Observer = {
-  requestBegun: () => Ongoing<RequestEnd>;
-  toolCallBegun: (place: Place) => Ongoing<CallHow>;
-  upstreamAsked: (asked: Asked) => Ongoing<AskHow>;
-  refreshBegun: (place: Place) => Ongoing<RefreshHow>;
+  requestBegun: (parent: Trace | null) => Ongoing<RequestEnd>;
+  toolCallBegun: (place: Place, parent: Trace | null) => Ongoing<CallHow>;
+  upstreamAsked: (asked: Asked, parent: Trace | null) => Ongoing<AskHow>;
+  refreshBegun: (place: Place, parent: Trace | null) => Ongoing<RefreshHow>;
   /** By this replica, and after it was kept. */
   consentBecame: (status: "opened" | "connected" | "declined" | "failed") => void;
   approvalBecame: (status: "requested" | "approved" | "denied") => void;
@@ -35,14 +36,14 @@ export type Observer = {
   refused: (code: Refusal) => void;
 };
 
-const nothing: Ongoing<unknown> = { ended: () => {} };
+const nothing = (trace: Trace | null): Ongoing<unknown> => ({ trace, ended: () => {} });
 
 /** For whoever wants to know nothing. */
 export const noObserver: Observer = {
-  requestBegun: () => nothing,
-  toolCallBegun: () => nothing,
-  upstreamAsked: () => nothing,
-  refreshBegun: () => nothing,
+  requestBegun: nothing,
+  toolCallBegun: (_, parent) => nothing(parent),
+  upstreamAsked: (_, parent) => nothing(parent),
+  refreshBegun: (_, parent) => nothing(parent),
   consentBecame: () => {},
   approvalBecame: () => {},
   refused: () => {},

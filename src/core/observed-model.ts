@@ -8,10 +8,10 @@ export async function* observedStream(
   request: ModelRequest,
   signal: AbortSignal,
 ): AsyncGenerator<ModelEvent> {
-  const ongoing = observer.upstreamAsked("model");
+  const ongoing = observer.upstreamAsked("model", request.trace ?? null);
   let how: AskHow = "failed";
   try {
-    yield* model.stream(request, signal);
+    yield* model.stream({ ...request, trace: ongoing.trace }, signal);
     how = "ok";
   } finally {
     ongoing.ended(signal.aborted ? "cancelled" : how);

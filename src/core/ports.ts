@@ -10,6 +10,7 @@ import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
 import type { SecretReferences } from "./secret-references.ts";
 import type { Store } from "./storage.ts";
+import type { Trace } from "./trace.ts";
 import type { WorkloadIssuer } from "./workload.ts";
 import type { TokenVerifier } from "./token-verification.ts";
 
@@ -80,7 +81,8 @@ export type UpstreamAccess = {
   session: string;
 };
 
-export type CallLimits = { timeoutMs: number; signal: AbortSignal };
+/** `trace`: told to the server, as Trace Context and `_meta` (MCP, "Distributed Tracing Conventions"). */
+export type CallLimits = { timeoutMs: number; signal: AbortSignal; trace?: Trace | null };
 
 /** What a server says in `WWW-Authenticate: Bearer` (RFC 6750, 3; RFC 9728, 5.1). Words of the server's, bounded. */
 export type Challenge = {
@@ -156,6 +158,8 @@ export type ModelRequest = {
   parallelToolCalls: boolean;
   sampling: Sampling;
   user: string | null;
+  /** Told to the upstream. */
+  trace?: Trace | null;
 };
 
 /** What a model says, as it comes. Calls are numbered by `call`, in the order in which they began. */

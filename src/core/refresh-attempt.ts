@@ -35,7 +35,7 @@ export async function attemptRefresh(
   });
   if (!held) return (await hasMoved(outside, grant)) ? { kind: "moved" } : { kind: "busy" };
   const place = { project: held.project, connection: binding.connection };
-  const ongoing = outside.observer.refreshBegun(place);
+  const ongoing = outside.observer.refreshBegun(place, context.trace ?? null);
   try {
     return await refreshHeld(outside, context, held, binding, { lease, ongoing });
   } catch (error) {

@@ -144,6 +144,7 @@ async function* oneRound(
       parallelToolCalls: response.parallelToolCalls,
       sampling: settled.sampling,
       user: response.safetyIdentifier ?? response.user,
+      trace: context.trace ?? null,
     },
     context.signal,
   );

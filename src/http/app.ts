@@ -5,6 +5,7 @@ import type { Context } from "../core/context.ts";
 import { BrokerError, isRefusal } from "../core/errors.ts";
 import { requireOperator, requireRole } from "../core/identity.ts";
 import type { World } from "../core/ports.ts";
+import { readTrace, type Trace } from "../core/trace.ts";
 import { readJson } from "./body.ts";
 import { admit, identify, type ProjectClaim } from "./caller.ts";
 import { type HostCheck, isAtHome } from "./hosts.ts";
@@ -34,6 +35,7 @@ type Env = {
     route: string | null;
     principal: string | null;
     project: string | null;
+    trace: Trace | null;
   };
 };
 
@@ -48,7 +50,8 @@ export function createApp(options: AppOptions): Hono<Env> {
 
   app.use(async (c, next) => {
     const begun = world.clock.now();
-    const ongoing = world.observer.requestBegun();
+    const ongoing = world.observer.requestBegun(traceOf(c.req.raw.headers));
+    c.set("trace", ongoing.trace);
     c.set("requestId", requestIdOf(c.req.raw.headers, world));
     await next();
     // Not by c.header: on a finished answer that makes a stream of it.
@@ -135,7 +138,7 @@ export function createApp(options: AppOptions): Hono<Env> {
     const { project } = admitted;
     const forUser = async (body: string | null): Promise<Context> => {
       const { user, userToken } = await userOf(caller, admitted, body);
-      return { project, caller, user, userToken, requestId, signal: raw.signal };
+      return { project, caller, user, userToken, requestId, trace: c.get("trace"), signal: raw.signal };
     };
     return route.handle({ ...call, caller, context: await forUser(null), forUser });
   }
@@ -194,6 +197,11 @@ function collapsedPath(request: Request): string {
 function requestIdOf(headers: Headers, world: World): string {
   const given = headers.get("x-request-id");
   return given !== null && /^[\w.-]{1,64}$/.test(given) ? given : world.newId("req");
+}
+
+/** The caller's trace. It is believed, as it decides nothing. */
+function traceOf(headers: Headers): Trace | null {
+  return readTrace(headers.get("traceparent"), headers.get("tracestate"));
 }
 
 function projectClaim(route: Route, params: Record<string, string>, headers: Headers): ProjectClaim {

@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
-import type { Observer, Ongoing, Place } from "../core/observe.ts";
+import type { Observer, Ongoing } from "../core/observe.ts";
+import type { Trace } from "../core/trace.ts";
 import { createPlaces } from "./places.ts";
 
 /** What a scrape is answered with. */
@@ -49,30 +50,31 @@ export function createMetrics(
   const consents = counter("consents_total", "Consents, by what became of them", ["outcome"]);
   const approvals = counter("approvals_total", "Held calls, by what became of them", ["outcome"]);
 
-  function timed<How>(count: (how: How, tookS: number) => void): Ongoing<How> {
+  function timed<How>(trace: Trace | null, count: (how: How, tookS: number) => void): Ongoing<How> {
     const begun = now();
-    return { ended: (how) => count(how, (now() - begun) / 1000) };
+    return { trace, ended: (how) => count(how, (now() - begun) / 1000) };
   }
 
   const observer: Observer = {
-    requestBegun: () =>
-      timed(({ method, route, status }, tookS) => {
+    requestBegun: (parent) =>
+      timed(parent, ({ method, route, status }, tookS) => {
         // Anybody can make up methods and paths, and whatever is no route has only one label.
         requests.inc({ method: route === null ? NONE : method, route: route ?? NONE, status });
         requestS.observe({ route: route ?? NONE }, tookS);
       }),
-    toolCallBegun: (place) =>
-      timed((outcome, tookS) => {
+    toolCallBegun: (place, parent) =>
+      timed(parent, (outcome, tookS) => {
         const labels = places.labelsOf(place);
         calls.inc({ ...labels, outcome });
         callS.observe(labels, tookS);
       }),
-    upstreamAsked: (ask) =>
-      timed((outcome, tookS) => {
+    upstreamAsked: (ask, parent) =>
+      timed(parent, (outcome, tookS) => {
         asks.inc({ ask, outcome });
         askS.observe({ ask }, tookS);
       }),
-    refreshBegun: (place: Place) => timed((outcome) => refreshes.inc({ ...places.labelsOf(place), outcome })),
+    refreshBegun: (place, parent) =>
+      timed(parent, (outcome) => refreshes.inc({ ...places.labelsOf(place), outcome })),
     consentBecame: (outcome) => consents.inc({ outcome }),
     approvalBecame: (outcome) => approvals.inc({ outcome }),
     refused: (code) => refusals.inc({ code }),

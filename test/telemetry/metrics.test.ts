@@ -8,7 +8,7 @@ const linesOf = async (metrics: Metrics, name: string) =>
 
 test("a call is counted by where and how, and timed in seconds", async () => {
   const metrics = make();
-  const ongoing = metrics.observer.toolCallBegun({ project: "p", connection: "notes" });
+  const ongoing = metrics.observer.toolCallBegun({ project: "p", connection: "notes" }, null);
   nowMs += 20;
   ongoing.ended("execution");
   expect(await linesOf(metrics, "consentry_tool_calls_total")).toEqual([
@@ -27,7 +27,7 @@ test("a call is counted by where and how, and timed in seconds", async () => {
 test("places beyond the most are one, so that no admin can fill anybody's memory", async () => {
   const metrics = make({ maxPlaces: 2 });
   for (const connection of ["a", "b", "c", "d", "a"])
-    metrics.observer.toolCallBegun({ project: "p", connection }).ended("ok");
+    metrics.observer.toolCallBegun({ project: "p", connection }, null).ended("ok");
   expect(await linesOf(metrics, "consentry_tool_calls_total")).toEqual([
     'consentry_tool_calls_total{project="p",connection="a",outcome="ok"} 2',
     'consentry_tool_calls_total{project="p",connection="b",outcome="ok"} 1',
@@ -42,14 +42,14 @@ test("two pairs whose names run together are two", async () => {
     ["a-b", null],
     ["a", null],
   ] as const)
-    metrics.observer.toolCallBegun({ project, connection }).ended("ok");
+    metrics.observer.toolCallBegun({ project, connection }, null).ended("ok");
   expect(await linesOf(metrics, "consentry_tool_calls_total")).toHaveLength(3);
 });
 
 test("whatever is no route has one series, whatever its method", async () => {
   const metrics = make();
   for (const method of ["GET", "BREW", "X".repeat(100)])
-    metrics.observer.requestBegun().ended({ method, route: null, status: 404 });
+    metrics.observer.requestBegun(null).ended({ method, route: null, status: 404 });
   expect(await linesOf(metrics, "consentry_http_requests_total")).toEqual([
     'consentry_http_requests_total{method="none",route="none",status="404"} 3',
   ]);
