@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { hostnameOf, isLoopback, isOrigin, isUrl, pathOf, shown } from "./config-texts.ts";
 import { type AzureSettings, parseAzure } from "./config-azure.ts";
+import { parseTraces, type TraceSettings } from "./config-traces.ts";
 
 /** The operator's settings, parsed and checked against each other. See docs/configuration.md. */
 export type Config = {
@@ -41,6 +42,8 @@ export type Config = {
   rateLimits: { perCaller: number; perAddress: number };
   /** Where metrics are served to whoever asks. Null: nowhere. `port` 0: any free one. */
   metrics: { host: string; port: number } | null;
+  /** Where spans are sent. Null: nowhere, and the traces of callers are passed on as they come. */
+  traces: TraceSettings | null;
   /** How long a stop waits for calls under way. */
   shutdownMs: number;
 };
@@ -173,7 +176,7 @@ type Given = Record<string, string>;
 
 /**
  * Reads the settings out of an environment. Empty values count as unset. Names that do not begin with `CONSENTRY_` are
- * none of our business; names that do and are unknown are faults.
+ * none of our business, but for those of OpenTelemetry; names that do and are unknown are faults.
  *
  * Throws `ConfigError` with every fault.
  */
@@ -186,9 +189,10 @@ export function parseConfig(env: Record<string, string | undefined>): Config {
   const faults = [...unknownNames(given), ...(parsed.error?.issues ?? []).map(faultOf)];
   // What was wrong on its own is left out, so that what the rest has to say to each other is heard as well.
   const values = parsed.data ?? settings.parse(without(given, faults));
-  faults.push(...contradictions(values, given));
+  const { traces, faults: traceFaults } = parseTraces(env);
+  faults.push(...contradictions(values, given), ...traceFaults);
   if (faults.length > 0) throw new ConfigError(faults);
-  return configOf(values);
+  return { ...configOf(values), traces };
 }
 
 /** The public URL, given or not. `port`: the one that the listener got. */
@@ -199,15 +203,16 @@ export function publicUrlOf({ publicUrl, host, tls }: Config, port: number): str
 }
 
 /** The URLs that egress rules do not govern (DESIGN 12), to be printed at start: without passwords and queries. */
-export function operatorUrls({ database, keyring, model }: Config): { name: string; url: string }[] {
+export function operatorUrls({ database, keyring, model, traces }: Config): { name: string; url: string }[] {
   const urls: { name: string; url: string }[] = [];
   if (keyring.kind === "vault") urls.push({ name: "CONSENTRY_KEYRING", url: keyring.secret });
   if (database.kind === "postgres") urls.push({ name: "CONSENTRY_DATABASE_URL", url: shown(database.url) });
   if (model) urls.push({ name: "CONSENTRY_MODEL_BASE_URL", url: shown(model.baseUrl) });
+  if (traces) urls.push({ name: "OTEL_EXPORTER_OTLP_ENDPOINT", url: shown(traces.url) });
   return urls;
 }
 
-function configOf(values: Settings): Config {
+function configOf(values: Settings): Omit<Config, "traces"> {
   const local = isLocal(values);
   const publicUrl = values.CONSENTRY_PUBLIC_URL ?? null;
   return {

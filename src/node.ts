@@ -40,6 +40,7 @@ import { openSqlite } from "./store/better-sqlite3.ts";
 import { openPostgres } from "./store/postgres.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { observeUpstream } from "./telemetry/observed.ts";
+import type { Traces } from "./telemetry/traces.ts";
 import { EgressAllowError, parseEgressAllow } from "./upstream/egress-allow.ts";
 import { checkUrl } from "./upstream/egress-rules.ts";
 import { createNodeEgress } from "./upstream/egress.node.ts";
@@ -143,6 +144,8 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   });
   const sealer = createSealer({ keyring: keys, suite });
   const metrics = createMetrics(() => performance.now());
+  const traces = await openTraces(config, log);
+  const observer = traces?.traced(metrics.observer) ?? metrics.observer;
 
   let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
     new Response("starting", { status: 503 });
@@ -181,7 +184,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     sealer,
     store,
     audit,
-    upstream: observeUpstream(upstream, metrics.observer),
+    upstream: observeUpstream(upstream, observer),
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keys),
@@ -198,7 +201,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     consent: { proof: config.consentProof, allowPossession: config.allowPossession },
     model,
     log,
-    observer: metrics.observer,
+    observer,
     local: config.local,
   };
   const broker = createBroker(world, { readDefinition: readAgentDefinition });
@@ -238,6 +241,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     await audit.close();
     await egress.close();
     await store.close();
+    await traces?.close();
     log("info", "stopped");
   };
   return { url: publicUrl, world, madeKey, stop };
@@ -300,6 +304,13 @@ function listen(server: Server, { host, port }: Config): Promise<number> {
       resolve((server.address() as AddressInfo).port);
     });
   });
+}
+
+/** The packages are read only where somebody wants traces. */
+async function openTraces({ traces }: Config, log: Log): Promise<Traces | null> {
+  if (!traces) return null;
+  const { createTraces } = await import("./telemetry/traces.ts");
+  return createTraces({ ...traces, version, clock: systemClock, log });
 }
 
 async function openMetrics({ metrics }: Config, read: ReadMetrics): Promise<MetricsListener | null> {
