@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
 import type { Observer, Ongoing } from "../core/observe.ts";
+import { createSharedWork } from "../core/shared-work.ts";
 import type { Trace } from "../core/trace.ts";
 import { createPlaces } from "./places.ts";
 
@@ -8,7 +9,7 @@ export type Exposition = { type: string; text: string };
 
 export type Metrics = {
   observer: Observer;
-  /** Everything counted so far, in Prometheus' text format. */
+  /** Everything counted so far, in Prometheus' text format; a moment old where somebody has just asked. */
   read: () => Promise<Exposition>;
 };
 
@@ -23,6 +24,12 @@ export function createMetrics(
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const places = createPlaces(maxPlaces);
+  // Many series take long to write: whoever asks without end gets the same again, and nine tenths of the time are for calls.
+  const reads = createSharedWork<Exposition & { tookMs: number }>({
+    max: 1,
+    now,
+    keepMs: ({ tookMs }) => tookMs * 9,
+  });
 
   function counter<L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> {
     return new Counter({ name: `consentry_${name}`, help, labelNames, registers: [registry] });
@@ -81,7 +88,12 @@ export function createMetrics(
   };
   return {
     observer,
-    read: async () => ({ type: registry.contentType, text: await registry.metrics() }),
+    read: () =>
+      reads("all", async () => {
+        const begun = now();
+        const text = await registry.metrics();
+        return { type: registry.contentType, text, tookMs: now() - begun };
+      }),
   };
 }
 

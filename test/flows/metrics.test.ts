@@ -50,13 +50,19 @@ describe("what happens is counted", () => {
     await client.responses.create({ tools, input: [call("plain", "fail", {})] });
     await client.responses.create({ model: "m", input: "hello" });
     await client.responses.retrieve("resp_none").catch(() => {});
-    expect(await valueOf('tool_calls_total{project="default",connection="plain",outcome="ok"}')).toBe(1);
-    expect(await valueOf('upstream_requests_total{ask="tools/list",outcome="ok"}')).toBeGreaterThan(0);
-    expect(await valueOf('upstream_request_duration_seconds_count{ask="model"}')).toBe(1);
-    expect(await valueOf('upstream_requests_total{ask="model",outcome="ok"}')).toBe(1);
-    expect(await valueOf('refusals_total{code="response_not_found"}')).toBe(1);
+    await expect
+      .poll(() => valueOf('tool_calls_total{project="default",connection="plain",outcome="ok"}'))
+      .toBe(1);
+    await expect
+      .poll(() => valueOf('upstream_requests_total{ask="tools/list",outcome="ok"}'))
+      .toBeGreaterThan(0);
+    await expect.poll(() => valueOf('upstream_request_duration_seconds_count{ask="model"}')).toBe(1);
+    await expect.poll(() => valueOf('upstream_requests_total{ask="model",outcome="ok"}')).toBe(1);
+    await expect.poll(() => valueOf('refusals_total{code="response_not_found"}')).toBe(1);
     const route = "/api/projects/{project}/openai/v1/responses";
-    expect(await valueOf(`http_requests_total{method="POST",route="${route}",status="200"}`)).toBe(3);
+    await expect
+      .poll(() => valueOf(`http_requests_total{method="POST",route="${route}",status="200"}`))
+      .toBe(3);
   });
 
   test("consents, from the question to the account, and refreshes", async () => {
@@ -65,15 +71,15 @@ describe("what happens is counted", () => {
     const ask = () => ann.responses.create({ tools, input: [call("notes", "whoami", {})] });
     const asked = await ask();
     await ask();
-    expect(await valueOf('consents_total{outcome="opened"}')).toBe(1);
+    await expect.poll(() => valueOf('consents_total{outcome="opened"}')).toBe(1);
     await allow(person(authServer, "ann"), linkOf(asked));
-    expect(await valueOf('consents_total{outcome="connected"}')).toBe(1);
+    await expect.poll(() => valueOf('consents_total{outcome="connected"}')).toBe(1);
     world.advance(2 * 60 * 60_000);
     const [called] = itemsOf(await ask(), "mcp_call");
     expect(called?.error).toBeNull();
-    expect(await valueOf('refreshes_total{project="default",connection="notes",outcome="refreshed"}')).toBe(
-      1,
-    );
+    await expect
+      .poll(() => valueOf('refreshes_total{project="default",connection="notes",outcome="refreshed"}'))
+      .toBe(1);
   });
 
   test("approvals", async () => {
@@ -86,9 +92,9 @@ describe("what happens is counted", () => {
       previous_response_id: held.id,
       input: [{ ...answer, approval_request_id: asked?.id ?? "" }],
     });
-    expect(await valueOf('approvals_total{outcome="requested"}')).toBe(1);
-    expect(await valueOf('approvals_total{outcome="denied"}')).toBe(1);
-    expect(await valueOf('approvals_total{outcome="approved"}')).toBeNull();
+    await expect.poll(() => valueOf('approvals_total{outcome="requested"}')).toBe(1);
+    await expect.poll(() => valueOf('approvals_total{outcome="denied"}')).toBe(1);
+    await expect.poll(() => valueOf('approvals_total{outcome="approved"}')).toBeNull();
   });
 });
 

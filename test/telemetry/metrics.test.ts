@@ -62,6 +62,19 @@ test("two brokers in one process count apart", async () => {
   expect(await linesOf(other, "consentry_consents_total{")).toEqual([]);
 });
 
+test("whoever asks without end takes a tenth of the time at most", async () => {
+  let at = 0;
+  // Every look at the clock takes 10 ms, and so does a reading.
+  const metrics = createMetrics(() => (at += 10));
+  const first = await metrics.read();
+  metrics.observer.consentBecame("opened");
+  const texts: string[] = [];
+  for (let asked = 0; asked < 12; asked++) texts.push((await metrics.read()).text);
+  expect(texts[0]).toBe(first.text);
+  expect(texts.at(-1)).toContain('consentry_consents_total{outcome="opened"} 1');
+  expect(new Set(texts).size).toBeLessThan(4);
+});
+
 test("the process says how it is", async () => {
   const { text } = await make().read();
   for (const name of [
