@@ -4,6 +4,7 @@ import { createTokenDesk } from "../core/caller-tokens.ts";
 import type { Context } from "../core/context.ts";
 import { BrokerError, isRefusal } from "../core/errors.ts";
 import { requireOperator, requireRole } from "../core/identity.ts";
+import { noObserver } from "../core/observe.ts";
 import type { World } from "../core/ports.ts";
 import { readTrace, type Trace } from "../core/trace.ts";
 import { readJson } from "./body.ts";
@@ -50,7 +51,9 @@ export function createApp(options: AppOptions): Hono<Env> {
 
   app.use(async (c, next) => {
     const begun = world.clock.now();
-    const ongoing = world.observer.requestBegun(traceOf(c.req.raw.headers));
+    // Probes come every few seconds and tell nobody anything.
+    const observer = HOSTLESS.has(c.req.path) ? noObserver : world.observer;
+    const ongoing = observer.requestBegun(traceOf(c.req.raw.headers));
     c.set("trace", ongoing.trace);
     c.set("requestId", requestIdOf(c.req.raw.headers, world));
     await next();

@@ -90,6 +90,14 @@ test("a request without a trace begins one, and a model is part of it", async ()
   expect(collector.resource()).toMatchObject({ "service.name": "our broker" });
 });
 
+test("probes are no spans", async () => {
+  await begin();
+  for (const path of ["/healthz", "/readyz", "//healthz"])
+    await fetch(`${world.url}${path}`, { headers: { traceparent } });
+  await world.stop();
+  expect(spansOf(IDS.trace)).toEqual([]);
+});
+
 test("a failed call is a failed span, with a word of ours for it", async () => {
   await begin();
   await post({ input: [call("notes", "fail", {})] });
