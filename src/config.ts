@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { hostnameOf, isLoopback, isOrigin, isUrl, pathOf, shown } from "./config-texts.ts";
 import { type AzureSettings, parseAzure } from "./config-azure.ts";
+import { parseTraces, type TraceSettings } from "./config-traces.ts";
 
 /** The operator's settings, parsed and checked against each other. See docs/configuration.md. */
 export type Config = {
@@ -39,6 +40,10 @@ export type Config = {
   allowedHosts: string[];
   /** Requests per minute; 0: unlimited. */
   rateLimits: { perCaller: number; perAddress: number };
+  /** Where metrics are served to whoever asks. Null: nowhere. `port` 0: any free one. */
+  metrics: { host: string; port: number } | null;
+  /** Where spans are sent. Null: nowhere, and the traces of callers are passed on as they come. */
+  traces: TraceSettings | null;
   /** How long a stop waits for calls under way. */
   shutdownMs: number;
 };
@@ -77,13 +82,15 @@ const list = (isEntry: (entry: string) => boolean, message: string) =>
     .refine((entries) => entries.every(isEntry), message);
 const unsupported = (message: string) => z.string().refine(() => false, message);
 
+const bareHost = z
+  .string()
+  .transform((text) => text.replace(/^\[(.*)\]$/, "$1"))
+  .refine((host) => hostnameOf(host) !== null, "must be a host name or an IP address, without a port")
+  .prefault("127.0.0.1");
+
 /** Every setting by name. What depends on other settings is optional here and decided in `parseConfig`. */
 export const settings = z.object({
-  CONSENTRY_HOST: z
-    .string()
-    .transform((text) => text.replace(/^\[(.*)\]$/, "$1"))
-    .refine((host) => hostnameOf(host) !== null, "must be a host name or an IP address, without a port")
-    .prefault("127.0.0.1"),
+  CONSENTRY_HOST: bareHost,
   CONSENTRY_PORT: wholeNumber(0, 65_535).prefault("8787"),
   CONSENTRY_PUBLIC_URL: z
     .string()
@@ -159,6 +166,8 @@ export const settings = z.object({
     .prefault(""),
   CONSENTRY_RATE_LIMIT: wholeNumber(0, 10_000_000).optional(),
   CONSENTRY_RATE_LIMIT_ADDRESS: wholeNumber(0, 10_000_000).optional(),
+  CONSENTRY_METRICS_HOST: bareHost,
+  CONSENTRY_METRICS_PORT: wholeNumber(0, 65_535).optional(),
   CONSENTRY_SHUTDOWN_MS: wholeNumber(0, 600_000).prefault("25000"),
 });
 
@@ -167,7 +176,7 @@ type Given = Record<string, string>;
 
 /**
  * Reads the settings out of an environment. Empty values count as unset. Names that do not begin with `CONSENTRY_` are
- * none of our business; names that do and are unknown are faults.
+ * none of our business, but for those of OpenTelemetry; names that do and are unknown are faults.
  *
  * Throws `ConfigError` with every fault.
  */
@@ -180,9 +189,10 @@ export function parseConfig(env: Record<string, string | undefined>): Config {
   const faults = [...unknownNames(given), ...(parsed.error?.issues ?? []).map(faultOf)];
   // What was wrong on its own is left out, so that what the rest has to say to each other is heard as well.
   const values = parsed.data ?? settings.parse(without(given, faults));
-  faults.push(...contradictions(values, given));
+  const { traces, faults: traceFaults } = parseTraces(env);
+  faults.push(...contradictions(values, given), ...traceFaults);
   if (faults.length > 0) throw new ConfigError(faults);
-  return configOf(values);
+  return { ...configOf(values), traces };
 }
 
 /** The public URL, given or not. `port`: the one that the listener got. */
@@ -193,15 +203,16 @@ export function publicUrlOf({ publicUrl, host, tls }: Config, port: number): str
 }
 
 /** The URLs that egress rules do not govern (DESIGN 12), to be printed at start: without passwords and queries. */
-export function operatorUrls({ database, keyring, model }: Config): { name: string; url: string }[] {
+export function operatorUrls({ database, keyring, model, traces }: Config): { name: string; url: string }[] {
   const urls: { name: string; url: string }[] = [];
   if (keyring.kind === "vault") urls.push({ name: "CONSENTRY_KEYRING", url: keyring.secret });
   if (database.kind === "postgres") urls.push({ name: "CONSENTRY_DATABASE_URL", url: shown(database.url) });
   if (model) urls.push({ name: "CONSENTRY_MODEL_BASE_URL", url: shown(model.baseUrl) });
+  if (traces) urls.push({ name: "OTEL_EXPORTER_OTLP_ENDPOINT", url: shown(traces.url) });
   return urls;
 }
 
-function configOf(values: Settings): Config {
+function configOf(values: Settings): Omit<Config, "traces"> {
   const local = isLocal(values);
   const publicUrl = values.CONSENTRY_PUBLIC_URL ?? null;
   return {
@@ -232,6 +243,7 @@ function configOf(values: Settings): Config {
       perCaller: values.CONSENTRY_RATE_LIMIT ?? (local ? 0 : 6000),
       perAddress: values.CONSENTRY_RATE_LIMIT_ADDRESS ?? (local ? 0 : 300),
     },
+    metrics: metricsOf(values),
     shutdownMs: values.CONSENTRY_SHUTDOWN_MS,
   };
 }
@@ -239,6 +251,11 @@ function configOf(values: Settings): Config {
 function databaseOf({ CONSENTRY_DATABASE_URL: url }: Settings): Config["database"] {
   const path = pathOf(url);
   return path === null ? { kind: "postgres", url } : { kind: "sqlite", path };
+}
+
+function metricsOf(values: Settings): Config["metrics"] {
+  const { CONSENTRY_METRICS_HOST: host, CONSENTRY_METRICS_PORT: port } = values;
+  return port === undefined ? null : { host, port };
 }
 
 /** Null: it is none of the three. */
@@ -312,6 +329,9 @@ function contradictions(values: Settings, given: Given): ConfigFault[] {
   for (const name of ["CONSENTRY_MODEL_API_KEY", "CONSENTRY_MODEL_API"]) {
     if (given[name] !== undefined) wants("CONSENTRY_MODEL_BASE_URL", `is required with ${name}`);
   }
+  const { CONSENTRY_METRICS_PORT: metricsPort } = values;
+  if (metricsPort && metricsPort === values.CONSENTRY_PORT)
+    faults.push({ name: "CONSENTRY_METRICS_PORT", message: "must be another port than CONSENTRY_PORT" });
   return faults;
 }
 

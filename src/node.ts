@@ -15,6 +15,7 @@ import type { Clock, Log, World } from "./core/ports.ts";
 import type { Store } from "./core/storage.ts";
 import { createApp } from "./http/app.ts";
 import { allowHosts } from "./http/hosts.ts";
+import type { ReadMetrics } from "./http/metrics.ts";
 import { createRoutes } from "./http/routes.ts";
 import { readAgentDefinition } from "./http/wire/request.ts";
 import { createNodeCrypto } from "./secrets/crypto.node.ts";
@@ -30,12 +31,16 @@ import { EXCHANGE } from "./secrets/entra-settings.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
 import { lendSecrets } from "./lent-secrets.ts";
+import { listenForMetrics, type MetricsListener } from "./metrics-listener.ts";
 import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
 import { startSweeps } from "./sweeps.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
 import { openSqlite } from "./store/better-sqlite3.ts";
 import { openPostgres } from "./store/postgres.ts";
+import { createMetrics } from "./telemetry/metrics.ts";
+import { observeUpstream } from "./telemetry/observed.ts";
+import type { Traces } from "./telemetry/traces.ts";
 import { EgressAllowError, parseEgressAllow } from "./upstream/egress-allow.ts";
 import { checkUrl } from "./upstream/egress-rules.ts";
 import { createNodeEgress } from "./upstream/egress.node.ts";
@@ -101,8 +106,8 @@ function explanationOf(error: unknown): string | null {
   if (!(error instanceof Error && "syscall" in error && error.syscall === "listen")) return null;
   const advice =
     codeOf(error) === "EADDRINUSE"
-      ? "Stop the other program, or set CONSENTRY_PORT."
-      : "Check CONSENTRY_HOST and CONSENTRY_PORT.";
+      ? "Stop the other program, or set CONSENTRY_PORT (CONSENTRY_METRICS_PORT for metrics)."
+      : "Check CONSENTRY_HOST and CONSENTRY_PORT (CONSENTRY_METRICS_… for metrics).";
   return `${error.message}. ${advice}`;
 }
 
@@ -138,6 +143,9 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     throw error;
   });
   const sealer = createSealer({ keyring: keys, suite });
+  const metrics = createMetrics(() => performance.now());
+  const traces = await openTraces(config, log);
+  const observer = traces?.traced(metrics.observer) ?? metrics.observer;
 
   let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
     new Response("starting", { status: 503 });
@@ -146,8 +154,14 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     await store.close();
     throw error;
   });
+  const scraped = await openMetrics(config, metrics.read).catch(async (error: unknown) => {
+    await closeServer(server, 0);
+    await store.close();
+    throw error;
+  });
   const publicUrl = publicUrlOf(config, port);
-  const rules = { allow, own: [{ host: config.host, port }, listenerOf(publicUrl)] };
+  const own = [{ host: config.host, port }, listenerOf(publicUrl), ...(scraped ? [scraped] : [])];
+  const rules = { allow, own };
   const egress = createNodeEgress(rules);
   const urlFault = (url: string) => targetFault(url, rules);
   const clientInfo = { name: "consentry", version };
@@ -170,7 +184,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     sealer,
     store,
     audit,
-    upstream,
+    upstream: observeUpstream(upstream, observer),
     oauth: createOAuth({ egress, clientInfo, urlFault }),
     signIn: createSignIn({ egress, clientInfo, urlFault, clock }),
     signer: createSigner(keys),
@@ -187,13 +201,14 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     consent: { proof: config.consentProof, allowPossession: config.allowPossession },
     model,
     log,
+    observer,
     local: config.local,
   };
   const broker = createBroker(world, { readDefinition: readAgentDefinition });
   const madeKey = await ensureBootstrap(world, config);
   await ensureProject(world);
 
-  const deps = { world, broker, publicUrl, version, checkTarget: urlFault };
+  const deps = { world, broker, publicUrl, version, checkTarget: urlFault, metrics: metrics.read };
   const app = createApp({
     world,
     routes: createRoutes(deps),
@@ -213,17 +228,20 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     egressAllow: config.egressAllow,
     operatorUrls: [...operatorUrls(config), ...lent.operatorUrls],
     ...(azure && { azure: azure.shown }),
+    ...(scraped && { metrics: scraped.url }),
   });
 
   const stop = async () => {
     log("info", "stopping", { graceMs: config.shutdownMs });
     await closeServer(server, config.shutdownMs);
+    await scraped?.stop();
     const atRest = Promise.all([sweeps.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
     await Promise.race([atRest, delay(STOP_MARGIN_MS, undefined, { ref: false })]);
     await upstream.close();
     await audit.close();
     await egress.close();
     await store.close();
+    await traces?.close();
     log("info", "stopped");
   };
   return { url: publicUrl, world, madeKey, stop };
@@ -292,6 +310,17 @@ function listen(server: Server, { host, port }: Config): Promise<number> {
       resolve((server.address() as AddressInfo).port);
     });
   });
+}
+
+/** The packages are read only where somebody wants traces. */
+async function openTraces({ traces }: Config, log: Log): Promise<Traces | null> {
+  if (!traces) return null;
+  const { createTraces } = await import("./telemetry/traces.ts");
+  return createTraces({ ...traces, version, clock: systemClock, log });
+}
+
+async function openMetrics({ metrics }: Config, read: ReadMetrics): Promise<MetricsListener | null> {
+  return metrics && listenForMetrics(metrics, read);
 }
 
 /** No new connections; those with a request in flight get their answer, for as long as the grace lasts. */

@@ -45,17 +45,32 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
       "secrets/secret-files.node.ts",
     ],
   },
+  telemetry: {
+    packages: {
+      "prom-client": ["telemetry/metrics.ts"],
+      "@opentelemetry/api": ["telemetry/traces.ts"],
+      "@opentelemetry/exporter-trace-otlp-http": ["telemetry/traces.ts"],
+      "@opentelemetry/sdk-trace": ["telemetry/traces.ts", "telemetry/sampler.ts"],
+    },
+    node: "none",
+  },
   authserver: { packages: { "oidc-provider": "any" }, node: "none" },
   "config.ts": { packages: { zod: "any" }, node: "none" },
 };
-// config-azure.ts is what config.ts says of one of its settings, config-texts.ts how some of them are read.
-const parts: Record<string, string> = { "config-azure.ts": "config.ts", "config-texts.ts": "config.ts" };
-// first-start.ts, lent-secrets.ts, sweeps.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
+// config-azure.ts and config-traces.ts are what config.ts says of some of its settings, config-texts.ts how
+// some of them are read.
+const parts: Record<string, string> = {
+  "config-azure.ts": "config.ts",
+  "config-traces.ts": "config.ts",
+  "config-texts.ts": "config.ts",
+};
+// first-start.ts, lent-secrets.ts, sweeps.ts, metrics-listener.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
 const doors = [
   "node.ts",
   "first-start.ts",
   "lent-secrets.ts",
   "sweeps.ts",
+  "metrics-listener.ts",
   "azure.ts",
   "tls.ts",
   "tls-development.ts",

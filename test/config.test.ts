@@ -44,6 +44,8 @@ describe("without any setting", () => {
       logLevel: "info",
       allowedHosts: [],
       rateLimits: { perCaller: 0, perAddress: 0 },
+      metrics: null,
+      traces: null,
       shutdownMs: 25_000,
     });
   });
@@ -182,6 +184,74 @@ describe("TLS", () => {
     const { CONSENTRY_PUBLIC_URL: _, ...rest } = served;
     expect(faultsOf({ ...rest, CONSENTRY_TLS: "cert.pem,key.pem" })).toEqual([
       "CONSENTRY_PUBLIC_URL is required when listening off loopback",
+    ]);
+  });
+});
+
+describe("metrics", () => {
+  test("are served where a port says so, on this machine unless a host says otherwise", () => {
+    expect(parseConfig({ CONSENTRY_METRICS_PORT: "9464" }).metrics).toEqual({
+      host: "127.0.0.1",
+      port: 9464,
+    });
+    const inside = { CONSENTRY_METRICS_PORT: "9464", CONSENTRY_METRICS_HOST: "[::]" };
+    expect(parseConfig(inside).metrics).toEqual({ host: "::", port: 9464 });
+    expect(parseConfig({ CONSENTRY_METRICS_HOST: "::" }).metrics).toBeNull();
+  });
+
+  test("need a port of their own", () => {
+    expect(faultsOf({ CONSENTRY_METRICS_PORT: "8787" })).toEqual([
+      "CONSENTRY_METRICS_PORT must be another port than CONSENTRY_PORT",
+    ]);
+    expect(faultsOf({ CONSENTRY_METRICS_PORT: "0", CONSENTRY_PORT: "0" })).toEqual([]);
+  });
+});
+
+describe("traces", () => {
+  const traces = (env: Record<string, string>) => parseConfig(env).traces;
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318/" };
+
+  test("are sent where OpenTelemetry's own variables say", () => {
+    const sampling = { kind: "always_on", ratio: 1, followsParent: true };
+    expect(traces(endpoint)).toEqual({
+      url: "http://collector:4318/v1/traces",
+      serviceName: "consentry",
+      sampling,
+    });
+    const own = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://spans.example/in", OTEL_SERVICE_NAME: "b" };
+    expect(traces({ ...endpoint, ...own })).toEqual({
+      url: "https://spans.example/in",
+      serviceName: "b",
+      sampling,
+    });
+    expect(traces({ OTEL_SERVICE_NAME: "b" })).toBeNull();
+  });
+
+  test("can be switched off, and sampled", () => {
+    expect(traces({ ...endpoint, OTEL_SDK_DISABLED: "true" })).toBeNull();
+    expect(traces({ ...endpoint, OTEL_TRACES_EXPORTER: "none" })).toBeNull();
+    const sampler = { OTEL_TRACES_SAMPLER: "traceidratio", OTEL_TRACES_SAMPLER_ARG: "0.1" };
+    expect(traces({ ...endpoint, ...sampler })?.sampling).toEqual({
+      kind: "traceidratio",
+      ratio: 0.1,
+      followsParent: false,
+    });
+  });
+
+  test("are refused where they cannot be sent, without the value", () => {
+    expect(faultsOf({ OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4317" })).toEqual([
+      "OTEL_EXPORTER_OTLP_ENDPOINT must be an http(s) URL, such as http://collector:4318",
+    ]);
+    const secret = "https://user:canary@spans.example/";
+    expect(faultsOf({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: secret }).join()).not.toContain("canary");
+    expect(faultsOf({ ...endpoint, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" })).toHaveLength(1);
+    expect(faultsOf({ ...endpoint, OTEL_TRACES_SAMPLER: "jaeger_remote" })).toHaveLength(1);
+    expect(faultsOf({ ...endpoint, OTEL_TRACES_SAMPLER_ARG: "2" })).toHaveLength(1);
+  });
+
+  test("go to an operator's URL, which is printed", () => {
+    expect(operatorUrls(parseConfig(endpoint))).toEqual([
+      { name: "OTEL_EXPORTER_OTLP_ENDPOINT", url: "http://collector:4318/v1/traces" },
     ]);
   });
 });

@@ -52,6 +52,7 @@ export async function holdCalls(
     }),
   );
   await world.store.heldCalls.insert(calls, entries);
+  for (const _ of calls) world.observer.approvalBecame("requested");
   return calls;
 }
 
@@ -178,6 +179,7 @@ async function decide(
     { project: call.project, id: call.id, approve, decidedBy: context.caller.principal, sealedReason, now },
     [auditEntry(world, context, approve ? "approval_approved" : "approval_denied", factsOf(call))],
   );
+  if (decided) world.observer.approvalBecame(approve ? "approved" : "denied");
   // Somebody else was first, or it ended meanwhile: what is recorded now decides, by the same rules.
   return decided ?? decide(world, context, { id, approve, reason }, read);
 }

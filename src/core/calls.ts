@@ -37,13 +37,20 @@ export async function makeCall(
 ): Promise<CallEnd> {
   const begun = world.clock.now();
   const name = tool.definition.name;
-  const end = await attempt(world, access, context, { server, tool, arguments: text });
+  const connection = server.record?.connection.name ?? null;
+  const ongoing = world.observer.toolCallBegun(
+    { project: context.project.name, connection },
+    context.trace ?? null,
+  );
+  const traced = { ...context, trace: ongoing.trace };
+  const end = await attempt(world, access, traced, { server, tool, arguments: text });
   const error = end.error;
+  ongoing.ended(end.consent ? "consent" : (error?.kind ?? "ok"));
   await world.audit.record(
     auditEntry(world, context, "tool_called", {
       ...facts,
       outcome: error ? "failed" : "ok",
-      connection: server.record?.connection.name ?? null,
+      connection,
       tool: name,
       durationMs: world.clock.now() - begun,
       detail: {
@@ -74,7 +81,7 @@ async function attempt(
     world.upstream.callTool(
       to,
       { name: definition.name, arguments: parsed, definition },
-      { timeoutMs: call.server.timeoutMs, signal: context.signal },
+      { timeoutMs: call.server.timeoutMs, signal: context.signal, trace: context.trace ?? null },
     ),
   );
   if (!outcome.ok) return endOfFailure(outcome.failure);

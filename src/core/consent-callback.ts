@@ -116,6 +116,7 @@ async function exchange(
       commit: async (raw) => {
         kept = (await keep(world, claimed, raw)) ?? "over";
         if (kept === "over") await giveBack(world, claimed, way, raw);
+        else world.observer.consentBecame("connected");
       },
     },
     // Not the visitor's: once asked, the answer must be kept, whoever has left by then.

@@ -63,6 +63,7 @@ export async function endConsent(
     { id: consent.id, status, outcome, attempt, browserHash: own, at },
     [entry],
   );
+  if (ended) world.observer.consentBecame(status);
   const now = ended ?? (await world.store.consents.find(consent.id));
   return now ? overView(world, now, browserHash) : { kind: "unknown" };
 }

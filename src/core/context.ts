@@ -5,6 +5,7 @@ import type { UserId } from "./ids.ts";
 import type { UserToken } from "./machine-identity.ts";
 import type { World } from "./ports.ts";
 import type { Project } from "./project.ts";
+import type { Trace } from "./trace.ts";
 
 /** One request, after it was decided who calls, for whom, and in which project. */
 export type Context = {
@@ -25,6 +26,8 @@ export type Context = {
   agentMadeAt?: number | null;
   /** Connections that the person declined to connect, in the conversation that this request goes on with. */
   declined?: ReadonlySet<string>;
+  /** The trace that it belongs to, and what is done for it. Null: none. */
+  trace?: Trace | null;
   /** Aborts when the caller is gone or the process must stop. */
   signal: AbortSignal;
 };

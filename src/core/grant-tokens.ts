@@ -7,7 +7,9 @@ import type { World } from "./ports.ts";
 import type { Binding } from "./refresh.ts";
 
 /** What a grant's tokens are read and kept with. */
-export type Outside = Pick<World, "clock" | "newId" | "sealer" | "store" | "log"> & { oauth: OAuth };
+export type Outside = Pick<World, "clock" | "newId" | "sealer" | "store" | "log" | "observer"> & {
+  oauth: OAuth;
+};
 
 /** The longest a token request takes. */
 export const REQUEST_MS = 15_000;

@@ -5,10 +5,12 @@ import type { Json, JsonObject } from "./json.ts";
 import type { AuditEntry } from "./audit.ts";
 import type { Entra } from "./machine-identity.ts";
 import type { OAuth, SignIn } from "./oauth.ts";
+import type { Observer } from "./observe.ts";
 import type { ConsentProof } from "./project.ts";
 import type { FunctionTool, Sampling, Usage } from "./request.ts";
 import type { SecretReferences } from "./secret-references.ts";
 import type { Store } from "./storage.ts";
+import type { Trace } from "./trace.ts";
 import type { WorkloadIssuer } from "./workload.ts";
 import type { TokenVerifier } from "./token-verification.ts";
 
@@ -79,7 +81,8 @@ export type UpstreamAccess = {
   session: string;
 };
 
-export type CallLimits = { timeoutMs: number; signal: AbortSignal };
+/** `trace`: told to the server, as Trace Context and `_meta` (MCP, "Distributed Tracing Conventions"). */
+export type CallLimits = { timeoutMs: number; signal: AbortSignal; trace?: Trace | null };
 
 /** What a server says in `WWW-Authenticate: Bearer` (RFC 6750, 3; RFC 9728, 5.1). Words of the server's, bounded. */
 export type Challenge = {
@@ -155,6 +158,8 @@ export type ModelRequest = {
   parallelToolCalls: boolean;
   sampling: Sampling;
   user: string | null;
+  /** Told to the upstream. */
+  trace?: Trace | null;
 };
 
 /** What a model says, as it comes. Calls are numbered by `call`, in the order in which they began. */
@@ -205,6 +210,7 @@ export type World = {
   /** Null: no model upstream is configured. */
   model: Model | null;
   log: Log;
+  observer: Observer;
   /** Whether host and public URL are loopback: the laptop defaults of DESIGN 8 and 16. */
   local: boolean;
 };

@@ -3,6 +3,7 @@ import { isRefusal } from "./errors.ts";
 import { failGrant, keepTokens, keyOfGrant, openTokens, type Outside, REQUEST_MS } from "./grant-tokens.ts";
 import type { Grant } from "./grants.ts";
 import type { OAuthFailure } from "./oauth.ts";
+import type { Ongoing, RefreshHow } from "./observe.ts";
 import type { Binding } from "./refresh.ts";
 
 /** `moved`: read again. `busy`: somebody else has the lease. `failed`: not now, and not because of the person. */
@@ -33,9 +34,12 @@ export async function attemptRefresh(
     now,
   });
   if (!held) return (await hasMoved(outside, grant)) ? { kind: "moved" } : { kind: "busy" };
+  const place = { project: held.project, connection: binding.connection };
+  const ongoing = outside.observer.refreshBegun(place, context.trace ?? null);
   try {
-    return await refreshHeld(outside, context, held, binding, lease);
+    return await refreshHeld(outside, context, held, binding, { lease, ongoing });
   } catch (error) {
+    ongoing.ended("failed");
     // The tokens could not be kept, however often it was tried; the next one to come finds out what is left.
     if (!isRefusal(error, "unavailable")) throw error;
     outside.log("error", "grant_not_kept", { grant: grant.id, err: error });
@@ -48,7 +52,7 @@ async function refreshHeld(
   context: Context,
   held: Grant,
   binding: Binding,
-  lease: string,
+  { lease, ongoing }: { lease: string; ongoing: Ongoing<RefreshHow> },
 ): Promise<Attempt> {
   const { store, clock } = outside;
   let failure = await refreshOnce(outside, context, held, binding);
@@ -56,7 +60,10 @@ async function refreshHeld(
     await clock.sleep(PAUSE_MS);
     failure = await refreshOnce(outside, context, held, binding);
   }
-  if (!failure || (await hasMoved(outside, held))) return { kind: "moved" };
+  if (!failure || (await hasMoved(outside, held))) {
+    ongoing.ended("refreshed");
+    return { kind: "moved" };
+  }
   if (failure.kind === "refused" && failure.error === "invalid_grant") {
     // Rule 5: it was still the token of this version, so it is dead; nothing is deleted.
     await failGrant(outside, context, {
@@ -64,9 +71,11 @@ async function refreshHeld(
       reason: "invalid_grant",
       connection: binding.connection,
     });
+    ongoing.ended("refused");
     return { kind: "moved" };
   }
   await store.grants.release(keyOfGrant(held), lease);
+  ongoing.ended("failed");
   outside.log("warn", "grant_refresh_failed", { grant: held.id, failure: sentenceOf(failure) });
   const clientRefused = failure.kind === "refused" && CLIENT_ERRORS.has(failure.error);
   return { kind: "failed", message: sentenceOf(failure), clientRefused };

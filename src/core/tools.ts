@@ -48,7 +48,8 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
     key: string,
   ): Promise<Listing> {
     // Not the caller's signal: others may wait for the same listing.
-    const limits = { timeoutMs: server.timeoutMs, signal: new AbortController().signal };
+    const { trace = null } = context;
+    const limits = { timeoutMs: server.timeoutMs, signal: new AbortController().signal, trace };
     const outcome = await through(door, (to) => world.upstream.listTools(to, limits));
     if (!outcome.ok) return outcome;
     const hashed = await Promise.all(outcome.tools.map((definition) => hashDefinition(world, definition)));

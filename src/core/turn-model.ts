@@ -1,4 +1,5 @@
 import { historyOf } from "./history.ts";
+import { observedStream } from "./observed-model.ts";
 import type { Item, ToolCall } from "./items.ts";
 import { createToolNames, type ToolNames } from "./naming.ts";
 import type { Model, ModelExchange, ModelTool, ModelToolChoice } from "./ports.ts";
@@ -131,7 +132,9 @@ async function* oneRound(
   },
 ): AsyncGenerator<TurnEvent, Said> {
   const { response, settled, context } = turn.plan;
-  const stream = round.upstream.stream(
+  const stream = observedStream(
+    turn.desks.world,
+    round.upstream,
     {
       model: round.model,
       instructions: settled.instructions,
@@ -141,6 +144,7 @@ async function* oneRound(
       parallelToolCalls: response.parallelToolCalls,
       sampling: settled.sampling,
       user: response.safetyIdentifier ?? response.user,
+      trace: context.trace ?? null,
     },
     context.signal,
   );

@@ -2,9 +2,11 @@ import { type Context as HonoContext, Hono } from "hono";
 import { getPath } from "hono/utils/url";
 import { createTokenDesk } from "../core/caller-tokens.ts";
 import type { Context } from "../core/context.ts";
-import { isRefusal } from "../core/errors.ts";
+import { BrokerError, isRefusal } from "../core/errors.ts";
 import { requireOperator, requireRole } from "../core/identity.ts";
+import { noObserver } from "../core/observe.ts";
 import type { World } from "../core/ports.ts";
+import { readTrace, type Trace } from "../core/trace.ts";
 import { readJson } from "./body.ts";
 import { admit, identify, type ProjectClaim } from "./caller.ts";
 import { type HostCheck, isAtHome } from "./hosts.ts";
@@ -34,6 +36,7 @@ type Env = {
     route: string | null;
     principal: string | null;
     project: string | null;
+    trace: Trace | null;
   };
 };
 
@@ -48,6 +51,10 @@ export function createApp(options: AppOptions): Hono<Env> {
 
   app.use(async (c, next) => {
     const begun = world.clock.now();
+    // Probes come every few seconds and tell nobody anything.
+    const observer = HOSTLESS.has(c.req.path) ? noObserver : world.observer;
+    const ongoing = observer.requestBegun(traceOf(c.req.raw.headers));
+    c.set("trace", ongoing.trace);
     c.set("requestId", requestIdOf(c.req.raw.headers, world));
     await next();
     // Not by c.header: on a finished answer that makes a stream of it.
@@ -55,6 +62,7 @@ export function createApp(options: AppOptions): Hono<Env> {
     headers.set("x-request-id", c.get("requestId"));
     headers.set("x-content-type-options", "nosniff");
     if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
+    ongoing.ended({ method: c.req.method, route: c.get("route") ?? null, status: c.res.status });
     world.log(HOSTLESS.has(c.req.path) ? "debug" : "info", "http_request", {
       method: c.req.method,
       route: c.get("route") ?? null,
@@ -84,6 +92,7 @@ export function createApp(options: AppOptions): Hono<Env> {
   app.notFound(notFound);
   app.onError(async (error, c) => {
     const problem = problemOf(error, surfaceOf(c.req.path));
+    if (error instanceof BrokerError) world.observer.refused(error.code);
     if (problem && isRefusal(error, "unauthenticated")) return refuse(c, await strangerProblem(c, problem));
     if (problem) return refuse(c, problem);
     const requestId = c.get("requestId");
@@ -133,7 +142,7 @@ export function createApp(options: AppOptions): Hono<Env> {
     const { project } = admitted;
     const forUser = async (body: string | null): Promise<Context> => {
       const { user, userToken } = await userOf(caller, admitted, body);
-      return { project, caller, user, userToken, requestId, signal: raw.signal };
+      return { project, caller, user, userToken, requestId, trace: c.get("trace"), signal: raw.signal };
     };
     return route.handle({ ...call, caller, context: await forUser(null), forUser });
   }
@@ -192,6 +201,11 @@ function collapsedPath(request: Request): string {
 function requestIdOf(headers: Headers, world: World): string {
   const given = headers.get("x-request-id");
   return given !== null && /^[\w.-]{1,64}$/.test(given) ? given : world.newId("req");
+}
+
+/** The caller's trace. It is believed, as it decides nothing. */
+function traceOf(headers: Headers): Trace | null {
+  return readTrace(headers.get("traceparent"), headers.get("tracestate"));
 }
 
 function projectClaim(route: Route, params: Record<string, string>, headers: Headers): ProjectClaim {

@@ -16,6 +16,7 @@ import { consentRoutes } from "./consent.ts";
 import { healthRoutes } from "./health.ts";
 import { issuerRoutes } from "./issuer.ts";
 import { meRoutes } from "./me.ts";
+import { metricsRoutes, type ReadMetrics } from "./metrics.ts";
 import { openapiRoute } from "./openapi.ts";
 import { styleRoutes } from "./pages-style.ts";
 import { responseRoutes } from "./responses.ts";
@@ -31,12 +32,14 @@ export type Deps = {
   /** Why egress would refuse this URL, as a sentence; null when it would not. */
   checkTarget: (url: string) => string | null;
   version: string;
+  metrics: ReadMetrics;
 };
 
 /** Everything that can be asked over HTTP. A feature adds its routes here and nowhere else. */
 export function createRoutes(deps: Deps): Route[] {
   const routes = [
     ...healthRoutes(deps),
+    ...metricsRoutes(deps),
     ...issuerRoutes(deps),
     ...responseRoutes(deps),
     ...agentRoutes(deps),

@@ -1,4 +1,5 @@
 import { isJsonObject, type JsonObject } from "../core/json.ts";
+import { traceFields, type Trace } from "../core/trace.ts";
 import { headerValue } from "./mcp-headers.ts";
 import type { RpcRequest } from "./mcp-message.ts";
 
@@ -15,6 +16,8 @@ export type Question = {
   params: JsonObject;
   /** `Mcp-Param-*` of this call. */
   mirrored: Record<string, string>;
+  /** Told twice: to whoever reads headers on the way, and to the server, which may read `_meta` alone. */
+  trace?: Trace | null;
 };
 
 /** A request as the line's revision wants it, with the headers that repeat it. */
@@ -23,13 +26,15 @@ export function phrase(
   question: Question & { id: number },
   client: { info: ClientInfo; capabilities: JsonObject },
 ): { message: RpcRequest; headers: Record<string, string> } {
-  const { id, method, params } = question;
+  const { id, method } = question;
+  const trace = traceFields(question.trace);
+  const params = question.trace ? withMeta(question.params, trace) : question.params;
   if (line.era === "legacy") {
-    return { message: { jsonrpc: "2.0", id, method, params }, headers: lineHeaders(line) };
+    return { message: { jsonrpc: "2.0", id, method, params }, headers: { ...trace, ...lineHeaders(line) } };
   }
   // 2026-07-28: every request says by itself what `initialize` said once.
   const _meta: JsonObject = {
-    ...(isJsonObject(params._meta) && params._meta),
+    ...metaOf(params),
     "io.modelcontextprotocol/protocolVersion": line.version,
     "io.modelcontextprotocol/clientInfo": client.info,
     "io.modelcontextprotocol/clientCapabilities": client.capabilities,
@@ -39,11 +44,20 @@ export function phrase(
     message: { jsonrpc: "2.0", id, method, params: { ...params, _meta } },
     headers: {
       ...question.mirrored,
+      ...trace,
       ...lineHeaders(line),
       "mcp-method": headerValue(method),
       ...(typeof name === "string" && { "mcp-name": headerValue(name) }),
     },
   };
+}
+
+function withMeta(params: JsonObject, more: JsonObject): JsonObject {
+  return { ...params, _meta: { ...metaOf(params), ...more } };
+}
+
+function metaOf({ _meta }: JsonObject): JsonObject {
+  return isJsonObject(_meta) ? _meta : {};
 }
 
 /** What every request of the line carries. */

@@ -93,7 +93,11 @@ export function createMcpUpstream(options: {
     }
   }
 
-  function list(access: UpstreamAccess, deadline: Deadline): Promise<ListOutcome> {
+  function list(
+    access: UpstreamAccess,
+    { trace = null }: Pick<CallLimits, "trace">,
+    deadline: Deadline,
+  ): Promise<ListOutcome> {
     return listAll(
       (params, maxBytes) =>
         askInRounds(asking, {
@@ -101,7 +105,7 @@ export function createMcpUpstream(options: {
           deadline,
           maxBytes,
           answering,
-          question: { method: "tools/list", params, mirrored: {} },
+          question: { method: "tools/list", params, mirrored: {}, trace },
         }),
       (dropped) =>
         log("warn", "tools_dropped", {
@@ -116,33 +120,34 @@ export function createMcpUpstream(options: {
 
   function call(
     access: UpstreamAccess,
-    { name, arguments: args, definition }: Call,
+    { name, arguments: args, definition, trace = null }: Call & Pick<CallLimits, "trace">,
     deadline: Deadline,
   ): Promise<Asked> {
     const params = { name, arguments: args };
     const mirrored = mirroredBy(definition, args);
-    const question: Question = { method: "tools/call", params, mirrored };
+    const question: Question = { method: "tools/call", params, mirrored, trace };
     return askInRounds(asking, { access, deadline, maxBytes: MAX_ANSWER_BYTES, answering, question });
   }
 
   return {
-    listTools: (access, limits) => limited(limits, (deadline) => list(access, deadline)),
+    listTools: (access, limits) => limited(limits, (deadline) => list(access, limits, deadline)),
     callTool: (access, wanted, limits) =>
       limited(limits, async (deadline) => {
-        const asked = await call(access, wanted, deadline);
+        const { trace = null } = limits;
+        const asked = await call(access, { ...wanted, trace }, deadline);
         if (!isHeaderMismatch(asked)) return outcomeOf(asked);
         // It wants arguments mirrored that the definition at hand does not tell of (2026-07-28, "x-mcp-header"). It
         // refused before running anything, so the call may be made again, once.
-        const listed = await list(access, deadline);
+        const listed = await list(access, limits, deadline);
         if (!listed.ok) return outcomeOf(asked);
         const definition = listed.tools.find(({ name }) => name === wanted.name) ?? null;
         const told = mirroredBy(wanted.definition, wanted.arguments);
         if (sameHeaders(told, mirroredBy(definition, wanted.arguments))) return outcomeOf(asked);
-        return outcomeOf(await call(access, { ...wanted, definition }, deadline));
+        return outcomeOf(await call(access, { ...wanted, definition, trace }, deadline));
       }),
     request: (access, { method, params, answering: ownAnswering = answering }, limits) =>
       limited(limits, async (deadline) => {
-        const question: Question = { method, params, mirrored: {} };
+        const question: Question = { method, params, mirrored: {}, trace: limits.trace ?? null };
         const asked = await askInRounds(asking, {
           access,
           deadline,

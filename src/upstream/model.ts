@@ -1,5 +1,6 @@
 import OpenAI from "openai";
 import type { Model, ModelEvent, ModelRequest } from "../core/ports.ts";
+import { traceFields, type Trace } from "../core/trace.ts";
 import type { EgressFetch } from "./egress.ts";
 import { createChunkReader } from "./model-events.ts";
 import { modelFailed, modelFailure } from "./model-failures.ts";
@@ -12,7 +13,7 @@ import type { ModelLimits, ModelWatch } from "./model-watch.ts";
  * costs is for the caller to judge, whose client repeats by its own rules.
  *
  * `apiKey` null sends no credential. `fetch` defaults to the runtime's own; redirects are not followed, and nothing
- * goes out but the body, its type and the key, whatever `OPENAI_*` variables are set.
+ * goes out but the body, its type, the key and the trace, whatever `OPENAI_*` variables are set.
  *
  * `stream` throws `model_failed`; `invalid` or `not_supported`, before anything is sent, for a history that cannot be
  * said in this API; and the signal's own reason when it aborts.
@@ -42,7 +43,12 @@ export function createChatModel(options: {
       return said.value;
     };
     try {
-      const client = createClient({ ...options, watch, timeoutMs: limits.totalMs });
+      const client = createClient({
+        ...options,
+        watch,
+        timeoutMs: limits.totalMs,
+        trace: request.trace ?? null,
+      });
       const chunks = await heard(client.chat.completions.create(body, { signal: watch.signal }));
       const iterator: AsyncIterator<unknown> = chunks[Symbol.asyncIterator]();
       while (!reader.isFinished()) {
@@ -79,12 +85,14 @@ function createClient({
   apiKey,
   watch,
   timeoutMs,
+  trace,
   fetch: send = (url, init) => fetch(url, init),
 }: {
   baseUrl: string;
   apiKey: string | null;
   watch: ModelWatch;
   timeoutMs: number;
+  trace: Trace | null;
   fetch?: EgressFetch;
 }): OpenAI {
   return new OpenAI({
@@ -101,13 +109,17 @@ function createClient({
     logLevel: "off",
     fetch: async (input, init) => {
       const url = input instanceof Request ? input.url : input;
-      const headers = { ...HEADERS, ...(apiKey !== null && { authorization: `Bearer ${apiKey}` }) };
+      const headers = {
+        ...HEADERS,
+        ...traceFields(trace),
+        ...(apiKey !== null && { authorization: `Bearer ${apiKey}` }),
+      };
       return watch.guard(await send(url, { ...init, headers, redirect: "manual" }));
     },
   });
 }
 
-/** All that the upstream learns of us, beside the key: the package would add headers of its own and of the environment. */
+/** All that the upstream learns of us, beside the key and the trace: the package would add headers of its own and of the environment. */
 const HEADERS = {
   "content-type": "application/json",
   accept: "application/json",

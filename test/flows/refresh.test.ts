@@ -8,6 +8,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Context } from "../../src/core/context.ts";
 import { CONSENT_LEAP, type Grant, grantAad, type GrantKey } from "../../src/core/grants.ts";
 import type { RawTokens } from "../../src/core/oauth.ts";
+import { noObserver } from "../../src/core/observe.ts";
 import type { Clock } from "../../src/core/ports.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
 import { type Binding, createTokenDesk, type TokenDesk } from "../../src/core/refresh.ts";
@@ -57,7 +58,9 @@ beforeEach(async () => {
     clientInfo: { name: "consentry", version: "1" },
     urlFault: () => null,
   });
-  desks = stores.map((store) => createTokenDesk({ clock, newId, sealer, store, log: () => {}, oauth }));
+  desks = stores.map((store) =>
+    createTokenDesk({ clock, newId, sealer, store, log: () => {}, oauth, observer: noObserver }),
+  );
   await first(stores).projects.insert(
     { name: "p", settings: DEFAULT_SETTINGS, version: 1, createdAt: 1 },
     [],

@@ -21,6 +21,7 @@ import { createReferences } from "../../src/secrets/references.ts";
 import { createSealer } from "../../src/secrets/seal.ts";
 import { parseSecretSources } from "../../src/secrets/secret-sources.ts";
 import { createSigner } from "../../src/secrets/signer.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { createAuditQueue } from "../../src/store/audit-queue.ts";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
@@ -106,6 +107,7 @@ export async function createTestApp(
   const publicUrl = `https://${HOST}`;
   const clientInfo = { name: "consentry", version: "0.0.0" };
   const sealer = createSealer({ keyring, suite });
+  const metrics = createMetrics(() => performance.now());
   const world: World = {
     clock,
     newId,
@@ -145,6 +147,7 @@ export async function createTestApp(
     consent: { proof: "possession", allowPossession: [] },
     model: null,
     log,
+    observer: metrics.observer,
     local: true,
   };
   const routes = createRoutes({
@@ -153,6 +156,7 @@ export async function createTestApp(
     publicUrl,
     version: "0.0.0",
     checkTarget: urlFault,
+    metrics: metrics.read,
   });
   const app = createApp({
     world,

@@ -1,0 +1,50 @@
+import type { Refusal } from "./errors.ts";
+import type { CallError } from "./items.ts";
+import type { UpstreamFailure } from "./ports.ts";
+import type { Trace } from "./trace.ts";
+
+/** Something that has begun. Say once how it ended. `trace`: for whatever is done for it, and to be passed on with it. */
+export type Ongoing<How> = { trace: Trace | null; ended: (how: How) => void };
+
+/** Of a connection, by the names that admins gave. Null: a `server_url` without one. */
+export type Place = { project: string; connection: string | null };
+
+export type Asked = "tools/list" | "tools/call" | "model";
+
+/** `route`: the template, never a path. Null: there is none. */
+export type RequestEnd = { method: string; route: string | null; status: number };
+export type CallHow = "ok" | "consent" | CallError["kind"];
+export type AskHow = "ok" | "failed" | UpstreamFailure["kind"];
+/** `refreshed`: whoever of the replicas did it. `refused`: the grant is over. `failed`: not now. */
+export type RefreshHow = "refreshed" | "refused" | "failed";
+
+/**
+ * Who counts, times and traces what happens. `parent` is the trace that it happens for. Whatever is given here is one of few values: names of
+ * admins' and of ours. Never a user, a secret, an argument, a URL, or words that a caller, a model or a server chose.
+ *
+ * Never throws, and takes microseconds: calls wait for it.
+ */
+export type Observer = {
+  requestBegun: (parent: Trace | null) => Ongoing<RequestEnd>;
+  toolCallBegun: (place: Place, parent: Trace | null) => Ongoing<CallHow>;
+  upstreamAsked: (asked: Asked, parent: Trace | null) => Ongoing<AskHow>;
+  refreshBegun: (place: Place, parent: Trace | null) => Ongoing<RefreshHow>;
+  /** By this replica, and after it was kept. */
+  consentBecame: (status: "opened" | "connected" | "declined" | "failed") => void;
+  approvalBecame: (status: "requested" | "approved" | "denied") => void;
+  /** A request was refused. */
+  refused: (code: Refusal) => void;
+};
+
+const nothing = (trace: Trace | null): Ongoing<unknown> => ({ trace, ended: () => {} });
+
+/** For whoever wants to know nothing. */
+export const noObserver: Observer = {
+  requestBegun: nothing,
+  toolCallBegun: (_, parent) => nothing(parent),
+  upstreamAsked: (_, parent) => nothing(parent),
+  refreshBegun: (_, parent) => nothing(parent),
+  consentBecame: () => {},
+  approvalBecame: () => {},
+  refused: () => {},
+};
