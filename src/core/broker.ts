@@ -1,5 +1,6 @@
 import { createAccessDesk } from "./access.ts";
 import type { Desks } from "./approved.ts";
+import { type ConversationDesk, createConversationDesk } from "./conversation-desk.ts";
 import { createConsentPages } from "./consent-pages.ts";
 import type { People } from "./consent-views.ts";
 import { auditEntry, type Context } from "./context.ts";
@@ -38,6 +39,7 @@ export type Broker = {
   inputItems: (context: Context, id: string, page: ItemPage) => Promise<{ items: Item[]; more: boolean }>;
   /** Deletes the response and cancels its pending held calls. Throws `response_not_found`. */
   deleteResponse: (context: Context, id: string) => Promise<void>;
+  conversations: ConversationDesk;
   /** Resolves when no turn is under way: a stop waits for it before it closes what turns write to. */
   idle: () => Promise<void>;
 };
@@ -78,6 +80,7 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     desks,
     disconnect,
     people,
+    conversations: createConversationDesk(world),
     idle: async () => {
       while (underWay.size > 0) await Promise.all(underWay);
     },

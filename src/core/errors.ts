@@ -25,6 +25,8 @@ export type Refusals = {
   // responses
   previous_response_not_found: { id: string };
   response_not_found: { id: string };
+  /** `param`: the field of the body that names it. Null: the path does. */
+  conversation_not_found: { id: string; param: string | null };
   no_model: Record<never, never>;
   // approvals
   approval_not_found: { id: string };
@@ -61,7 +63,8 @@ export type Noun =
   | "agent version"
   | "approval"
   | "grant"
-  | "response";
+  | "response"
+  | "conversation item";
 
 /** A refusal: thrown, translated once at each surface. `details` never holds a secret, a token or tool arguments. */
 export class BrokerError<C extends Refusal = Refusal> extends Error {

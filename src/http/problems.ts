@@ -109,6 +109,12 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
     message: `There is no response '${id}' here.`,
     code: "response_not_found",
   }),
+  conversation_not_found: ({ id, param }) => ({
+    status: param === null ? 404 : 400,
+    message: `There is no conversation '${id}' here.`,
+    code: "conversation_not_found",
+    param,
+  }),
   no_model: () => ({
     status: 400,
     message: "This needs a model, and no model upstream is configured (CONSENTRY_MODEL_BASE_URL).",

@@ -4,13 +4,13 @@ import type { Item } from "../core/items.ts";
 import type { TurnEvent } from "../core/request.ts";
 import { type ProjectCall, projectRoute, type Route } from "./route.ts";
 import { streamTurn } from "./sse.ts";
-import { writeItem } from "./wire/write-items.ts";
+import { writeItemList } from "./wire/conversations.ts";
 import { readResponsesBody, responsesBodySchema } from "./wire/request.ts";
 import { responseBody, writeResponse } from "./wire/response.ts";
 import { inputItemsQuery, retrieveQuery } from "./wire/response-queries.ts";
 
 /** Where the Responses API is served: Foundry's base, OpenAI's, and Foundry's per-agent base, which fixes the agent. */
-const BASES = [
+export const BASES = [
   "/api/projects/{project}/openai/v1",
   "/v1",
   "/api/projects/{project}/agents/{agent}/endpoint/protocols/openai",
@@ -99,13 +99,7 @@ function routesAt(base: string, broker: Broker): Route[] {
         const { after, limit, order } = query;
         const page = { after: after ?? null, limit, order };
         const { items, more } = await broker.inputItems(context, params["id"] ?? "", page);
-        return Response.json({
-          object: "list",
-          data: items.map(writeItem),
-          first_id: items.at(0)?.id ?? null,
-          last_id: items.at(-1)?.id ?? null,
-          has_more: more,
-        });
+        return Response.json(writeItemList(items, more));
       },
     }),
   ];

@@ -13,6 +13,7 @@ export const {
   threads,
   items,
   responses,
+  conversations,
   heldCalls,
   grants,
   consents,

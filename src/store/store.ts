@@ -5,6 +5,7 @@ import { createConnections } from "./connections.ts";
 import { createConnectors } from "./connectors.ts";
 import { createConsents } from "./consents.ts";
 import type { Engine } from "./engine.ts";
+import { createConversations } from "./conversations.ts";
 import { createGrants } from "./grants.ts";
 import { createHandles } from "./handles.ts";
 import { createHeldCalls } from "./held-calls.ts";
@@ -28,6 +29,7 @@ export function createStore(engine: Engine): Store {
     toolPins: createToolPins(engine),
     agents: createAgents(engine),
     responses: createResponses(engine),
+    conversations: createConversations(engine),
     heldCalls: createHeldCalls(engine),
     grants: createGrants(engine),
     connectors: createConnectors(engine),

@@ -8,6 +8,7 @@ import type { HeldCallStatus, User } from "../core/storage.ts";
 import type { Agent, AgentIdentity } from "../core/agents.ts";
 import type { SigningPurpose } from "../core/signing-keys.ts";
 import type { Columns } from "./columns.ts";
+import { defineConversationTables } from "./conversation-tables.ts";
 import { defineOAuthTables } from "./oauth-tables.ts";
 
 /**
@@ -311,6 +312,7 @@ export const defineTables = (c: Columns) => {
     threads,
     items,
     responses,
+    ...defineConversationTables(c, { projects, threads }),
     heldCalls,
     ...defineOAuthTables(c, projects),
     signingKeys,

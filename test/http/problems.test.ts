@@ -30,6 +30,7 @@ const cases: { [C in Refusal]: [Refusals[C], number] } = {
   not_supported: [{ what: "authType AgenticUser", param: "properties.authType" }, 400],
   previous_response_not_found: [{ id: "resp_1" }, 400],
   response_not_found: [{ id: "resp_1" }, 404],
+  conversation_not_found: [{ id: "conv_1", param: "conversation" }, 400],
   no_model: [{}, 400],
   approval_not_found: [{ id: "mcpr_1" }, 400],
   approval_expired: [{ id: "mcpr_1" }, 400],
