@@ -8,6 +8,7 @@ import { createDisconnect, type Disconnect } from "./disconnect.ts";
 import { BrokerError, invalid } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { Item } from "./items.ts";
+import { createOnce, type OnceKey } from "./once.ts";
 import { planTurn } from "./plan.ts";
 import type { World } from "./ports.ts";
 import type { ReadDefinition } from "./recover.ts";
@@ -33,6 +34,8 @@ export type Broker = {
    * never throws. Leaving the generator early is not enough to stop it: abort `context.signal`.
    */
   respond: (context: Context, request: TurnRequest) => Promise<AsyncGenerator<TurnEvent>>;
+  /** The same, once for its key: see `createOnce`, which says what is thrown besides. */
+  respondOnce: (context: Context, request: TurnRequest, key: OnceKey) => Promise<AsyncGenerator<TurnEvent>>;
   /** Throws `response_not_found`, for foreign ones, too. */
   retrieve: (context: Context, id: string) => Promise<{ response: Response; output: Item[] }>;
   /** Newest first with `desc`. Throws `response_not_found`; `invalid` when `after` is no item of it. */
@@ -40,7 +43,7 @@ export type Broker = {
   /** Deletes the response and cancels its pending held calls. Throws `response_not_found`. */
   deleteResponse: (context: Context, id: string) => Promise<void>;
   conversations: ConversationDesk;
-  /** Resolves when no turn is under way: a stop waits for it before it closes what turns write to. */
+  /** Ends turns that go on without their caller, and resolves when none is under way: a stop waits for it before it closes what turns write to. */
   idle: () => Promise<void>;
 };
 
@@ -63,6 +66,8 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     return stored;
   }
 
+  const stopping = new AbortController();
+  const once = createOnce(world, stopping.signal);
   const underWay = new Set<Promise<void>>();
 
   async function* tracked(turn: AsyncGenerator<TurnEvent>): AsyncGenerator<TurnEvent> {
@@ -76,17 +81,21 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     }
   }
 
+  const respond: Broker["respond"] = async (context, request) =>
+    tracked(runTurn(desks, await planTurn(desks, context, request, options.readDefinition)));
+
   return {
     desks,
     disconnect,
     people,
     conversations: createConversationDesk(world),
     idle: async () => {
+      stopping.abort();
       while (underWay.size > 0) await Promise.all(underWay);
     },
-    respond: async (context, request) => {
-      return tracked(runTurn(desks, await planTurn(desks, context, request, options.readDefinition)));
-    },
+    respond,
+    respondOnce: (context, request, key) =>
+      once(context, key, (signal) => respond({ ...context, signal }, request)),
     retrieve: async (context, id) => {
       const stored = await find(context, id);
       return {

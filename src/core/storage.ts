@@ -5,6 +5,7 @@ import type { Conversations } from "./conversations.ts";
 import type { Connectors, Redirects } from "./connectors.ts";
 import type { Consents, Handles, Registrations } from "./consents.ts";
 import type { Grants } from "./grants.ts";
+import type { Idempotency } from "./idempotency.ts";
 import type { Owner, Right, Role, Viewer } from "./identity.ts";
 import type { ConnectionId, HeldCallId, KeyId, ResponseId, ThreadId, UserId } from "./ids.ts";
 import type { Project, Settings } from "./project.ts";
@@ -33,6 +34,7 @@ export type Store = {
   agents: Agents;
   responses: Responses;
   conversations: Conversations;
+  idempotency: Idempotency;
   heldCalls: HeldCalls;
   grants: Grants;
   connectors: Connectors;

@@ -83,7 +83,7 @@ export async function openItem(
 }
 
 /** The links of a consent item, made when it is read (DESIGN 6). */
-async function withLinks(world: World, item: Item): Promise<Item> {
+export async function withLinks(world: World, item: Item): Promise<Item> {
   if (item.kind === "oauth_consent_request") return { ...item, link: await consentLink(world, item.id) };
   if (item.kind !== "consent_notice") return item;
   const requests = item.requests.map(async (request) => ({
@@ -94,7 +94,7 @@ async function withLinks(world: World, item: Item): Promise<Item> {
 }
 
 /** As it is kept: a link is never stored. */
-function withoutLinks(item: Item): Item {
+export function withoutLinks(item: Item): Item {
   if (item.kind === "oauth_consent_request") return { ...item, link: "" };
   if (item.kind !== "consent_notice") return item;
   return { ...item, requests: item.requests.map((request) => ({ ...request, link: "" })) };

@@ -1,6 +1,7 @@
 import type { Broker } from "../core/broker.ts";
 import { BrokerError, invalid } from "../core/errors.ts";
-import type { Item } from "../core/items.ts";
+import { hasActed } from "../core/once.ts";
+import type { Json } from "../core/json.ts";
 import type { TurnEvent } from "../core/request.ts";
 import { type ProjectCall, projectRoute, type Route } from "./route.ts";
 import { streamTurn } from "./sse.ts";
@@ -113,7 +114,12 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const fixed = agent === undefined ? request : { ...request, agent: { name: agent, version: null } };
   const left = new AbortController();
   const signal = AbortSignal.any([context.signal, left.signal]);
-  const turn = await broker.respond({ ...context, signal }, fixed);
+  const key = idempotencyKeyOf(call.request.headers);
+  const asked = { ...context, signal };
+  const turn =
+    key === null
+      ? await broker.respond(asked, fixed)
+      : await broker.respondOnce(asked, fixed, { key, body: [agent ?? null, jsonOf(value)] });
   return stream ? streamTurn(turn, { onLeave: () => left.abort() }) : drainTurn(turn);
 }
 
@@ -129,7 +135,15 @@ async function drainTurn(turn: AsyncGenerator<TurnEvent>): Promise<Response> {
   throw new Error("a turn ended without its end");
 }
 
-/** What a client must hear of, because repeating the request would do it again. */
-function hasActed(item: Item): boolean {
-  return item.kind === "mcp_call" || item.kind === "mcp_approval_request";
+/** Throws `invalid` for a key that is empty, too long or not plain ASCII. */
+function idempotencyKeyOf(headers: Headers): string | null {
+  const key = headers.get("idempotency-key");
+  if (key === null || /^[\x20-\x7e]{1,255}$/.test(key)) return key;
+  throw invalid({
+    param: "Idempotency-Key",
+    message: "must be 1 to 255 printable ASCII characters",
+  });
 }
+
+/** What `readJson` parsed is JSON. */
+const jsonOf = (value: unknown) => value as Json;

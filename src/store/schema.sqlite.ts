@@ -14,6 +14,7 @@ export const {
   items,
   responses,
   conversations,
+  idempotency,
   heldCalls,
   grants,
   consents,

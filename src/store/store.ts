@@ -8,6 +8,7 @@ import type { Engine } from "./engine.ts";
 import { createConversations } from "./conversations.ts";
 import { createGrants } from "./grants.ts";
 import { createHandles } from "./handles.ts";
+import { createIdempotency } from "./idempotency.ts";
 import { createHeldCalls } from "./held-calls.ts";
 import { createKeys } from "./keys.ts";
 import { createProjects } from "./projects.ts";
@@ -30,6 +31,7 @@ export function createStore(engine: Engine): Store {
     agents: createAgents(engine),
     responses: createResponses(engine),
     conversations: createConversations(engine),
+    idempotency: createIdempotency(engine),
     heldCalls: createHeldCalls(engine),
     grants: createGrants(engine),
     connectors: createConnectors(engine),

@@ -9,6 +9,7 @@ import type { Agent, AgentIdentity } from "../core/agents.ts";
 import type { SigningPurpose } from "../core/signing-keys.ts";
 import type { Columns } from "./columns.ts";
 import { defineConversationTables } from "./conversation-tables.ts";
+import { defineIdempotencyTable } from "./idempotency-table.ts";
 import { defineOAuthTables } from "./oauth-tables.ts";
 
 /**
@@ -314,6 +315,7 @@ export const defineTables = (c: Columns) => {
     responses,
     ...defineConversationTables(c, { projects, threads }),
     heldCalls,
+    ...defineIdempotencyTable(c, projects),
     ...defineOAuthTables(c, projects),
     signingKeys,
     boxChunks,

@@ -85,3 +85,16 @@ test("on PostgreSQL, responses at once in one conversation stand there one behin
     if (item.type === "mcp_call") outputs.push(item.output ?? "");
   expect(outputs.toSorted()).toEqual(texts);
 });
+
+test("on PostgreSQL, one request sent to both replicas at once under one key runs once", async () => {
+  const before = notes.seen("tools/call").length;
+  const tools = [{ type: "mcp" as const, server_label: "notes", require_approval: "never" as const }];
+  const body = { tools, input: [call("notes", "echo", { text: "x" }, "c1")] };
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, (_, at) =>
+      client(at).responses.create(body, { headers: { "Idempotency-Key": "both" } }),
+    ),
+  );
+  expect(new Set(answers.map(({ id }) => id)).size).toBe(1);
+  expect(notes.seen("tools/call").length).toBe(before + 1);
+});

@@ -32,6 +32,7 @@ const cases: { [C in Refusal]: [Refusals[C], number] } = {
   response_not_found: [{ id: "resp_1" }, 404],
   conversation_not_found: [{ id: "conv_1", param: "conversation" }, 400],
   no_model: [{}, 400],
+  idempotency: [{ reason: "other_body" }, 400],
   approval_not_found: [{ id: "mcpr_1" }, 400],
   approval_expired: [{ id: "mcpr_1" }, 400],
   approval_cancelled: [{ id: "mcpr_1" }, 400],
