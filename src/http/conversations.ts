@@ -9,6 +9,7 @@ import {
   writeConversation,
   writeItemList,
 } from "./wire/conversations.ts";
+import { checkIncludeOf } from "./wire/include.ts";
 import { inputItemsQuery } from "./wire/response-queries.ts";
 import { writeItem } from "./wire/write-items.ts";
 
@@ -87,8 +88,11 @@ function itemRoutesAt(path: string, desk: ConversationDesk): Route[] {
       summary: "Add items to a conversation",
       body: newItems,
       answers: { 200: { description: "The items that were added" }, ...gone },
-      handle: async ({ context, params }, { body }) =>
-        Response.json(writeItemList(await desk.addItems(context, params["id"] ?? "", body.items), false)),
+      handle: async ({ context, params, request }, { body }) => {
+        checkIncludeOf(request);
+        const added = await desk.addItems(context, params["id"] ?? "", body.items);
+        return Response.json(writeItemList(added, false));
+      },
     }),
     projectRoute({
       method: "GET",
@@ -98,7 +102,8 @@ function itemRoutesAt(path: string, desk: ConversationDesk): Route[] {
       summary: "What is said in a conversation",
       query: inputItemsQuery,
       answers: { 200: { description: "A page of items" }, ...gone },
-      handle: async ({ context, params }, { query }) => {
+      handle: async ({ context, params, request }, { query }) => {
+        checkIncludeOf(request);
         const { after, limit, order } = query;
         const page = { after: after ?? null, limit, order };
         const { items, more } = await desk.items(context, params["id"] ?? "", page);
@@ -112,8 +117,10 @@ function itemRoutesAt(path: string, desk: ConversationDesk): Route[] {
       roles,
       summary: "An item of a conversation",
       answers: { 200: { description: "The item" }, ...gone },
-      handle: async ({ context, params }) =>
-        Response.json(writeItem(await desk.item(context, params["id"] ?? "", params["item"] ?? ""))),
+      handle: async ({ context, params, request }) => {
+        checkIncludeOf(request);
+        return Response.json(writeItem(await desk.item(context, params["id"] ?? "", params["item"] ?? "")));
+      },
     }),
     projectRoute({
       method: "DELETE",

@@ -6,6 +6,7 @@ import type { TurnEvent } from "../core/request.ts";
 import { type ProjectCall, projectRoute, type Route } from "./route.ts";
 import { streamTurn } from "./sse.ts";
 import { writeItemList } from "./wire/conversations.ts";
+import { checkIncludeOf } from "./wire/include.ts";
 import { readResponsesBody, responsesBodySchema } from "./wire/request.ts";
 import { responseBody, writeResponse } from "./wire/response.ts";
 import { inputItemsQuery, retrieveQuery } from "./wire/response-queries.ts";
@@ -50,7 +51,8 @@ function routesAt(base: string, broker: Broker): Route[] {
         200: { description: "The response", body: responseBody },
         404: { description: "Unknown, or somebody else's" },
       },
-      handle: async ({ context, params }, { query }) => {
+      handle: async ({ context, params, request }, { query }) => {
+        checkIncludeOf(request);
         if (query.stream)
           throw new BrokerError("not_supported", { what: "Replaying a stream", param: "stream" });
         const { response, output } = await broker.retrieve(context, params["id"] ?? "");
@@ -96,7 +98,8 @@ function routesAt(base: string, broker: Broker): Route[] {
         200: { description: "A page of items" },
         404: { description: "Unknown, or somebody else's" },
       },
-      handle: async ({ context, params }, { query }) => {
+      handle: async ({ context, params, request }, { query }) => {
+        checkIncludeOf(request);
         const { after, limit, order } = query;
         const page = { after: after ?? null, limit, order };
         const { items, more } = await broker.inputItems(context, params["id"] ?? "", page);

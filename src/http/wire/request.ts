@@ -5,6 +5,7 @@ import type { AgentDefinition } from "../../core/recover.ts";
 import type { Sampling, TurnRequest } from "../../core/request.ts";
 import { metadata, name } from "./common.ts";
 import { collect, refusal } from "./faults.ts";
+import { checkInclude, INCLUDABLE } from "./include.ts";
 import { inputSchema, readInput } from "./items.ts";
 import { jsonObject, read, recordOf, type Shape, schemaOf } from "./shape.ts";
 import { readToolChoice, readTools, toolsSchema } from "./tools.ts";
@@ -69,7 +70,9 @@ export function readResponsesBody(value: unknown): ResponsesBody {
   const input = collect(faults, () => readInput(value["input"], "input"));
   const tools = collect(faults, () => readTools(value["tools"], "tools"));
   const toolChoice = collect(faults, () => readToolChoice(value["tool_choice"], "tool_choice"));
-  if (!body || !input || tools === undefined || toolChoice === undefined) throw refusal(faults);
+  collect(faults, () => checkInclude(value["include"]));
+  if (faults.length > 0 || !body || !input || tools === undefined || toolChoice === undefined)
+    throw refusal(faults);
   if (body.background) throw new BrokerError("not_supported", { what: "background", param: "background" });
   const conversation =
     typeof body.conversation === "object" ? (body.conversation?.id ?? null) : (body.conversation ?? null);
@@ -164,6 +167,7 @@ export const responsesBodySchema: Shape<unknown> = z.unknown().meta({
     ...propertiesOf(schemaOf(fields)),
     input: inputSchema,
     tools: toolsSchema,
+    include: { type: "array", items: { enum: [...INCLUDABLE] } },
     tool_choice: { anyOf: [{ enum: ["auto", "none", "required"] }, { type: "object" }] },
   },
 });
