@@ -1,6 +1,7 @@
 import { createAccessDesk } from "./access.ts";
 import type { Desks } from "./approved.ts";
 import { type ConversationDesk, createConversationDesk } from "./conversation-desk.ts";
+import { compact, type Compaction } from "./compaction.ts";
 import { createConsentPages } from "./consent-pages.ts";
 import type { People } from "./consent-views.ts";
 import { auditEntry, type Context } from "./context.ts";
@@ -9,8 +10,10 @@ import { BrokerError, invalid } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { Item } from "./items.ts";
 import { createOnce, type OnceKey } from "./once.ts";
+import { estimateInputTokens } from "./input-tokens.ts";
 import { planTurn } from "./plan.ts";
 import type { World } from "./ports.ts";
+import { readAhead } from "./read-ahead.ts";
 import type { ReadDefinition } from "./recover.ts";
 import type { Response, TurnEvent, TurnRequest } from "./request.ts";
 import { createMePages } from "./me.ts";
@@ -36,6 +39,10 @@ export type Broker = {
   respond: (context: Context, request: TurnRequest) => Promise<AsyncGenerator<TurnEvent>>;
   /** The same, once for its key: see `createOnce`, which says what is thrown besides. */
   respondOnce: (context: Context, request: TurnRequest, key: OnceKey) => Promise<AsyncGenerator<TurnEvent>>;
+  /** An estimate of the tokens that a model would read for this request; nothing is done. Throws refusals. */
+  countInput: (context: Context, request: TurnRequest) => Promise<number>;
+  /** What a model would read for this request, made short by `model`; nothing is stored. Throws refusals. */
+  compact: (context: Context, request: TurnRequest, model: string) => Promise<Compaction>;
   /** Throws `response_not_found`, for foreign ones, too. */
   retrieve: (context: Context, id: string) => Promise<{ response: Response; output: Item[] }>;
   /** Newest first with `desc`. Throws `response_not_found`; `invalid` when `after` is no item of it. */
@@ -96,6 +103,10 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     respond,
     respondOnce: (context, request, key) =>
       once(context, key, (signal) => respond({ ...context, signal }, request)),
+    countInput: async (context, request) =>
+      estimateInputTokens(await readAhead(world, context, request, options.readDefinition)),
+    compact: async (context, request, model) =>
+      compact(world, await readAhead(world, context, request, options.readDefinition), model),
     retrieve: async (context, id) => {
       const stored = await find(context, id);
       return {

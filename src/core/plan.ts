@@ -94,7 +94,8 @@ export async function planTurn(
 
 type Only = Pick<Desks, "world">;
 
-async function findChain(
+/** What a request goes on from, and for whom. `named`: the conversation that it names. */
+export async function findChain(
   { world }: Only,
   asked: Context,
   request: TurnRequest,

@@ -13,6 +13,7 @@ import { userRoutes } from "./admin/users.ts";
 import { whoamiRoutes } from "./admin/whoami.ts";
 import { agentRoutes } from "./foundry/agents.ts";
 import { consentRoutes } from "./consent.ts";
+import { contextRoutes } from "./responses-context.ts";
 import { conversationRoutes } from "./conversations.ts";
 import { healthRoutes } from "./health.ts";
 import { issuerRoutes } from "./issuer.ts";
@@ -40,6 +41,7 @@ export function createRoutes(deps: Deps): Route[] {
     ...healthRoutes(deps),
     ...issuerRoutes(deps),
     ...responseRoutes(deps),
+    ...contextRoutes(deps),
     ...conversationRoutes(deps),
     ...agentRoutes(deps),
     ...connectionRoutes(deps),

@@ -98,7 +98,7 @@ function writeText({ textFormat, verbosity }: Sampling): JsonObject {
   return { format: textFormat ?? { type: "text" }, ...(verbosity !== null && { verbosity }) };
 }
 
-function writeUsage(usage: Usage): JsonObject {
+export function writeUsage(usage: Usage): JsonObject {
   return {
     input_tokens: usage.inputTokens,
     input_tokens_details: { cached_tokens: usage.cachedTokens },
