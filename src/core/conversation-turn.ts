@@ -64,7 +64,10 @@ export async function claimConversation(
   throw new BrokerError("conversation_not_found", { id, param });
 }
 
-/** The conversation in which this response stands last: who answers the response goes on with it. Null: there is none. */
+/**
+ * The conversation in which this response stands last: who answers the response goes on with it. Null: there is none, or it is
+ * somebody else's; a response of nobody's can be answered for a user, but that user's answer is not for all who may read it.
+ */
 export async function conversationOf(
   { store }: World,
   { caller, user, project }: Context,
@@ -76,7 +79,8 @@ export async function conversationOf(
     id: threadId,
     viewer: viewer(caller, user),
   });
-  return found?.end === end ? threadId : null;
+  const isTheirs = found?.conversation.owner.user === user;
+  return isTheirs && found.end === end ? threadId : null;
 }
 
 /**

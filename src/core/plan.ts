@@ -117,7 +117,7 @@ export async function findChain(
   const context = { ...asked, user: await inheritedUser({ world }, asked, owners) };
   if (!stored) return { context, chain: null };
   requireRoom(stored.end, request, "previous_response_id");
-  return { context, chain: await loadChain(world, stored, await conversationOf(world, asked, stored)) };
+  return { context, chain: await loadChain(world, stored, await conversationOf(world, context, stored)) };
 }
 
 function requireRoom(end: number, { input }: TurnRequest, param: string): void {

@@ -1,5 +1,5 @@
 import type { ConversationId } from "./conversations.ts";
-import type { Id, ResponseId, ThreadId } from "./ids.ts";
+import { hasPrefix, type Id, type ResponseId, type ThreadId } from "./ids.ts";
 import { consentLink } from "./consent-asking.ts";
 import type { Item } from "./items.ts";
 import type { AuditEntry } from "./audit.ts";
@@ -142,12 +142,17 @@ export function isSaid(status: Response["status"]): boolean {
  */
 export async function saveResponse(world: World, save: Save): Promise<Response> {
   const { response, chain, input, output } = save;
-  const goesBehind = chain !== null && (chain.conversation === null || isSaid(response.status));
+  const goesBehind =
+    chain !== null && (isPlain(chain) || (isInConversation(chain) && isSaid(response.status)));
   if (goesBehind && (await appendResponse(world, save, { threadId: chain.threadId, from: chain.end })))
     return response;
   const past = chain?.items ?? [];
   return saveAlone(world, { ...save, response: { ...response, conversation: null }, input, output }, past);
 }
+
+/** Nobody writes into the thread of a conversation but who goes on with the conversation. */
+const isPlain = ({ threadId }: Chain) => !hasPrefix("conv", threadId);
+const isInConversation = ({ conversation }: Chain) => conversation !== null;
 
 /** In a new thread, behind `past`. */
 export async function saveAlone(world: World, save: Save, past: Item[]): Promise<Response> {

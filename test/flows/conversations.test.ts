@@ -39,9 +39,9 @@ afterAll(async () => {
 });
 
 const said = (role: "user" | "assistant", content: string) => ({ type: "message" as const, role, content });
-const typesOf = async (conversation: string) => {
+const typesOf = async (conversation: string, by = client) => {
   const types: string[] = [];
-  for await (const item of client.conversations.items.list(conversation, { order: "asc", limit: 3 }))
+  for await (const item of by.conversations.items.list(conversation, { order: "asc", limit: 3 }))
     types.push(item.type);
   return types;
 };
@@ -274,6 +274,26 @@ test("a conversation made for nobody becomes the first user's who speaks in it",
     safety_identifier: "bob",
   });
   expect(await codeOf(bobs)).toBe("400 conversation_not_found");
+});
+
+test("a user's answer to a response in a conversation of nobody's, or of another user's by now, does not get into it", async () => {
+  const rights = ["act_for_users"];
+  const runtime = await world.runtime({ rights });
+  const { id } = await runtime.conversations.create({});
+  script = [{ text: "hello" }, { text: "for ann" }, { text: "for bob" }, { text: "for ann again" }];
+  const first = await runtime.responses.create({ model: "m", conversation: id, input: "hi" });
+  const answer = (user: string, input: string) =>
+    runtime.responses.create({ previous_response_id: first.id, input, safety_identifier: user });
+  expect((await answer("ann", "ann's secret")).conversation).toBeNull();
+  expect(await typesOf(id, runtime)).toHaveLength(2);
+  await runtime.conversations.items.create(
+    id,
+    { items: [said("user", "bob's now")] },
+    { headers: { "x-ms-user-identity": "bob" } },
+  );
+  expect((await answer("ann", "ann's other secret")).conversation).toBeNull();
+  const items = await runtime.conversations.items.list(id, {}, { headers: { "x-ms-user-identity": "bob" } });
+  expect(JSON.stringify(items.data)).not.toContain("secret");
 });
 
 test("what the broker keeps of a conversation is sealed", async () => {
