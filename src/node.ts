@@ -219,6 +219,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   answer = (request, bindings) => app.fetch(request, bindings as object);
   const sweeps = startSweeps(world, {
     handles: () => store.handles.sweep(clock.now()),
+    idempotency: () => store.idempotency.sweep(clock.now()),
     revocations: () => broker.disconnect.sweep(),
     signingKeys: () => world.workload.sweep(),
   });

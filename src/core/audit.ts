@@ -31,6 +31,8 @@ export const AUDIT_EVENTS = [
   "agent_deleted",
   "agent_version_deleted",
   "response_deleted",
+  "conversation_deleted",
+  "conversation_item_deleted",
   "connector_created",
   "connector_changed",
   "connector_deleted",

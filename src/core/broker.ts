@@ -1,5 +1,7 @@
 import { createAccessDesk } from "./access.ts";
 import type { Desks } from "./approved.ts";
+import { type ConversationDesk, createConversationDesk } from "./conversation-desk.ts";
+import { compact, type Compaction } from "./compaction.ts";
 import { createConsentPages } from "./consent-pages.ts";
 import type { People } from "./consent-views.ts";
 import { auditEntry, type Context } from "./context.ts";
@@ -7,8 +9,11 @@ import { createDisconnect, type Disconnect } from "./disconnect.ts";
 import { BrokerError, invalid } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { Item } from "./items.ts";
+import { createOnce, type OnceKey } from "./once.ts";
+import { estimateInputTokens } from "./input-tokens.ts";
 import { planTurn } from "./plan.ts";
 import type { World } from "./ports.ts";
+import { readAhead } from "./read-ahead.ts";
 import type { ReadDefinition } from "./recover.ts";
 import type { Response, TurnEvent, TurnRequest } from "./request.ts";
 import { createMePages } from "./me.ts";
@@ -32,13 +37,20 @@ export type Broker = {
    * never throws. Leaving the generator early is not enough to stop it: abort `context.signal`.
    */
   respond: (context: Context, request: TurnRequest) => Promise<AsyncGenerator<TurnEvent>>;
+  /** The same, once for its key: see `createOnce`, which says what is thrown besides. */
+  respondOnce: (context: Context, request: TurnRequest, key: OnceKey) => Promise<AsyncGenerator<TurnEvent>>;
+  /** An estimate of the tokens that a model would read for this request; nothing is done. Throws refusals. */
+  countInput: (context: Context, request: TurnRequest) => Promise<number>;
+  /** What a model would read for this request, made short by `model`; nothing is stored. Throws refusals. */
+  compact: (context: Context, request: TurnRequest, model: string) => Promise<Compaction>;
   /** Throws `response_not_found`, for foreign ones, too. */
   retrieve: (context: Context, id: string) => Promise<{ response: Response; output: Item[] }>;
   /** Newest first with `desc`. Throws `response_not_found`; `invalid` when `after` is no item of it. */
   inputItems: (context: Context, id: string, page: ItemPage) => Promise<{ items: Item[]; more: boolean }>;
   /** Deletes the response and cancels its pending held calls. Throws `response_not_found`. */
   deleteResponse: (context: Context, id: string) => Promise<void>;
-  /** Resolves when no turn is under way: a stop waits for it before it closes what turns write to. */
+  conversations: ConversationDesk;
+  /** Ends turns that go on without their caller, and resolves when none is under way: a stop waits for it before it closes what turns write to. */
   idle: () => Promise<void>;
 };
 
@@ -61,6 +73,8 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     return stored;
   }
 
+  const stopping = new AbortController();
+  const once = createOnce(world, stopping.signal);
   const underWay = new Set<Promise<void>>();
 
   async function* tracked(turn: AsyncGenerator<TurnEvent>): AsyncGenerator<TurnEvent> {
@@ -74,16 +88,25 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     }
   }
 
+  const respond: Broker["respond"] = async (context, request) =>
+    tracked(runTurn(desks, await planTurn(desks, context, request, options.readDefinition)));
+
   return {
     desks,
     disconnect,
     people,
+    conversations: createConversationDesk(world),
     idle: async () => {
+      stopping.abort();
       while (underWay.size > 0) await Promise.all(underWay);
     },
-    respond: async (context, request) => {
-      return tracked(runTurn(desks, await planTurn(desks, context, request, options.readDefinition)));
-    },
+    respond,
+    respondOnce: (context, request, key) =>
+      once(context, key, (signal) => respond({ ...context, signal }, request)),
+    countInput: async (context, request) =>
+      estimateInputTokens(await readAhead(world, context, request, options.readDefinition)),
+    compact: async (context, request, model) =>
+      compact(world, await readAhead(world, context, request, options.readDefinition), model),
     retrieve: async (context, id) => {
       const stored = await find(context, id);
       return {

@@ -25,7 +25,11 @@ export type Refusals = {
   // responses
   previous_response_not_found: { id: string };
   response_not_found: { id: string };
+  /** `param`: the field of the body that names it. Null: the path does. */
+  conversation_not_found: { id: string; param: string | null };
   no_model: Record<never, never>;
+  /** What became of the request that the `Idempotency-Key` stands for. */
+  idempotency: { reason: "other_body" | "running" | "unknown" | "deleted" };
   // approvals
   approval_not_found: { id: string };
   approval_expired: { id: string };
@@ -61,7 +65,8 @@ export type Noun =
   | "agent version"
   | "approval"
   | "grant"
-  | "response";
+  | "response"
+  | "conversation item";
 
 /** A refusal: thrown, translated once at each surface. `details` never holds a secret, a token or tool arguments. */
 export class BrokerError<C extends Refusal = Refusal> extends Error {

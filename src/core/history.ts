@@ -1,6 +1,7 @@
 import { openHeld, openReason } from "./approval.ts";
 import { type CallEnd, failureSentence } from "./calls.ts";
 import { endOf } from "./approved.ts";
+import { summaryOf } from "./compaction.ts";
 import type { Context } from "./context.ts";
 import { viewer } from "./identity.ts";
 import type { Item, Message, ToolCall } from "./items.ts";
@@ -56,9 +57,11 @@ export async function historyOf(
         // What we said to the person about a link, sent back: it was not the model's, and the link is not for it.
         if (!asksForConsent(world, item)) history.push(item);
         break;
+      case "other":
+        history.push((await summaryOf(world, context, item)) ?? item);
+        break;
       case "function_call":
       case "function_call_output":
-      case "other":
         history.push(item);
         break;
     }

@@ -8,6 +8,7 @@ export type IdPrefix =
   | "fco" // a function call output item
   | "rs" // a reasoning item
   | "itm" // any other input item
+  | "cmp" // a compaction item
   | "mcpl" // a tool list item
   | "mcpr" // an approval request item, which is also the held call's id
   | "mcpa" // an approval response item

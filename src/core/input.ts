@@ -1,4 +1,5 @@
 import { asSent } from "./calls.ts";
+import { requireOwnSummary } from "./compaction.ts";
 import type { Context } from "./context.ts";
 import { invalid } from "./errors.ts";
 import { viewer } from "./identity.ts";
@@ -31,6 +32,8 @@ export async function resolveInput(
       resolved.push(await dereference(world, context, item.id, `input[${at}].id`));
       continue;
     }
+    if (item.kind === "other")
+      await requireOwnSummary(world, context, item, `input[${at}].encrypted_content`);
     const calling = item.kind === "mcp_call" && item.status === "calling";
     if (calling && item.id !== "" && seen.has(item.id)) {
       throw invalid({ param: `input[${at}].id`, message: `two calls have the id '${item.id}'` });

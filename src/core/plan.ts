@@ -2,6 +2,15 @@ import { type DecisionInput, decideAsOwner } from "./approval.ts";
 import type { Desks } from "./approved.ts";
 import { resumeOf } from "./resume.ts";
 import type { Context } from "./context.ts";
+import {
+  claimConversation,
+  conversationChain,
+  conversationOf,
+  findConversation,
+  MAX_THREAD_ITEMS,
+  type Named,
+} from "./conversation-turn.ts";
+import type { ConversationId } from "./conversations.ts";
 import { BrokerError, type Fault, invalid } from "./errors.ts";
 import { type Owner, viewer } from "./identity.ts";
 import { hasPrefix, type UserId } from "./ids.ts";
@@ -21,6 +30,8 @@ export type Plan = {
   /** As it begins. */
   response: Response;
   chain: Chain | null;
+  /** The conversation that the request names: the response becomes part of it. */
+  conversation: ConversationId | null;
   /** What this request adds to the chain, references resolved, every item with an id. */
   input: Item[];
   settled: Settled;
@@ -46,7 +57,8 @@ export async function planTurn(
   request: TurnRequest,
   read: ReadDefinition,
 ): Promise<Plan> {
-  const { context: known, chain } = await findChain({ world }, caller, request);
+  const named = await findConversation(world, caller, request);
+  const { context: known, chain } = await findChain({ world }, caller, request, named);
   const settled = await settle(world, known, { request, chain, read });
   const servers = await findServers({ world }, known, settled);
   requireUser(known, servers, request);
@@ -65,35 +77,57 @@ export async function planTurn(
   const context = { ...known, agent, agentIdentity, agentMadeAt, declined };
   const explicit = explicitCalls(anew, settled.model, servers);
   requireWork({ world }, { request, chain, settled, servers, input, explicit });
+  if (named) await claimConversation(world, context, named, "conversation");
   const { decided, undecided } = await takeDecisions({ world }, context, chain, input);
   const response = beginResponse({ world }, context, request, settled, chain);
-  return { context, response, chain, input, settled, servers, functions, decided, undecided, explicit };
+  return {
+    context,
+    response,
+    chain,
+    conversation: named?.id ?? null,
+    input,
+    settled,
+    servers,
+    functions,
+    decided,
+    undecided,
+    explicit,
+  };
 }
 
 type Only = Pick<Desks, "world">;
 
-async function findChain(
+/** What a request goes on from, and for whom. `named`: the conversation that it names. */
+export async function findChain(
   { world }: Only,
   asked: Context,
   request: TurnRequest,
+  named: Named | null,
 ): Promise<{ context: Context; chain: Chain | null }> {
   const project = asked.project.name;
   const seenBy = viewer(asked.caller, asked.user);
   const answered = await answeredCalls({ world }, asked, request);
+  if (named) {
+    const owners = [...answered.map(({ owner }) => owner), named.owner];
+    const context = { ...asked, user: await inheritedUser({ world }, asked, owners) };
+    requireRoom(named.end, request, "conversation");
+    return { context, chain: await conversationChain(world, asked, named) };
+  }
   const id = request.previousResponseId ?? (await responseOfApprovals({ world }, asked, request, answered));
   const stored = id === null ? null : await world.store.responses.get(project, id, seenBy);
   if (id !== null && !stored) throw new BrokerError("previous_response_not_found", { id });
   const owners = [...answered.map(({ owner }) => owner), ...(stored ? [stored.response.owner] : [])];
   const context = { ...asked, user: await inheritedUser({ world }, asked, owners) };
   if (!stored) return { context, chain: null };
-  if (stored.end + request.input.length > MAX_THREAD_ITEMS) {
-    const message = `the conversation is too long: it may have ${MAX_THREAD_ITEMS} items`;
-    throw invalid({ param: "previous_response_id", message });
-  }
-  return { context, chain: await loadChain(world, stored) };
+  requireRoom(stored.end, request, "previous_response_id");
+  return { context, chain: await loadChain(world, stored, await conversationOf(world, context, stored)) };
 }
 
-const MAX_THREAD_ITEMS = 5_000;
+function requireRoom(end: number, { input }: TurnRequest, param: string): void {
+  if (end + input.length <= MAX_THREAD_ITEMS) return;
+  const message = `the conversation is too long: it may have ${MAX_THREAD_ITEMS} items`;
+  throw invalid({ param, message });
+}
 
 /** The held calls that a request answers or points at, as far as its caller may see them. */
 async function answeredCalls(
@@ -225,11 +259,11 @@ function requireWork(
   }
   if (turn.settled.model !== null) {
     if (!world.model) throw new BrokerError("no_model", {});
-    if (turn.input.length > 0 || turn.chain) return;
+    if (turn.input.length > 0 || turn.chain?.stored || (turn.chain?.items.length ?? 0) > 0) return;
     throw invalid({ param: "input", message: "is empty: give the model something to answer" });
   }
   const answers = turn.input.some((item) => item.kind === "mcp_approval_response");
-  if (turn.explicit.length > 0 || turn.servers.length > 0 || answers || turn.chain) return;
+  if (turn.explicit.length > 0 || turn.servers.length > 0 || answers || turn.chain?.stored) return;
   const message =
     "name a model or an agent; without one, give MCP tools to list, or explicit calls " +
     '(input items {"type":"mcp_call","status":"calling",…})';
@@ -316,7 +350,10 @@ function beginResponse(
     completedAt: null,
     model: settled.model,
     agent: settled.agent,
-    previousResponseId: request.previousResponseId ?? chain?.stored.response.id ?? null,
+    previousResponseId: request.conversation
+      ? null
+      : (request.previousResponseId ?? chain?.stored?.response.id ?? null),
+    conversation: chain?.conversation ?? null,
     instructions: settled.instructions,
     tools: settled.tools.map(withoutSecrets),
     toolChoice: settled.toolChoice,

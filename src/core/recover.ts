@@ -43,7 +43,7 @@ export async function settle(
   context: Context,
   { request, chain, read }: { request: TurnRequest; chain: Chain | null; read: ReadDefinition },
 ): Promise<Settled> {
-  const previous = chain?.stored.response ?? null;
+  const previous = chain?.stored?.response ?? null;
   const named = request.agent ? await findAgent(world, context, request.agent) : null;
   const kept =
     !named && previous?.agent
@@ -54,7 +54,8 @@ export async function settle(
     ? { name: named.agent.name, version: named.version.version }
     : (previous?.agent ?? null);
   const inherited = previous?.agent && !named ? previous.instructions : null;
-  const tools = request.tools ?? definition?.tools ?? (chain ? await recoverTools(world, chain.stored) : []);
+  const stored = chain?.stored ?? null;
+  const tools = request.tools ?? definition?.tools ?? (stored ? await recoverTools(world, stored) : []);
   return {
     model: request.model ?? definition?.model ?? previous?.model ?? null,
     agent,

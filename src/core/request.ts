@@ -1,3 +1,4 @@
+import type { ConversationId } from "./conversations.ts";
 import type { ResponseId } from "./ids.ts";
 import type { ConsentRequest, InputItem, Item } from "./items.ts";
 import type { BrokerError } from "./errors.ts";
@@ -71,6 +72,8 @@ export type TurnRequest = {
   /** The most MCP calls that one response may make. */
   maxToolCalls: number | null;
   previousResponseId: string | null;
+  /** Never beside `previousResponseId`. */
+  conversation: string | null;
   store: boolean;
   sampling: Sampling;
   structuredInputs: Record<string, Json>;
@@ -105,6 +108,8 @@ export type Response = {
   model: string | null;
   agent: { name: string; version: number } | null;
   previousResponseId: string | null;
+  /** The conversation that it is part of. Left out: it was kept before there were any. */
+  conversation?: ConversationId | null;
   instructions: string | null;
   /** With `authorization` null and `headers` empty. */
   tools: Tool[];

@@ -15,22 +15,14 @@ export type Resume = {
 };
 
 export async function resumeOf(world: World, chain: Chain | null, given: Item[]): Promise<Resume> {
-  const waiting = chain ? consentsIn(ownOutput(chain)) : [];
+  const waiting = chain ? consentsIn(chain.ownOutput) : [];
   if (!chain || waiting.length === 0) return { input: given, anew: given, declined: new Set() };
   const input = withoutRepetition(given, chain);
   return {
     input,
-    anew: input.length === 0 ? ownInput(chain) : input,
+    anew: input.length === 0 ? chain.ownInput : input,
     declined: await declinedOf(world.store.consents, waiting),
   };
-}
-
-function ownOutput({ stored, items }: Chain): Item[] {
-  return items.slice(stored.outputFrom, stored.end);
-}
-
-function ownInput({ stored, items }: Chain): Item[] {
-  return items.slice(stored.inputFrom, stored.outputFrom);
 }
 
 /**

@@ -1,9 +1,11 @@
 import type { Agent, AgentIdentity, AgentVersion } from "./agents.ts";
 import type { AuditEntry, AuditEvent } from "./audit.ts";
 import type { ConnectionRecord } from "./connection.ts";
+import type { Conversations } from "./conversations.ts";
 import type { Connectors, Redirects } from "./connectors.ts";
 import type { Consents, Handles, Registrations } from "./consents.ts";
 import type { Grants } from "./grants.ts";
+import type { Idempotency } from "./idempotency.ts";
 import type { Owner, Right, Role, Viewer } from "./identity.ts";
 import type { ConnectionId, HeldCallId, KeyId, ResponseId, ThreadId, UserId } from "./ids.ts";
 import type { Project, Settings } from "./project.ts";
@@ -31,6 +33,8 @@ export type Store = {
   toolPins: ToolPins;
   agents: Agents;
   responses: Responses;
+  conversations: Conversations;
+  idempotency: Idempotency;
   heldCalls: HeldCalls;
   grants: Grants;
   connectors: Connectors;
@@ -128,8 +132,9 @@ export type Users = {
   note: (user: User) => Promise<void>;
   /**
    * The kill switch: the user is blocked (the row is made when missing), the user's held calls that have not left yet
-   * (`pending`, `approved`) are cancelled, the user's open consents fail (`user_blocked`), and the user's grants are taken
-   * back (`revoked`, their authorization servers still to be told), in one step. `eachGrant`: the model of an audit row for
+   * (`pending`, `approved`) are cancelled, the user's open consents fail (`user_blocked`), the user's conversations are gone
+   * with the responses in them, and the user's grants are taken back (`revoked`, their authorization servers still to be
+   * told), in one step. `eachGrant`: the model of an audit row for
    * each of them, which gets the grant's user, connection, `detail.grant` and an id of its own.
    */
   block: (
@@ -234,9 +239,11 @@ export type ItemRow = { position: number; id: string; sealed: Uint8Array };
 
 export type Responses = {
   get: (project: string, id: string, viewer: Viewer) => Promise<StoredResponse | null>;
+  /** The response that ends last in a thread, at `to` or before; a conversation goes on from it. */
+  lastOf: (project: string, threadId: ThreadId, to: number, viewer: Viewer) => Promise<StoredResponse | null>;
   /** Items of a thread from position `from` (inclusive) to `to` (exclusive), in order. */
   items: (project: string, threadId: ThreadId, from: number, to: number) => Promise<ItemRow[]>;
-  /** Items by their ids, in threads of responses that the viewer may see; with the thread, to open them. */
+  /** Items by their ids, in threads of responses and conversations that the viewer may see; with the thread, to open them. */
   findItems: (
     project: string,
     ids: string[],
@@ -251,7 +258,7 @@ export type Responses = {
   append: (stored: StoredResponse, rows: ItemRow[], audit: AuditEntry[]) => Promise<boolean>;
   /**
    * Deletes the response and cancels its pending held calls, in one step. Items stay while another response of the
-   * thread needs them. False: none that the viewer may see.
+   * thread, or its conversation, needs them. False: none that the viewer may see.
    */
   delete: (
     query: { project: string; id: string; viewer: Viewer; at: number },

@@ -1,4 +1,5 @@
-import type { Id, ResponseId, ThreadId } from "./ids.ts";
+import type { ConversationId } from "./conversations.ts";
+import { hasPrefix, type Id, type ResponseId, type ThreadId } from "./ids.ts";
 import { consentLink } from "./consent-asking.ts";
 import type { Item } from "./items.ts";
 import type { AuditEntry } from "./audit.ts";
@@ -7,11 +8,55 @@ import type { HeaderValues } from "./connection.ts";
 import type { Response, StoredResponse, Tool } from "./request.ts";
 import { itemAad, type ItemRow, toolSecretsAad } from "./storage.ts";
 
-/** A response that this turn goes on from: its place, and all that was said up to its end. */
-export type Chain = { stored: StoredResponse; items: Item[] };
+/** What this turn goes on from: a response and all that was said up to its end, or a conversation. */
+export type Chain = {
+  /** Null: a conversation in which no response is yet. */
+  stored: StoredResponse | null;
+  items: Item[];
+  /** Those of the items that the response was asked for, and answered. */
+  ownInput: Item[];
+  ownOutput: Item[];
+  threadId: ThreadId;
+  /** Where it was read up to, and where new items go. */
+  end: number;
+  /** The conversation that it is, or that its response stands last in. */
+  conversation: ConversationId | null;
+};
 
-export async function loadChain(world: World, stored: StoredResponse): Promise<Chain> {
-  return { stored, items: await loadItems(world, stored, 0, stored.end) };
+export async function loadChain(
+  world: World,
+  stored: StoredResponse,
+  conversation: ConversationId | null,
+): Promise<Chain> {
+  const { response, threadId, end } = stored;
+  return chainOf(world, { project: response.project, threadId, end, stored, conversation });
+}
+
+/** `stored`: the last response in the thread up to `end`. */
+export async function chainOf(
+  world: World,
+  place: Pick<Chain, "stored" | "threadId" | "end" | "conversation"> & { project: string },
+): Promise<Chain> {
+  const { project, threadId, end, stored, conversation } = place;
+  const rows = await world.store.responses.items(project, threadId, 0, end);
+  const placed = await Promise.all(
+    rows.map(async (row) => ({
+      position: row.position,
+      item: await openItem(world, project, threadId, row),
+    })),
+  );
+  // By position, not by index: items of conversations can be deleted.
+  const between = (from: number, to: number) =>
+    placed.flatMap(({ position, item }) => (position >= from && position < to ? [item] : []));
+  return {
+    stored,
+    items: placed.map(({ item }) => item),
+    ownInput: stored ? between(stored.inputFrom, stored.outputFrom) : [],
+    ownOutput: stored ? between(stored.outputFrom, stored.end) : [],
+    threadId,
+    end,
+    conversation,
+  };
 }
 
 /** Items of a response's thread, from position `from` (inclusive) to `to` (exclusive). */
@@ -33,12 +78,12 @@ export async function openItem(
   row: ItemRow,
 ): Promise<Item> {
   const plain = await world.sealer.open(row.sealed, itemAad(project, threadId, row.position));
-  // Written by `seal` below: what opens under its own place is an item.
+  // Written by `sealItems` below: what opens under its own place is an item.
   return withLinks(world, JSON.parse(plain) as Item);
 }
 
 /** The links of a consent item, made when it is read (DESIGN 6). */
-async function withLinks(world: World, item: Item): Promise<Item> {
+export async function withLinks(world: World, item: Item): Promise<Item> {
   if (item.kind === "oauth_consent_request") return { ...item, link: await consentLink(world, item.id) };
   if (item.kind !== "consent_notice") return item;
   const requests = item.requests.map(async (request) => ({
@@ -49,13 +94,14 @@ async function withLinks(world: World, item: Item): Promise<Item> {
 }
 
 /** As it is kept: a link is never stored. */
-function withoutLinks(item: Item): Item {
+export function withoutLinks(item: Item): Item {
   if (item.kind === "oauth_consent_request") return { ...item, link: "" };
   if (item.kind !== "consent_notice") return item;
   return { ...item, requests: item.requests.map((request) => ({ ...request, link: "" })) };
 }
 
-async function seal(
+/** Items as they are kept from position `from` on. */
+export async function sealItems(
   world: World,
   project: string,
   threadId: ThreadId,
@@ -74,38 +120,67 @@ async function seal(
   );
 }
 
+/** A turn that is over, as it is kept. */
+export type Save = {
+  response: Response;
+  chain: Chain | null;
+  input: Item[];
+  output: Item[];
+  audit: AuditEntry[];
+  tools: Tool[];
+};
+
+/** The statuses that make a response part of its conversation. One that failed or was cancelled is kept beside it. */
+export function isSaid(status: Response["status"]): boolean {
+  return status === "completed" || status === "incomplete";
+}
+
 /**
  * Saves a response where it belongs: behind the one it answers if nobody else did so meanwhile, else in a thread of its
- * own with a copy of the past (two answers to one response are a fork, not a conflict).
+ * own with a copy of the past (two answers to one response are a fork, not a conflict). Gives it as it was kept: a fork is in
+ * no conversation.
  */
-export async function saveResponse(
-  world: World,
-  save: {
-    response: Response;
-    chain: Chain | null;
-    input: Item[];
-    output: Item[];
-    audit: AuditEntry[];
-    tools: Tool[];
-  },
-): Promise<void> {
+export async function saveResponse(world: World, save: Save): Promise<Response> {
   const { response, chain, input, output } = save;
-  const { project, id } = response;
-  const inputFrom = chain?.stored.end ?? 0;
-  const outputFrom = inputFrom + input.length;
-  const end = outputFrom + output.length;
-  const sealedToolSecrets = await sealToolSecrets(world, project, id, save.tools);
-  const place = { response, inputFrom, outputFrom, end, sealedToolSecrets };
+  const goesBehind =
+    chain !== null && (isPlain(chain) || (isInConversation(chain) && isSaid(response.status)));
+  if (goesBehind && (await appendResponse(world, save, { threadId: chain.threadId, from: chain.end })))
+    return response;
+  const past = chain?.items ?? [];
+  return saveAlone(world, { ...save, response: { ...response, conversation: null }, input, output }, past);
+}
 
-  if (chain) {
-    const { threadId } = chain.stored;
-    const rows = await seal(world, project, threadId, [...input, ...output], inputFrom);
-    if (await world.store.responses.append({ ...place, threadId }, rows, save.audit)) return;
-  }
+/** Nobody writes into the thread of a conversation but who goes on with the conversation. */
+const isPlain = ({ threadId }: Chain) => !hasPrefix("conv", threadId);
+const isInConversation = ({ conversation }: Chain) => conversation !== null;
+
+/** In a new thread, behind `past`. */
+export async function saveAlone(world: World, save: Save, past: Item[]): Promise<Response> {
   const threadId = world.newId("thrd");
-  const rows = await seal(world, project, threadId, [...(chain?.items ?? []), ...input, ...output], 0);
-  const saved = await world.store.responses.append({ ...place, threadId }, rows, save.audit);
+  const saved = await appendResponse(world, save, { threadId, from: past.length, past });
   if (!saved) throw new Error(`the new thread ${threadId} was not empty`);
+  return save.response;
+}
+
+/** Whether the thread ended at `from`; with `past`, whether it was new. */
+export async function appendResponse(
+  world: World,
+  { response, input, output, tools, audit }: Save,
+  { threadId, from, past }: { threadId: ThreadId; from: number; past?: Item[] },
+): Promise<boolean> {
+  const { project, id } = response;
+  const outputFrom = from + input.length;
+  const place = {
+    response,
+    threadId,
+    inputFrom: from,
+    outputFrom,
+    end: outputFrom + output.length,
+    sealedToolSecrets: await sealToolSecrets(world, project, id, tools),
+  };
+  const said = [...(past ?? []), ...input, ...output];
+  const rows = await sealItems(world, project, threadId, said, past ? 0 : from);
+  return world.store.responses.append(place, rows, audit);
 }
 
 /** Inline credentials, by label: what a follow-up that omits its tools needs again. */

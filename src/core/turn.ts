@@ -1,10 +1,11 @@
 import { requestItem } from "./approval.ts";
 import { sayConsents } from "./consent-notice.ts";
 import type { Desks } from "./approved.ts";
+import { saveInConversation } from "./conversation-turn.ts";
 import { type BrokerError, isRefusal } from "./errors.ts";
 import type { Item } from "./items.ts";
 import type { Plan } from "./plan.ts";
-import type { ResponseError, TurnEvent } from "./request.ts";
+import type { Response, ResponseError, TurnEvent } from "./request.ts";
 import { saveResponse } from "./thread.ts";
 import { runDecided, tellDecided } from "./turn-decided.ts";
 import { runExplicit } from "./turn-explicit.ts";
@@ -53,10 +54,10 @@ export async function* runTurn(desks: Desks, plan: Plan): AsyncGenerator<TurnEve
     error: fault?.error ?? null,
     incompleteReason: turn.incomplete,
   } as const;
-  const lost = await save(turn, ended);
+  const { kept, lost } = await save(turn, ended);
   if (lost) yield { kind: "failed", ...lost };
   else if (fault) yield { kind: "failed", ...fault };
-  const last = lost ? ({ ...ended, status: "failed", error: lost.error } as const) : ended;
+  const last = lost ? ({ ...ended, status: "failed", error: lost.error } as const) : kept;
   yield { kind: "ended", response: last, output: turn.output };
 }
 
@@ -133,21 +134,19 @@ function sentenceOf(refusal: BrokerError): string {
 }
 
 /** Keeps the response. What cannot be kept is not called done: gives the fault then. */
-async function save(turn: Turn, response: Plan["response"]): Promise<Fault | null> {
+async function save(turn: Turn, response: Response): Promise<{ kept: Response; lost: Fault | null }> {
   const { plan, desks } = turn;
-  if (!response.store) return null;
   try {
-    const { chain, input, settled } = plan;
-    await saveResponse(desks.world, {
-      response,
-      chain,
-      input,
-      output: turn.output,
-      audit: [],
-      tools: settled.tools,
-    });
-    return null;
+    const { chain, conversation, input, settled, context } = plan;
+    const { output } = turn;
+    const whole = { response, chain, input, output, audit: [], tools: settled.tools };
+    if (conversation !== null) {
+      const kept = await saveInConversation(desks.world, context, { ...whole, conversation });
+      return { kept, lost: null };
+    }
+    if (!response.store) return { kept: response, lost: null };
+    return { kept: await saveResponse(desks.world, whole), lost: null };
   } catch (cause) {
-    return report(turn, cause);
+    return { kept: response, lost: report(turn, cause) };
   }
 }

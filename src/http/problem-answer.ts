@@ -15,7 +15,8 @@ export function answerProblem(problem: Problem, request: { surface: Surface; met
   const headers = new Headers(problem.headers);
   // Clients repeat 408, 409 and 5xx by themselves (foundry-wire H13); what may have done something must not be.
   // A 429 did nothing, so repeating it is right.
-  if (!IDEMPOTENT.has(request.method) && problem.status !== 429) headers.set("x-should-retry", "false");
+  const isSafe = IDEMPOTENT.has(request.method) || problem.status === 429 || headers.has("x-should-retry");
+  if (!isSafe) headers.set("x-should-retry", "false");
   return Response.json(body, { status: problem.status, headers });
 }
 

@@ -109,12 +109,20 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
     message: `There is no response '${id}' here.`,
     code: "response_not_found",
   }),
+  conversation_not_found: ({ id, param }) => ({
+    status: param === null ? 404 : 400,
+    message: `There is no conversation '${id}' here.`,
+    code: "conversation_not_found",
+    param,
+  }),
   no_model: () => ({
     status: 400,
     message: "This needs a model, and no model upstream is configured (CONSENTRY_MODEL_BASE_URL).",
     code: "no_model",
     param: "model",
   }),
+
+  idempotency: ({ reason }) => idempotencyProblem(reason),
 
   // A decision that fails must not be repeated by itself: 400 rather than 409, which clients retry.
   approval_not_found: ({ id }, surface) => ({
@@ -200,6 +208,44 @@ export const httpProblems = {
 
 function faultText({ param, message }: Fault): string {
   return param === "" ? message : `${param}: ${message}`;
+}
+
+function idempotencyProblem(reason: Refusals["idempotency"]["reason"]): Problem {
+  const param = "Idempotency-Key";
+  switch (reason) {
+    case "other_body":
+      return {
+        status: 400,
+        message: "This Idempotency-Key was used for another request: take a new one.",
+        code: "idempotency_key_reused",
+        param,
+      };
+    case "running":
+      return {
+        status: 409,
+        message: "The first request with this Idempotency-Key still runs: ask again.",
+        code: "idempotency_in_progress",
+        param,
+        // Repeating does nothing but ask for the answer.
+        headers: { "retry-after": "5", "x-should-retry": "true" },
+      };
+    case "unknown":
+      return {
+        status: 409,
+        message:
+          "The first request with this Idempotency-Key broke off, and nobody knows what it did. " +
+          "It is not run again; look before you send it with a new key.",
+        code: "idempotency_outcome_unknown",
+        param,
+      };
+    case "deleted":
+      return {
+        status: 409,
+        message: "The request of this Idempotency-Key was run, and its response was deleted.",
+        code: "idempotency_answer_deleted",
+        param,
+      };
+  }
 }
 
 /** A fault of the caller's stays one; the upstream's keys and outages are not the caller's fault. */

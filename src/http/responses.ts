@@ -1,16 +1,18 @@
 import type { Broker } from "../core/broker.ts";
 import { BrokerError, invalid } from "../core/errors.ts";
-import type { Item } from "../core/items.ts";
+import { hasActed } from "../core/once.ts";
+import type { Json } from "../core/json.ts";
 import type { TurnEvent } from "../core/request.ts";
 import { type ProjectCall, projectRoute, type Route } from "./route.ts";
 import { streamTurn } from "./sse.ts";
-import { writeItem } from "./wire/write-items.ts";
+import { writeItemList } from "./wire/conversations.ts";
+import { checkIncludeOf } from "./wire/include.ts";
 import { readResponsesBody, responsesBodySchema } from "./wire/request.ts";
 import { responseBody, writeResponse } from "./wire/response.ts";
 import { inputItemsQuery, retrieveQuery } from "./wire/response-queries.ts";
 
 /** Where the Responses API is served: Foundry's base, OpenAI's, and Foundry's per-agent base, which fixes the agent. */
-const BASES = [
+export const BASES = [
   "/api/projects/{project}/openai/v1",
   "/v1",
   "/api/projects/{project}/agents/{agent}/endpoint/protocols/openai",
@@ -49,7 +51,8 @@ function routesAt(base: string, broker: Broker): Route[] {
         200: { description: "The response", body: responseBody },
         404: { description: "Unknown, or somebody else's" },
       },
-      handle: async ({ context, params }, { query }) => {
+      handle: async ({ context, params, request }, { query }) => {
+        checkIncludeOf(request);
         if (query.stream)
           throw new BrokerError("not_supported", { what: "Replaying a stream", param: "stream" });
         const { response, output } = await broker.retrieve(context, params["id"] ?? "");
@@ -95,17 +98,12 @@ function routesAt(base: string, broker: Broker): Route[] {
         200: { description: "A page of items" },
         404: { description: "Unknown, or somebody else's" },
       },
-      handle: async ({ context, params }, { query }) => {
+      handle: async ({ context, params, request }, { query }) => {
+        checkIncludeOf(request);
         const { after, limit, order } = query;
         const page = { after: after ?? null, limit, order };
         const { items, more } = await broker.inputItems(context, params["id"] ?? "", page);
-        return Response.json({
-          object: "list",
-          data: items.map(writeItem),
-          first_id: items.at(0)?.id ?? null,
-          last_id: items.at(-1)?.id ?? null,
-          has_more: more,
-        });
+        return Response.json(writeItemList(items, more));
       },
     }),
   ];
@@ -119,7 +117,12 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const fixed = agent === undefined ? request : { ...request, agent: { name: agent, version: null } };
   const left = new AbortController();
   const signal = AbortSignal.any([context.signal, left.signal]);
-  const turn = await broker.respond({ ...context, signal }, fixed);
+  const key = idempotencyKeyOf(call.request.headers);
+  const asked = { ...context, signal };
+  const turn =
+    key === null
+      ? await broker.respond(asked, fixed)
+      : await broker.respondOnce(asked, fixed, { key, body: [agent ?? null, jsonOf(value)] });
   return stream ? streamTurn(turn, { onLeave: () => left.abort() }) : drainTurn(turn);
 }
 
@@ -135,7 +138,15 @@ async function drainTurn(turn: AsyncGenerator<TurnEvent>): Promise<Response> {
   throw new Error("a turn ended without its end");
 }
 
-/** What a client must hear of, because repeating the request would do it again. */
-function hasActed(item: Item): boolean {
-  return item.kind === "mcp_call" || item.kind === "mcp_approval_request";
+/** Throws `invalid` for a key that is empty, too long or not plain ASCII. */
+function idempotencyKeyOf(headers: Headers): string | null {
+  const key = headers.get("idempotency-key");
+  if (key === null || /^[\x20-\x7e]{1,255}$/.test(key)) return key;
+  throw invalid({
+    param: "Idempotency-Key",
+    message: "must be 1 to 255 printable ASCII characters",
+  });
 }
+
+/** What `readJson` parsed is JSON. */
+const jsonOf = (value: unknown) => value as Json;

@@ -13,6 +13,8 @@ import { userRoutes } from "./admin/users.ts";
 import { whoamiRoutes } from "./admin/whoami.ts";
 import { agentRoutes } from "./foundry/agents.ts";
 import { consentRoutes } from "./consent.ts";
+import { contextRoutes } from "./responses-context.ts";
+import { conversationRoutes } from "./conversations.ts";
 import { healthRoutes } from "./health.ts";
 import { issuerRoutes } from "./issuer.ts";
 import { meRoutes } from "./me.ts";
@@ -42,6 +44,8 @@ export function createRoutes(deps: Deps): Route[] {
     ...metricsRoutes(deps),
     ...issuerRoutes(deps),
     ...responseRoutes(deps),
+    ...contextRoutes(deps),
+    ...conversationRoutes(deps),
     ...agentRoutes(deps),
     ...connectionRoutes(deps),
     ...toolRoutes(deps),

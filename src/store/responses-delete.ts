@@ -6,16 +6,19 @@ import { viewerValues, visible } from "./viewer.ts";
 
 /**
  * Deletes a response with what only it needed. A response needs the items of its thread up to its end, so an item goes
- * when no other response of the thread ends behind it; a thread goes with its last response.
+ * when no other response of the thread ends behind it; a thread goes with its last response. A conversation keeps its
+ * items, and its thread.
  */
 export function createDeleteResponse(engine: Engine): Responses["delete"] {
-  const { threads, responses, items, heldCalls, boxChunks } = engine.tables;
+  const { threads, responses, conversations, items, heldCalls, boxChunks } = engine.tables;
   const row = marked(responses, [responses.id]);
   const audited = createMarkedAudit(engine.tables, row);
   const itsThread = sql`(select ${responses.threadId} from ${responses} where ${row.where})`;
   // The other responses of the thread, seen beside the marked one.
   const others = sql`${responses.threadId} = ${threads.id} and ${responses.id} <> ${given(responses.id, "id")}`;
-  const neededEnd = sql`coalesce((select max(${responses.end}) from ${responses} where ${others}), 0)`;
+  const inConversation = sql`exists (select 1 from ${conversations} where ${conversations.id} = ${threads.id})`;
+  const neededEnd = sql`case when ${inConversation} then ${threads.length}
+    else coalesce((select max(${responses.end}) from ${responses} where ${others}), 0) end`;
   const neededLength = sql`(select ${threads.length} from ${threads} where ${threads.id} = ${itsThread})`;
 
   const mark: Statement<{ threadId: string }[]> = (db) =>
@@ -81,9 +84,8 @@ export function createDeleteResponse(engine: Engine): Responses["delete"] {
       );
   // Takes the response and the items with it.
   const removeThreadIfAlone: Statement<unknown> = (db) =>
-    db
-      .delete(threads)
-      .where(sql`${threads.id} = ${itsThread} and not exists (select 1 from ${responses} where ${others})`);
+    db.delete(threads).where(sql`${threads.id} = ${itsThread} 
+          and not ${inConversation} and not exists (select 1 from ${responses} where ${others})`);
   const remove: Statement<unknown> = (db) => db.delete(responses).where(row.where);
 
   return async ({ project, id, viewer, at }, audit) => {

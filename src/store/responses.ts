@@ -1,4 +1,4 @@
-import { and, asc, eq, gte, inArray, lt, sql } from "drizzle-orm";
+import { and, asc, desc, eq, gte, inArray, lt, lte, sql } from "drizzle-orm";
 import type { Response } from "../core/request.ts";
 import type { Responses } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
@@ -24,7 +24,7 @@ type ResponseRow = Tables["responses"]["$inferSelect"];
 type ItemTableRow = Tables["items"]["$inferSelect"];
 
 export function createResponses(engine: Engine): Responses {
-  const { threads, responses, items } = engine.tables;
+  const { threads, responses, conversations, items } = engine.tables;
   const boxes = createBoxes(engine);
   const row = marked(threads, [threads.id]);
   const audited = createMarkedAudit(engine.tables, row);
@@ -43,6 +43,20 @@ export function createResponses(engine: Engine): Responses {
           visible(responses),
         ),
       );
+  const last: Statement<ResponseRow[]> = (db) =>
+    db
+      .select()
+      .from(responses)
+      .where(
+        and(
+          eq(responses.threadId, given(responses.threadId, "threadId")),
+          eq(responses.project, given(responses.project, "project")),
+          lte(responses.end, given(responses.end, "to")),
+          visible(responses),
+        ),
+      )
+      .orderBy(desc(responses.end))
+      .limit(1);
   const range: Statement<ItemTableRow[]> = (db) =>
     db
       .select()
@@ -85,21 +99,29 @@ export function createResponses(engine: Engine): Responses {
     return { id, position, sealed };
   };
 
+  const wholeResponse = async (found: ResponseRow) => {
+    const { id, project, threadId, inputFrom, outputFrom, end, sealedToolSecrets: secrets } = found;
+    const body = await boxes.whole({ project, owner: id, part: BODY }, found.body);
+    return {
+      response: parseJsonBytes<Response>(body),
+      threadId,
+      inputFrom,
+      outputFrom,
+      end,
+      sealedToolSecrets: secrets && (await boxes.whole({ project, owner: id, part: TOOL_SECRETS }, secrets)),
+    };
+  };
+
   return {
     get: async (project, id, viewer) => {
       const [found] = await engine.run(get, { project, id, ...viewerValues(viewer) });
       if (!found) return null;
-      const body = await boxes.whole({ project, owner: found.id, part: BODY }, found.body);
-      const secrets = found.sealedToolSecrets;
-      return {
-        response: parseJsonBytes<Response>(body),
-        threadId: found.threadId,
-        inputFrom: found.inputFrom,
-        outputFrom: found.outputFrom,
-        end: found.end,
-        sealedToolSecrets:
-          secrets && (await boxes.whole({ project, owner: found.id, part: TOOL_SECRETS }, secrets)),
-      };
+      return wholeResponse(found);
+    },
+
+    lastOf: async (project, threadId, to, viewer) => {
+      const [found] = await engine.run(last, { project, threadId, to, ...viewerValues(viewer) });
+      return found ? wholeResponse(found) : null;
     },
 
     items: async (project, threadId, from, to) => {
@@ -122,9 +144,12 @@ export function createResponses(engine: Engine): Responses {
                     eq(items.project, project),
                     inArray(items.id, piece),
                     // An item counts as part of a response that continues from it, not of later ones of its thread.
-                    sql`exists (select 1 from ${responses} where ${responses.threadId} = ${
+                    sql`(exists (select 1 from ${responses} where ${responses.threadId} = ${
                       items.threadId
-                    } and ${responses.end} > ${items.position} and ${visible(responses)})`,
+                    } and ${responses.end} > ${items.position} and ${visible(responses)})
+                    or exists (select 1 from ${conversations} where ${conversations.id} = ${
+                      items.threadId
+                    } and ${visible(conversations)}))`,
                   ),
                 )
                 .orderBy(asc(items.threadId), asc(items.position)),

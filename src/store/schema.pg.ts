@@ -13,6 +13,8 @@ export const {
   threads,
   items,
   responses,
+  conversations,
+  idempotency,
   heldCalls,
   grants,
   consents,

@@ -5,8 +5,10 @@ import { createConnections } from "./connections.ts";
 import { createConnectors } from "./connectors.ts";
 import { createConsents } from "./consents.ts";
 import type { Engine } from "./engine.ts";
+import { createConversations } from "./conversations.ts";
 import { createGrants } from "./grants.ts";
 import { createHandles } from "./handles.ts";
+import { createIdempotency } from "./idempotency.ts";
 import { createHeldCalls } from "./held-calls.ts";
 import { createKeys } from "./keys.ts";
 import { createProjects } from "./projects.ts";
@@ -28,6 +30,8 @@ export function createStore(engine: Engine): Store {
     toolPins: createToolPins(engine),
     agents: createAgents(engine),
     responses: createResponses(engine),
+    conversations: createConversations(engine),
+    idempotency: createIdempotency(engine),
     heldCalls: createHeldCalls(engine),
     grants: createGrants(engine),
     connectors: createConnectors(engine),

@@ -8,6 +8,8 @@ import type { HeldCallStatus, User } from "../core/storage.ts";
 import type { Agent, AgentIdentity } from "../core/agents.ts";
 import type { SigningPurpose } from "../core/signing-keys.ts";
 import type { Columns } from "./columns.ts";
+import { defineConversationTables } from "./conversation-tables.ts";
+import { defineIdempotencyTable } from "./idempotency-table.ts";
 import { defineOAuthTables } from "./oauth-tables.ts";
 
 /**
@@ -311,7 +313,9 @@ export const defineTables = (c: Columns) => {
     threads,
     items,
     responses,
+    ...defineConversationTables(c, { projects, threads }),
     heldCalls,
+    ...defineIdempotencyTable(c, projects),
     ...defineOAuthTables(c, projects),
     signingKeys,
     boxChunks,

@@ -12,6 +12,7 @@ import {
   placeholderRows,
   step,
 } from "./engine.ts";
+import { removeConversationsIfMarked } from "./conversations-delete.ts";
 import { takeGrantsIfMarked } from "./grants-taken.ts";
 import { failIfMarked } from "./open-consents.ts";
 import { listed } from "./paging.ts";
@@ -78,6 +79,7 @@ export function createUsers(engine: Engine): Users {
           ifMarked(row),
         ),
       );
+  const removeConversations = removeConversationsIfMarked(engine, row);
   const restore: Statement<{ id: string }[]> = (db) =>
     db
       .update(users)
@@ -118,6 +120,7 @@ export function createUsers(engine: Engine): Users {
         step(failConsents, { project, id, outcome: "user_blocked", at, consentMark: writeId, ...found }),
         ...takeGrants({ ofProject: project, ofUser: id, grantMark: writeId, ...found }, eachGrant),
         step(endSessions, { project, id, ...found }),
+        ...removeConversations.map((remove) => step(remove, { project, id, ...found })),
         ...audited(audit, found),
       ]);
     },

@@ -66,3 +66,35 @@ test("a decision and its contradiction race: one is recorded, the other is refus
     (body as { status?: string }).status === "denied" ? 0 : 1,
   );
 });
+
+test("on PostgreSQL, responses at once in one conversation stand there one behind the other, none lost or doubled", async () => {
+  const { id } = await client(0).conversations.create();
+  const tools = [{ type: "mcp" as const, server_label: "notes", require_approval: "never" as const }];
+  const texts = Array.from({ length: 8 }, (_, n) => `t${n}`);
+  await Promise.all(
+    texts.map((text, at) =>
+      client(at).responses.create({
+        conversation: id,
+        tools,
+        input: [call("notes", "echo", { text }, `call_${text}`)],
+      }),
+    ),
+  );
+  const outputs: string[] = [];
+  for await (const item of client(1).conversations.items.list(id, { order: "asc", limit: 3 }))
+    if (item.type === "mcp_call") outputs.push(item.output ?? "");
+  expect(outputs.toSorted()).toEqual(texts);
+});
+
+test("on PostgreSQL, one request sent to both replicas at once under one key runs once", async () => {
+  const before = notes.seen("tools/call").length;
+  const tools = [{ type: "mcp" as const, server_label: "notes", require_approval: "never" as const }];
+  const body = { tools, input: [call("notes", "echo", { text: "x" }, "c1")] };
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, (_, at) =>
+      client(at).responses.create(body, { headers: { "Idempotency-Key": "both" } }),
+    ),
+  );
+  expect(new Set(answers.map(({ id }) => id)).size).toBe(1);
+  expect(notes.seen("tools/call").length).toBe(before + 1);
+});

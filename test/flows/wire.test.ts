@@ -135,6 +135,7 @@ const response = z.strictObject({
   output: z.array(item),
   parallel_tool_calls: z.boolean(),
   previous_response_id: id("resp").nullable(),
+  conversation: z.strictObject({ id: z.string() }).nullable(),
   prompt_cache_key: text.nullable(),
   reasoning: z.strictObject({ effort: text.nullable(), summary: text.nullable() }),
   safety_identifier: text.nullable(),

@@ -5,6 +5,7 @@ import type { AgentDefinition } from "../../core/recover.ts";
 import type { Sampling, TurnRequest } from "../../core/request.ts";
 import { metadata, name } from "./common.ts";
 import { collect, refusal } from "./faults.ts";
+import { checkInclude, INCLUDABLE } from "./include.ts";
 import { inputSchema, readInput } from "./items.ts";
 import { jsonObject, read, recordOf, type Shape, schemaOf } from "./shape.ts";
 import { readToolChoice, readTools, toolsSchema } from "./tools.ts";
@@ -33,6 +34,7 @@ const fields = z.object({
   parallel_tool_calls: z.boolean().nullish(),
   max_tool_calls: int.min(1).nullish(),
   previous_response_id: name.nullish(),
+  conversation: z.union([name, z.object({ id: name })]).nullish(),
   store: z.boolean().nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.looseObject({}).nullish(),
@@ -49,7 +51,7 @@ const fields = z.object({
 type Fields = z.infer<typeof fields>;
 
 /** What cannot be done yet is refused, not passed over: the caller would wait for it. */
-const UNSUPPORTED = ["conversation", "prompt", "image", "moderation", "context_management"] as const;
+const UNSUPPORTED = ["prompt", "image", "moderation", "context_management"] as const;
 
 /** What `POST …/responses` is read into. */
 export type ResponsesBody = { request: TurnRequest; stream: boolean };
@@ -68,8 +70,16 @@ export function readResponsesBody(value: unknown): ResponsesBody {
   const input = collect(faults, () => readInput(value["input"], "input"));
   const tools = collect(faults, () => readTools(value["tools"], "tools"));
   const toolChoice = collect(faults, () => readToolChoice(value["tool_choice"], "tool_choice"));
-  if (!body || !input || tools === undefined || toolChoice === undefined) throw refusal(faults);
+  collect(faults, () => checkInclude(value["include"]));
+  if (faults.length > 0 || !body || !input || tools === undefined || toolChoice === undefined)
+    throw refusal(faults);
   if (body.background) throw new BrokerError("not_supported", { what: "background", param: "background" });
+  const conversation =
+    typeof body.conversation === "object" ? (body.conversation?.id ?? null) : (body.conversation ?? null);
+  if (conversation !== null && body.previous_response_id) {
+    const message = "cannot stand beside previous_response_id: a conversation goes on from its last response";
+    throw invalid({ param: "conversation", message });
+  }
   const agent = body.agent_reference ?? body.agent ?? null;
   return {
     stream: body.stream ?? false,
@@ -84,6 +94,7 @@ export function readResponsesBody(value: unknown): ResponsesBody {
       parallelToolCalls: body.parallel_tool_calls ?? null,
       maxToolCalls: body.max_tool_calls ?? null,
       previousResponseId: body.previous_response_id ?? null,
+      conversation,
       store: body.store ?? true,
       sampling: readSampling(body),
       structuredInputs: body.structured_inputs ?? {},
@@ -156,6 +167,7 @@ export const responsesBodySchema: Shape<unknown> = z.unknown().meta({
     ...propertiesOf(schemaOf(fields)),
     input: inputSchema,
     tools: toolsSchema,
+    include: { type: "array", items: { enum: [...INCLUDABLE] } },
     tool_choice: { anyOf: [{ enum: ["auto", "none", "required"] }, { type: "object" }] },
   },
 });

@@ -26,6 +26,7 @@ export const responseBody = z.object({
   output: z.array(z.looseObject({ type: z.string(), id: z.string() })),
   parallel_tool_calls: z.boolean(),
   previous_response_id: z.string().nullable(),
+  conversation: z.object({ id: z.string() }).nullable(),
   prompt_cache_key: z.string().nullable(),
   reasoning: jsonObject,
   safety_identifier: z.string().nullable(),
@@ -66,6 +67,7 @@ export function writeResponse(response: Response, output: Item[]): JsonObject {
     output: output.map(writeItem),
     parallel_tool_calls: response.parallelToolCalls,
     previous_response_id: response.previousResponseId,
+    conversation: response.conversation ? { id: response.conversation } : null,
     prompt_cache_key: sampling.promptCacheKey,
     reasoning: { effort: sampling.reasoning?.effort ?? null, summary: sampling.reasoning?.summary ?? null },
     safety_identifier: response.safetyIdentifier,
@@ -96,7 +98,7 @@ function writeText({ textFormat, verbosity }: Sampling): JsonObject {
   return { format: textFormat ?? { type: "text" }, ...(verbosity !== null && { verbosity }) };
 }
 
-function writeUsage(usage: Usage): JsonObject {
+export function writeUsage(usage: Usage): JsonObject {
   return {
     input_tokens: usage.inputTokens,
     input_tokens_details: { cached_tokens: usage.cachedTokens },

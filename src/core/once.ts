@@ -1,0 +1,166 @@
+import type { Context } from "./context.ts";
+import { BrokerError } from "./errors.ts";
+import { answerAad, type Attempt, type IdempotentRequest } from "./idempotency.ts";
+import { viewer } from "./identity.ts";
+import type { ResponseId } from "./ids.ts";
+import type { Item } from "./items.ts";
+import { canonicalJson, type Json } from "./json.ts";
+import type { World } from "./ports.ts";
+import { replay } from "./replay.ts";
+import type { Response, TurnEvent } from "./request.ts";
+import { loadItems, withLinks, withoutLinks } from "./thread.ts";
+
+/** A request's `Idempotency-Key`, and all that the request says, for telling it from another one. */
+export type OnceKey = { key: string; body: Json };
+
+type Begin = (signal: AbortSignal) => Promise<AsyncGenerator<TurnEvent>>;
+
+const KEPT_MS = 24 * 60 * 60 * 1000;
+const LEASE_MS = 60_000;
+const RENEW_MS = 20_000;
+/** So long is the first request waited for by those who repeat it. */
+const WAIT_MS = 30_000;
+const POLL_MS = 200;
+const PURPOSE = "idempotency";
+
+/**
+ * Requests that are run once, however often they are sent: a key of the same caller and user stands for one request for 24
+ * hours. The first runs, and goes on when its caller leaves, since the answer is kept for whoever asks again; only `stopping`
+ * ends it early. A repetition waits for the first and is given its answer as a turn of its own. One that failed before it had
+ * done anything frees its key.
+ *
+ * Throws `idempotency`: another request under the key; the first still runs; its process died, and nobody knows what it did
+ * (then the key stays taken, because a second dispatch is worse); the answer was deleted.
+ */
+export function createOnce(world: World, stopping: AbortSignal) {
+  const { clock, signer } = world;
+  const { idempotency } = world.store;
+
+  return async (context: Context, { key, body }: OnceKey, begin: Begin) => {
+    const { project, caller, user, signal } = context;
+    const slot = await world.crypto.sha256(canonicalJson([caller.principal, user, key]));
+    const said = canonicalJson(body);
+    const until = clock.now() + WAIT_MS;
+    for (;;) {
+      const now = clock.now();
+      const attempt: Attempt = { project: project.name, slot, run: world.newId("w") };
+      const row = await idempotency.get(project.name, slot, now);
+      if (!row || mayBeReplaced(row, now)) {
+        const digest = await signer.sign(PURPOSE, said);
+        const times = { leaseUntil: now + LEASE_MS, expiresAt: now + KEPT_MS, now };
+        if (await idempotency.begin({ ...attempt, digest, ...times })) return first(attempt, begin);
+        continue;
+      }
+      if (!(await signer.isOurs(PURPOSE, said, row.digest))) refuse("other_body");
+      if (row.status === "done" || row.leaseUntil <= now) {
+        const answer = await answerOf(world, context, row);
+        return replay(answer.response, answer.output);
+      }
+      if (now >= until || signal.aborted) refuse("running");
+      await clock.sleep(POLL_MS, signal);
+    }
+  };
+
+  async function first(attempt: Attempt, begin: Begin): Promise<AsyncGenerator<TurnEvent>> {
+    let turn: AsyncGenerator<TurnEvent> | null = null;
+    try {
+      turn = await begin(stopping);
+      // It says its response's id and does nothing before it is asked for more.
+      const { value: started } = await turn.next();
+      if (started?.kind !== "started") throw new Error("a turn began without its beginning");
+      const { id: responseId } = started.response;
+      const leaseUntil = clock.now() + LEASE_MS;
+      if (!(await idempotency.renew({ ...attempt, leaseUntil, responseId }))) refuse("running");
+      return kept(attempt, started, turn);
+    } catch (cause) {
+      await turn?.return(undefined);
+      await idempotency.release(attempt).catch(() => {});
+      throw cause;
+    }
+  }
+
+  async function* kept(
+    attempt: Attempt,
+    started: TurnEvent & { kind: "started" },
+    turn: AsyncGenerator<TurnEvent>,
+  ): AsyncGenerator<TurnEvent> {
+    const over = new AbortController();
+    const renewing = renewUntil(over.signal, attempt, started.response.id);
+    try {
+      yield started;
+      for await (const event of turn) {
+        if (event.kind === "ended") await settle(attempt, event);
+        yield event;
+      }
+    } finally {
+      over.abort();
+      await renewing;
+    }
+  }
+
+  async function renewUntil(over: AbortSignal, attempt: Attempt, responseId: ResponseId): Promise<void> {
+    while (!over.aborted) {
+      await clock.sleep(RENEW_MS, over);
+      if (over.aborted) return;
+      const leaseUntil = clock.now() + LEASE_MS;
+      await idempotency
+        .renew({ ...attempt, leaseUntil, responseId })
+        .catch((err: unknown) => world.log("warn", "idempotency_not_renewed", { responseId, err }));
+    }
+  }
+
+  /** What cannot be recorded is found by the response's id once the lease has ended, or stays unknown. */
+  async function settle(attempt: Attempt, { response, output }: Ended): Promise<void> {
+    try {
+      const isOver = response.status === "completed" || response.status === "incomplete";
+      if (!isOver && !output.some(hasActed)) return await idempotency.release(attempt);
+      // A failed one may have failed because it could not be stored.
+      const isStored = response.store && response.status !== "failed";
+      const answer = { response, output: output.map(withoutLinks) };
+      const sealed = isStored ? null : await world.sealer.seal(JSON.stringify(answer), answerAad(attempt));
+      await idempotency.finish({ ...attempt, sealed });
+    } catch (err) {
+      world.log("warn", "idempotency_not_settled", { responseId: response.id, err });
+    }
+  }
+}
+
+type Ended = TurnEvent & { kind: "ended" };
+
+/** What a client must hear of, because repeating the request would do it again. */
+export function hasActed(item: Item): boolean {
+  return item.kind === "mcp_call" || item.kind === "mcp_approval_request";
+}
+
+function mayBeReplaced({ status, responseId, leaseUntil }: IdempotentRequest, now: number): boolean {
+  return status === "running" && responseId === null && leaseUntil <= now;
+}
+
+async function answerOf(
+  world: World,
+  { project, caller, user }: Context,
+  row: IdempotentRequest,
+): Promise<{ response: Response; output: Item[] }> {
+  if (row.sealed) {
+    // Written by `settle`, opened under its own name.
+    const answer = JSON.parse(await world.sealer.open(row.sealed, answerAad(row))) as {
+      response: Response;
+      output: Item[];
+    };
+    return {
+      response: answer.response,
+      output: await Promise.all(answer.output.map((item) => withLinks(world, item))),
+    };
+  }
+  const { responseId: id } = row;
+  const stored = id && (await world.store.responses.get(project.name, id, viewer(caller, user)));
+  if (!stored) return refuse(row.status === "done" ? "deleted" : "unknown");
+  return {
+    response: stored.response,
+    output: await loadItems(world, stored, stored.outputFrom, stored.end),
+  };
+}
+
+function refuse(reason: "other_body" | "running" | "unknown" | "deleted"): never {
+  throw new BrokerError("idempotency", { reason });
+}
