@@ -42,7 +42,7 @@ import { createNodeEgress } from "./upstream/egress.node.ts";
 import { EgressError } from "./upstream/egress.ts";
 import { createIssuerKeys } from "./upstream/issuer-keys.ts";
 import { createMcpUpstream } from "./upstream/mcp.ts";
-import { createChatModel } from "./upstream/model.ts";
+import { createModel } from "./upstream/models.ts";
 import { createOAuth } from "./upstream/oauth.ts";
 import { createSignIn } from "./upstream/signin.ts";
 
@@ -153,7 +153,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const clientInfo = { name: "consentry", version };
   const audit = createAuditQueue(store.audit, { mode: config.audit, clock, log });
   const upstream = createMcpUpstream({ egress, clock, log, clientInfo });
-  const model = config.model && createChatModel(config.model);
+  const model = config.model && createModel(config.model);
   const workload = createWorkloadIssuer({
     publicUrl,
     store,

@@ -111,7 +111,13 @@ export type ConsentNotice = {
 };
 
 /** An item that the broker carries for the model and does not read (reasoning, compaction, future kinds). */
-export type OtherItem = { kind: "other"; id: string; body: JsonObject };
+export type OtherItem = {
+  kind: "other";
+  id: string;
+  body: JsonObject;
+  /** The model that made it, where one did: nobody else can read its reasoning. Never on the wire. */
+  origin?: string;
+};
 
 /** A pointer to an item that we hold; resolved before a turn begins. */
 export type Reference = { kind: "reference"; id: string };

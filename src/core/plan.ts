@@ -32,6 +32,8 @@ export type Plan = {
   undecided: HeldCall[];
   /** Calls that the caller wants made (no model). */
   explicit: ToolCall[];
+  /** What the caller wants to see beside what everybody sees. */
+  include: string[];
 };
 
 /**
@@ -64,7 +66,20 @@ export async function planTurn(
   requireWork({ world }, { request, chain, settled, servers, input, explicit });
   const { decided, undecided } = await takeDecisions({ world }, context, chain, input);
   const response = beginResponse({ world }, context, request, settled, chain);
-  return { context, response, chain, input, settled, servers, functions, decided, undecided, explicit };
+  const { include } = request;
+  return {
+    context,
+    response,
+    chain,
+    input,
+    settled,
+    servers,
+    functions,
+    decided,
+    undecided,
+    explicit,
+    include,
+  };
 }
 
 type Only = Pick<Desks, "world">;

@@ -51,6 +51,9 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
   }
 }
 
+/** The `include` that asks for reasoning in its encrypted form. */
+const ENCRYPTED_REASONING = "reasoning.encrypted_content";
+
 type OfferedTool = { server: Server | null; tool: ModelTool };
 
 async function* listTools(turn: Turn, names: ToolNames): AsyncGenerator<TurnEvent, OfferedTool[]> {
@@ -141,6 +144,7 @@ async function* oneRound(
       parallelToolCalls: response.parallelToolCalls,
       sampling: settled.sampling,
       user: response.safetyIdentifier ?? response.user,
+      encryptedReasoning: turn.plan.include.includes(ENCRYPTED_REASONING),
     },
     context.signal,
   );

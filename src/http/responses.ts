@@ -3,6 +3,7 @@ import { BrokerError, invalid } from "../core/errors.ts";
 import type { Item } from "../core/items.ts";
 import type { TurnEvent } from "../core/request.ts";
 import { type ProjectCall, projectRoute, type Route } from "./route.ts";
+import { includesOf, shownItem, shownTurn } from "./include.ts";
 import { streamTurn } from "./sse.ts";
 import { writeItem } from "./wire/write-items.ts";
 import { readResponsesBody, responsesBodySchema } from "./wire/request.ts";
@@ -49,11 +50,13 @@ function routesAt(base: string, broker: Broker): Route[] {
         200: { description: "The response", body: responseBody },
         404: { description: "Unknown, or somebody else's" },
       },
-      handle: async ({ context, params }, { query }) => {
+      handle: async ({ context, params, request }, { query }) => {
         if (query.stream)
           throw new BrokerError("not_supported", { what: "Replaying a stream", param: "stream" });
         const { response, output } = await broker.retrieve(context, params["id"] ?? "");
-        return Response.json(writeResponse(response, output));
+        const include = includesOf(request);
+        const shown = output.map((item) => shownItem(item, include));
+        return Response.json(writeResponse(response, shown));
       },
     }),
     projectRoute({
@@ -95,13 +98,14 @@ function routesAt(base: string, broker: Broker): Route[] {
         200: { description: "A page of items" },
         404: { description: "Unknown, or somebody else's" },
       },
-      handle: async ({ context, params }, { query }) => {
+      handle: async ({ context, params, request }, { query }) => {
+        const include = includesOf(request);
         const { after, limit, order } = query;
         const page = { after: after ?? null, limit, order };
         const { items, more } = await broker.inputItems(context, params["id"] ?? "", page);
         return Response.json({
           object: "list",
-          data: items.map(writeItem),
+          data: items.map((item) => writeItem(shownItem(item, include))),
           first_id: items.at(0)?.id ?? null,
           last_id: items.at(-1)?.id ?? null,
           has_more: more,
@@ -119,7 +123,7 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const fixed = agent === undefined ? request : { ...request, agent: { name: agent, version: null } };
   const left = new AbortController();
   const signal = AbortSignal.any([context.signal, left.signal]);
-  const turn = await broker.respond({ ...context, signal }, fixed);
+  const turn = shownTurn(await broker.respond({ ...context, signal }, fixed), request.include);
   return stream ? streamTurn(turn, { onLeave: () => left.abort() }) : drainTurn(turn);
 }
 

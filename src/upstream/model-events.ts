@@ -139,13 +139,14 @@ function readUsage(value: unknown): Usage | null {
   if (!isJsonObject(value)) return null;
   const { prompt_tokens_details: input, completion_tokens_details: output } = value;
   return {
-    inputTokens: count(value["prompt_tokens"]),
-    cachedTokens: isJsonObject(input) ? count(input["cached_tokens"]) : 0,
-    outputTokens: count(value["completion_tokens"]),
-    reasoningTokens: isJsonObject(output) ? count(output["reasoning_tokens"]) : 0,
+    inputTokens: readCount(value["prompt_tokens"]),
+    cachedTokens: isJsonObject(input) ? readCount(input["cached_tokens"]) : 0,
+    outputTokens: readCount(value["completion_tokens"]),
+    reasoningTokens: isJsonObject(output) ? readCount(output["reasoning_tokens"]) : 0,
   };
 }
 
-function count(value: unknown): number {
+/** A number of tokens, or a place in a list; 0 for what is neither. */
+export function readCount(value: unknown): number {
   return typeof value === "number" && Number.isSafeInteger(value) && value > 0 ? value : 0;
 }

@@ -32,18 +32,31 @@ function answered(
   apiKey: string | null,
 ): BrokerError<"model_failed"> {
   const status: unknown = error.status;
+  if (typeof status !== "number") return saidFailure(error.error, apiKey);
   const code = codeOf(error.code);
   const said = status === 401 ? "it refuses the broker's key" : readable(error.error, apiKey);
-  const head =
-    typeof status === "number"
-      ? `the model upstream answered HTTP ${status}`
-      : "the model upstream ended its answer with an error";
+  const head = `the model upstream answered HTTP ${status}`;
   const message = said === "" ? head : `${head}: ${said}`;
-  return new BrokerError(
-    "model_failed",
-    { status: typeof status === "number" ? status : null, message, code },
-    { cause: error },
-  );
+  return new BrokerError("model_failed", { status, message, code }, { cause: error });
+}
+
+/** What an upstream says of its own failure in the middle of a stream: `{code, message}`. */
+export function saidFailure(error: unknown, apiKey: string | null): BrokerError<"model_failed"> {
+  const said = readable(error, apiKey);
+  const code = isJsonObject(error) ? codeOf(error["code"] ?? error["type"]) : null;
+  const head = "the model upstream ended its answer with an error";
+  const message = said === "" ? head : `${head}: ${said}`;
+  return new BrokerError("model_failed", { status: statusOfCode(code), message, code });
+}
+
+/** The status that OpenAI has for a code, where an upstream that has begun to answer can give none any more. */
+function statusOfCode(code: string | null): number | null {
+  if (code === null) return null;
+  if (code === "rate_limit_exceeded" || code === "insufficient_quota") return 429;
+  return /^(invalid_|image_|empty_image|unsupported_image|context_length|failed_to_download)/.test(code) &&
+    code !== "invalid_api_key"
+    ? 400
+    : null;
 }
 
 /** Upstreams give `{message}`, `{detail}` or bare text. Bodies that are not JSON are pages and are not passed on. */

@@ -87,12 +87,12 @@ function chatMessage({ role, content }: Message): Exclude<ChatMessage, { role: "
     case "system":
     case "developer": {
       // Many upstreams do not know `developer`; those that do read `system` as the same.
-      const text = textOf(content);
+      const text = textOf(content, role);
       return text === "" ? null : { role: "system", content: text };
     }
     case "assistant": {
       // A refusal goes back as what was said: only some upstreams know a field for it.
-      const text = textOf(content);
+      const text = textOf(content, role);
       return text === "" ? null : { role: "assistant", content: text };
     }
     case "user": {

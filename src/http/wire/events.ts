@@ -1,5 +1,5 @@
 import type { JsonObject } from "../../core/json.ts";
-import type { Response, TurnEvent } from "../../core/request.ts";
+import type { ReasoningEvent, Response, TurnEvent } from "../../core/request.ts";
 import { writeItem } from "./write-items.ts";
 import { writeResponse } from "./response.ts";
 
@@ -61,12 +61,37 @@ export function writeEvents(event: TurnEvent): WireEvent[] {
         { type: "response.content_part.done", ...place, part: writeTextPart(event.of, event.text) },
       ];
     }
+    case "reasoning_part_added":
+    case "reasoning_delta":
+    case "reasoning_part_done":
+      return writeReasoning(event);
     case "failed": {
       const { code, message } = event.error;
       return [{ type: "error", error: { type: "server_error", code, message, param: null } }];
     }
     case "ended":
       return [{ type: endType(event.response), response: writeResponse(event.response, event.output) }];
+  }
+}
+
+/** A summary has events of its own; the text of reasoning is content, as a message's is. */
+function writeReasoning(event: ReasoningEvent): WireEvent[] {
+  const { text } = event;
+  const isSummary = event.of === "summary";
+  const place = { ...placeOf(event), [isSummary ? "summary_index" : "content_index"]: event.part };
+  const words = isSummary ? "response.reasoning_summary_text" : "response.reasoning_text";
+  const part = { type: isSummary ? "summary_text" : "reasoning_text", text };
+  const box = isSummary ? "response.reasoning_summary_part" : "response.content_part";
+  switch (event.kind) {
+    case "reasoning_part_added":
+      return [{ type: `${box}.added`, ...place, part }];
+    case "reasoning_delta":
+      return [{ type: `${words}.delta`, ...place, delta: text }];
+    case "reasoning_part_done":
+      return [
+        { type: `${words}.done`, ...place, text },
+        { type: `${box}.done`, ...place, part },
+      ];
   }
 }
 

@@ -6,7 +6,7 @@ import type { Sampling, TurnRequest } from "../../core/request.ts";
 import { metadata, name } from "./common.ts";
 import { collect, refusal } from "./faults.ts";
 import { inputSchema, readInput } from "./items.ts";
-import { jsonObject, read, recordOf, type Shape, schemaOf } from "./shape.ts";
+import { arrayOf, jsonObject, read, recordOf, type Shape, schemaOf } from "./shape.ts";
 import { readToolChoice, readTools, toolsSchema } from "./tools.ts";
 
 const text = z.string();
@@ -25,6 +25,9 @@ const samplingFields = {
   service_tier: text.nullish(),
 };
 
+/** More than there are to ask for. */
+const MAX_INCLUDES = 100;
+
 const agentReference = z.object({ name, version: z.union([text.max(64), int]).nullish() });
 
 const fields = z.object({
@@ -42,6 +45,7 @@ const fields = z.object({
   agent_reference: agentReference.nullish(),
   agent: agentReference.nullish(),
   structured_inputs: jsonObject.nullish(),
+  include: arrayOf(text, MAX_INCLUDES).nullish(),
   background: z.boolean().nullish(),
   ...samplingFields,
 });
@@ -88,6 +92,7 @@ export function readResponsesBody(value: unknown): ResponsesBody {
       sampling: readSampling(body),
       structuredInputs: body.structured_inputs ?? {},
       metadata: body.metadata ?? {},
+      include: body.include ?? [],
       safetyIdentifier: body.safety_identifier ?? null,
       user: body.user ?? null,
     },

@@ -1,0 +1,96 @@
+import type { FunctionCallOutput, Item, Message, OtherItem } from "../core/items.ts";
+import type { Json, JsonObject } from "../core/json.ts";
+import type { ModelExchange } from "../core/ports.ts";
+import { createCallIds, NO_OUTPUT, orphan, outputsByCall } from "./model-history.ts";
+import { inputPart, outputPart } from "./model-responses-parts.ts";
+
+/** OpenAI takes no longer ids of calls here. */
+const MAX_ID_CHARS = 64;
+
+/**
+ * A history as input of the Responses API. Calls that follow each other were made in parallel and are followed by their
+ * results; ids of ours mean nothing to the upstream and stay here. Reasoning goes back to `origin` alone, which made it, and
+ * only where what it led to comes behind it: upstreams refuse it otherwise. Items that the broker does not read go as they are.
+ *
+ * Throws `invalid` for an output without its call, and `not_supported` for content that cannot be said in this API.
+ */
+export function responsesInput(history: (Item | ModelExchange)[], origin: string): JsonObject[] {
+  const input: JsonObject[] = [];
+  const outputs = outputsByCall(history);
+  const answered = new Set<FunctionCallOutput>();
+  const ids = createCallIds({ maxChars: MAX_ID_CHARS });
+  const results: JsonObject[] = [];
+
+  const endCalls = () => {
+    input.push(...results.splice(0));
+  };
+  const addCall = (call: { callId: string; name: string; arguments: string }, output: Json) => {
+    const call_id = ids.next(call.callId);
+    const args = call.arguments.trim() || "{}";
+    input.push({ type: "function_call", call_id, name: call.name, arguments: args });
+    results.push({ type: "function_call_output", call_id, output });
+  };
+
+  for (const item of history) {
+    switch (item.kind) {
+      case "message":
+        endCalls();
+        if (item.content.length > 0) input.push(messageOf(item));
+        break;
+      case "call":
+        addCall(item, item.output);
+        break;
+      case "function_call": {
+        const output = outputs.get(item.callId)?.shift();
+        if (output) answered.add(output);
+        addCall(item, output ? outputOf(output) : NO_OUTPUT);
+        break;
+      }
+      case "function_call_output":
+        if (!answered.has(item)) throw orphan(item);
+        // What comes after an answer was said knowing it.
+        endCalls();
+        break;
+      case "other":
+        endCalls();
+        input.push(...otherOf(item, origin));
+        break;
+      case "mcp_list_tools":
+      case "mcp_approval_request":
+      case "mcp_approval_response":
+      case "mcp_call":
+      case "oauth_consent_request":
+      case "consent_notice":
+        break;
+    }
+  }
+  endCalls();
+  return input.filter((item, at) => item["type"] !== "reasoning" || leadsOn(input.slice(at + 1)));
+}
+
+function messageOf({ role, content }: Message): JsonObject {
+  const part = role === "assistant" ? outputPart : inputPart;
+  return { type: "message", role, content: content.map(part) };
+}
+
+function outputOf({ output }: FunctionCallOutput): Json {
+  return typeof output === "string" ? output : output.map(inputPart);
+}
+
+/** Reasoning that came without its encrypted form or its text cannot be read back by anybody, and is refused. */
+function otherOf({ body, origin: made }: OtherItem, origin: string): JsonObject[] {
+  if (body["type"] !== "reasoning") return [body];
+  const { encrypted_content: sealed, content } = body;
+  const isWhole =
+    (typeof sealed === "string" && sealed !== "") || (Array.isArray(content) && content.length > 0);
+  if (!isWhole || (made !== undefined && made !== origin)) return [];
+  const { status: _, ...said } = body;
+  return [{ ...said, summary: Array.isArray(body["summary"]) ? body["summary"] : [] }];
+}
+
+/** Whether what comes behind reasoning is the model's own doing. */
+function leadsOn(rest: JsonObject[]): boolean {
+  const next = rest.find(({ type }) => type !== "reasoning");
+  if (!next || next["type"] === "function_call_output") return false;
+  return next["type"] !== "message" || next["role"] === "assistant";
+}
