@@ -42,7 +42,7 @@ import { createNodeEgress } from "./upstream/egress.node.ts";
 import { EgressError } from "./upstream/egress.ts";
 import { createIssuerKeys } from "./upstream/issuer-keys.ts";
 import { createMcpUpstream } from "./upstream/mcp.ts";
-import { createModel } from "./upstream/models.ts";
+import { createModel, createModelDoor } from "./upstream/models.ts";
 import { createOAuth } from "./upstream/oauth.ts";
 import { createSignIn } from "./upstream/signin.ts";
 
@@ -186,6 +186,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
     consent: { proof: config.consentProof, allowPossession: config.allowPossession },
     model,
+    modelAt: createModelDoor(egress),
     log,
     local: config.local,
   };

@@ -214,8 +214,10 @@ export type World = {
   clientDocumentUrl: (redirectId: string) => string | null;
   /** The operator's default proof, and the projects that may use `possession` off loopback. */
   consent: { proof: ConsentProof | null; allowPossession: readonly string[] };
-  /** Null: no model upstream is configured. */
+  /** The operator's own. Null: no model upstream is configured. */
   model: Model | null;
+  /** One that a project's admin named, under the rules for calls out. */
+  modelAt: (at: { baseUrl: string; api: ModelApi; apiKey: string | null }) => Model;
   log: Log;
   /** Whether host and public URL are loopback: the laptop defaults of DESIGN 8 and 16. */
   local: boolean;

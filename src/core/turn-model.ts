@@ -1,7 +1,8 @@
 import { historyOf } from "./history.ts";
 import type { Item, ToolCall } from "./items.ts";
+import { type ChosenModel, chooseModel, openModel } from "./model-upstreams.ts";
 import { createToolNames, type ToolNames } from "./naming.ts";
-import type { Model, ModelExchange, ModelTool, ModelToolChoice } from "./ports.ts";
+import type { ModelExchange, ModelTool, ModelToolChoice } from "./ports.ts";
 import type { ToolChoice, TurnEvent } from "./request.ts";
 import type { Server } from "./servers.ts";
 import { offered } from "./tools.ts";
@@ -19,8 +20,8 @@ const MAX_ROUNDS = 50;
  */
 export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnEvent> {
   const { plan, desks } = turn;
-  const upstream = desks.world.model;
-  if (!upstream) throw new Error("a turn with a model was planned without one");
+  const chosen = chooseModel(desks.world, plan.context.project, model);
+  if (!chosen) throw new Error("a turn with a model was planned without one");
   const names = createToolNames(
     desks.world,
     plan.functions.map(({ name }) => name),
@@ -35,7 +36,7 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
     const from = turn.output.length;
     const spent = round === MAX_ROUNDS || turn.calls >= maxCalls(turn);
     const offer = await offerOf(turn, tools, names, { first: round === 0, spent });
-    const said = yield* oneRound(turn, { upstream, model, names, offer, history });
+    const said = yield* oneRound(turn, { chosen, names, offer, history });
     turn.incomplete = said.incomplete;
     yield* runJudged(turn, await judgeAll(turn, said.calls));
     const waits =
@@ -126,17 +127,17 @@ function force(tools: ModelTool[], name: string, first: boolean): ModelToolChoic
 async function* oneRound(
   turn: Turn,
   round: {
-    upstream: Model;
-    model: string;
+    chosen: ChosenModel;
     names: ToolNames;
     offer: Offer;
     history: (Item | ModelExchange)[];
   },
 ): AsyncGenerator<TurnEvent, Said> {
   const { response, settled, context } = turn.plan;
-  const stream = round.upstream.stream(
+  const upstream = await openModel(turn.desks.world, context.project, round.chosen);
+  const stream = upstream.stream(
     {
-      model: round.model,
+      model: round.chosen.model,
       instructions: settled.instructions,
       history: round.history,
       tools: round.offer.tools,

@@ -1,6 +1,7 @@
 import OpenAI from "openai";
 import { BrokerError } from "../core/errors.ts";
 import { isJsonObject } from "../core/json.ts";
+import { EgressError } from "./egress.ts";
 
 const MAX_MESSAGE_CHARS = 500;
 
@@ -20,6 +21,8 @@ export function modelFailed(what: string, options?: { cause?: unknown }): Broker
  */
 export function modelFailure(error: unknown, apiKey: string | null): BrokerError<"model_failed"> {
   if (error instanceof SyntaxError) return modelFailed("sent an event that is not JSON", { cause: error });
+  const egress = causes(error).find((cause) => cause instanceof EgressError);
+  if (egress) return modelFailed(`could not be called: ${egress.message}`, { cause: error });
   if (error instanceof OpenAI.APIConnectionError) {
     return modelFailed(`could not be reached${systemCode(error)}`, { cause: error });
   }
@@ -33,7 +36,7 @@ function answered(
 ): BrokerError<"model_failed"> {
   const status: unknown = error.status;
   if (typeof status !== "number") return saidFailure(error.error, apiKey);
-  const code = codeOf(error.code);
+  const code = codeOf(error.code, apiKey);
   const said = status === 401 ? "it refuses the broker's key" : readable(error.error, apiKey);
   const head = `the model upstream answered HTTP ${status}`;
   const message = said === "" ? head : `${head}: ${said}`;
@@ -43,7 +46,7 @@ function answered(
 /** What an upstream says of its own failure in the middle of a stream: `{code, message}`. */
 export function saidFailure(error: unknown, apiKey: string | null): BrokerError<"model_failed"> {
   const said = readable(error, apiKey);
-  const code = isJsonObject(error) ? codeOf(error["code"] ?? error["type"]) : null;
+  const code = isJsonObject(error) ? codeOf(error["code"] ?? error["type"], apiKey) : null;
   const head = "the model upstream ended its answer with an error";
   const message = said === "" ? head : `${head}: ${said}`;
   return new BrokerError("model_failed", { status: statusOfCode(code), message, code });
@@ -68,16 +71,24 @@ function readable(error: unknown, apiKey: string | null): string {
   return plain.length > MAX_MESSAGE_CHARS ? `${plain.slice(0, MAX_MESSAGE_CHARS)}…` : plain;
 }
 
-function codeOf(code: unknown): string | null {
+function codeOf(code: unknown, apiKey: string | null): string | null {
   if (typeof code === "number") return String(code);
-  return typeof code === "string" && /^[\w.:-]{1,100}$/.test(code) ? code : null;
+  if (typeof code !== "string" || (apiKey !== null && code.includes(apiKey))) return null;
+  return /^[\w.:-]{1,100}$/.test(code) ? code : null;
 }
 
 /** ` (ECONNREFUSED)`: the operating system's word, found along the causes. */
 function systemCode(error: unknown): string {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+  for (const at of causes(error)) {
     if ("code" in at && typeof at.code === "string" && /^[A-Z][A-Z0-9_]+$/.test(at.code))
       return ` (${at.code})`;
   }
   return "";
+}
+
+/** An error and what caused it, as deep as packages wrap. */
+function causes(error: unknown): Error[] {
+  const found: Error[] = [];
+  for (let at: unknown = error; at instanceof Error && found.length < 5; at = at.cause) found.push(at);
+  return found;
 }

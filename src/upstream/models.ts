@@ -1,6 +1,8 @@
-import type { Model, ModelApi } from "../core/ports.ts";
+import type { Model, ModelApi, World } from "../core/ports.ts";
+import type { Egress } from "./egress.ts";
 import type { ModelPlace } from "./model-call.ts";
 import { createResponsesModel } from "./model-responses.ts";
+import { MODEL_LIMITS } from "./model-watch.ts";
 import { createChatModel } from "./model.ts";
 
 /** A model upstream by the API that it speaks. */
@@ -12,3 +14,13 @@ export function createModel({ api, ...place }: ModelPlace & { api: ModelApi }): 
       return createResponsesModel(place);
   }
 }
+
+/** Models at URLs that projects' admins name: called through egress, whose limits stand behind those of a model's call. */
+export function createModelDoor(egress: Egress): World["modelAt"] {
+  const { totalMs, firstByteMs: idleMs, maxBytes } = MODEL_LIMITS;
+  return (at) =>
+    createModel({ ...at, fetch: egress.fetch({ totalMs, idleMs, maxBytes, maxDepth: MAX_DEPTH }) });
+}
+
+/** Of a stream's events: a response holds tools, and tools hold schemas. */
+const MAX_DEPTH = 100;
