@@ -1,12 +1,13 @@
 import type { OtherItem } from "./items.ts";
-import type { Json, JsonObject } from "./json.ts";
+import type { JsonObject } from "./json.ts";
 import type { ModelEvent } from "./ports.ts";
-import type { TurnEvent } from "./request.ts";
+import type { ReasoningEvent, TurnEvent } from "./request.ts";
 import type { Turn } from "./turn-say.ts";
 
-type Kind = "summary" | "text";
-type Part = { of: Kind; given: number; text: string };
-type Open = { index: number; item: OtherItem; parts: Part[] };
+type Kind = ReasoningEvent["of"];
+/** `given`: its number at the upstream; `part`: the one that we give it. */
+type Part = { of: Kind; given: number; part: number; text: string };
+type Open = { index: number; item: OtherItem; parts: Part[]; counts: Record<Kind, number> };
 
 /** Ids of reasoning as upstreams make them. The encrypted form is bound to its id, so it is kept where it does no harm. */
 const UPSTREAM_ID = /^rs_[\w-]{1,128}$/;
@@ -16,71 +17,67 @@ const UPSTREAM_ID = /^rs_[\w-]{1,128}$/;
  * model that made them.
  */
 export function createReasoning(turn: Turn) {
+  const ids = new Set(turn.output.map(({ id }) => id));
   let open: Open | null = null;
 
   function* endPart({ index, item, parts }: Open): Generator<TurnEvent> {
     const last = parts.at(-1);
-    if (last)
-      yield { kind: "reasoning_part_done", ...placeOf({ index, item, parts }, last), text: last.text };
+    if (!last) return;
+    const { of, part, text } = last;
+    yield { kind: "reasoning_part_done", index, itemId: item.id, part, of, text };
   }
 
-  function* end(): Generator<TurnEvent> {
+  function* end(said: Pick<OtherItem, "body" | "origin"> | null): Generator<TurnEvent> {
     if (!open) return;
-    const { index, item } = open;
+    const { index, item, parts } = open;
     yield* endPart(open);
     open = null;
+    item.body = said ? whole(said.body) : bodyOf(parts);
+    if (said?.origin !== undefined) item.origin = said.origin;
     yield { kind: "item_done", index, item };
   }
 
   return {
     start: function* (id: string): Generator<TurnEvent> {
-      yield* end();
-      const isFree = UPSTREAM_ID.test(id) && !turn.output.some((item) => item.id === id);
-      const own = isFree ? id : turn.desks.world.newId("rs");
-      const item: OtherItem = { kind: "other", id: own, body: { type: "reasoning", summary: [] } };
-      open = { index: turn.output.length, item, parts: [] };
+      yield* end(null);
+      const own = UPSTREAM_ID.test(id) && !ids.has(id) ? id : turn.desks.world.newId("rs");
+      ids.add(own);
+      const index = turn.output.length;
+      const item: OtherItem = { kind: "other", id: own, body: whole({}) };
+      open = { index, item, parts: [], counts: { summary: 0, text: 0 } };
       turn.output.push(item);
-      yield { kind: "item_added", index: open.index, item: { ...item, body: { ...item.body } } };
+      yield { kind: "item_added", index, item: { ...item } };
     },
-    delta: function* (event: ModelEvent & { kind: "reasoning_delta" }): Generator<TurnEvent> {
+    delta: function* ({
+      of,
+      part: given,
+      delta,
+    }: ModelEvent & { kind: "reasoning_delta" }): Generator<TurnEvent> {
       if (!open) return;
-      const { of, delta } = event;
-      let part = open.parts.at(-1);
-      if (part?.of !== of || part.given !== event.part) {
+      const { index, item, parts, counts } = open;
+      let last = parts.at(-1);
+      if (last?.of !== of || last.given !== given) {
         yield* endPart(open);
-        part = { of, given: event.part, text: "" };
-        open.parts.push(part);
-        yield { kind: "reasoning_part_added", ...placeOf(open, part), text: "" };
+        last = { of, given, part: counts[of]++, text: "" };
+        parts.push(last);
+        yield { kind: "reasoning_part_added", index, itemId: item.id, part: last.part, of, text: "" };
       }
-      part.text += delta;
-      open.item.body = bodyOf(open.parts);
-      yield { kind: "reasoning_delta", ...placeOf(open, part), text: delta };
+      last.text += delta;
+      yield { kind: "reasoning_delta", index, itemId: item.id, part: last.part, of, text: delta };
     },
-    ended: function* ({ body, origin }: ModelEvent & { kind: "reasoning_ended" }): Generator<TurnEvent> {
-      if (!open) return;
-      const { summary } = body;
-      open.item.body = { ...body, type: "reasoning", summary: Array.isArray(summary) ? summary : [] };
-      open.item.origin = origin;
-      yield* end();
-    },
-    /** Ends what the upstream left open. */
+    /** What the upstream says of it at its end; null: nothing, and then it is what was heard. */
     end,
   };
 }
 
-function placeOf({ index, item, parts }: Open, part: Part) {
-  const own = parts.filter(({ of }) => of === part.of);
-  return { index, itemId: item.id, part: own.indexOf(part), of: part.of };
+function whole(body: JsonObject): JsonObject {
+  const { summary } = body;
+  return { ...body, type: "reasoning", summary: Array.isArray(summary) ? summary : [] };
 }
 
-/** What was heard so far, for one that is never ended. */
 function bodyOf(parts: Part[]): JsonObject {
-  const of = (kind: Kind, type: string): Json[] =>
+  const of = (kind: Kind, type: string) =>
     parts.filter((part) => part.of === kind).map(({ text }) => ({ type, text }));
   const content = of("text", "reasoning_text");
-  return {
-    type: "reasoning",
-    summary: of("summary", "summary_text"),
-    ...(content.length > 0 && { content }),
-  };
+  return whole({ summary: of("summary", "summary_text"), ...(content.length > 0 && { content }) });
 }

@@ -32,7 +32,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
   let incomplete: string | null = null;
 
   async function* text(of: "output_text" | "refusal", delta: string): AsyncGenerator<TurnEvent> {
-    yield* reasoning.end();
+    yield* reasoning.end(null);
     if (!message) {
       const item: Message = {
         kind: "message",
@@ -78,7 +78,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
 
   function* startCall(event: ModelEvent & { kind: "call_started" }): Generator<TurnEvent> {
     yield* endMessage("completed");
-    yield* reasoning.end();
+    yield* reasoning.end(null);
     const meant = names.meantBy(event.name);
     const isOffered = offer.tools.some(({ name }) => name === event.name);
     if (!isOffered) {
@@ -143,7 +143,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
         case "reasoning_delta":
           return yield* reasoning.delta(event);
         case "reasoning_ended":
-          return yield* reasoning.ended(event);
+          return yield* reasoning.end(event);
         case "text":
           return yield* text("output_text", event.delta);
         case "refusal":
@@ -168,7 +168,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
               : event.reason === "length"
                 ? "max_output_tokens"
                 : "content_filter";
-          yield* reasoning.end();
+          yield* reasoning.end(null);
           yield* endMessage(incomplete === null ? "completed" : "incomplete");
           yield* endFunctionCalls();
       }

@@ -3,9 +3,9 @@ import { BrokerError, invalid } from "../core/errors.ts";
 import type { Item } from "../core/items.ts";
 import type { TurnEvent } from "../core/request.ts";
 import { type ProjectCall, projectRoute, type Route } from "./route.ts";
-import { includesOf, shownItem, shownTurn } from "./include.ts";
+import { includesOf } from "./include.ts";
 import { streamTurn } from "./sse.ts";
-import { writeItem } from "./wire/write-items.ts";
+import { writeItemWith } from "./wire/write-items.ts";
 import { readResponsesBody, responsesBodySchema } from "./wire/request.ts";
 import { responseBody, writeResponse } from "./wire/response.ts";
 import { inputItemsQuery, retrieveQuery } from "./wire/response-queries.ts";
@@ -54,9 +54,7 @@ function routesAt(base: string, broker: Broker): Route[] {
         if (query.stream)
           throw new BrokerError("not_supported", { what: "Replaying a stream", param: "stream" });
         const { response, output } = await broker.retrieve(context, params["id"] ?? "");
-        const include = includesOf(request);
-        const shown = output.map((item) => shownItem(item, include));
-        return Response.json(writeResponse(response, shown));
+        return Response.json(writeResponse(response, output, includesOf(request)));
       },
     }),
     projectRoute({
@@ -105,7 +103,7 @@ function routesAt(base: string, broker: Broker): Route[] {
         const { items, more } = await broker.inputItems(context, params["id"] ?? "", page);
         return Response.json({
           object: "list",
-          data: items.map((item) => writeItem(shownItem(item, include))),
+          data: items.map((item) => writeItemWith(item, include)),
           first_id: items.at(0)?.id ?? null,
           last_id: items.at(-1)?.id ?? null,
           has_more: more,
@@ -123,18 +121,19 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const fixed = agent === undefined ? request : { ...request, agent: { name: agent, version: null } };
   const left = new AbortController();
   const signal = AbortSignal.any([context.signal, left.signal]);
-  const turn = shownTurn(await broker.respond({ ...context, signal }, fixed), request.include);
-  return stream ? streamTurn(turn, { onLeave: () => left.abort() }) : drainTurn(turn);
+  const { include } = request;
+  const turn = await broker.respond({ ...context, signal }, fixed);
+  return stream ? streamTurn(turn, { onLeave: () => left.abort(), include }) : drainTurn(turn, include);
 }
 
 /** `stream: false`: the same turn in one body. A model that failed before anything was done is an HTTP error. */
-async function drainTurn(turn: AsyncGenerator<TurnEvent>): Promise<Response> {
+async function drainTurn(turn: AsyncGenerator<TurnEvent>, include: readonly string[]): Promise<Response> {
   let refusal: BrokerError | null = null;
   for await (const event of turn) {
     if (event.kind === "failed") refusal = event.refusal;
     if (event.kind !== "ended") continue;
     if (refusal && !event.output.some(hasActed)) throw refusal;
-    return Response.json(writeResponse(event.response, event.output));
+    return Response.json(writeResponse(event.response, event.output, include));
   }
   throw new Error("a turn ended without its end");
 }

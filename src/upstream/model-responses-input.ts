@@ -65,7 +65,7 @@ export function responsesInput(history: (Item | ModelExchange)[], origin: string
     }
   }
   endCalls();
-  return input.filter((item, at) => item["type"] !== "reasoning" || leadsOn(input.slice(at + 1)));
+  return withoutIdleThoughts(input);
 }
 
 function messageOf({ role, content }: Message): JsonObject {
@@ -88,9 +88,16 @@ function otherOf({ body, origin: made }: OtherItem, origin: string): JsonObject[
   return [{ ...said, summary: Array.isArray(body["summary"]) ? body["summary"] : [] }];
 }
 
-/** Whether what comes behind reasoning is the model's own doing. */
-function leadsOn(rest: JsonObject[]): boolean {
-  const next = rest.find(({ type }) => type !== "reasoning");
-  if (!next || next["type"] === "function_call_output") return false;
-  return next["type"] !== "message" || next["role"] === "assistant";
+/** Reasoning stays where what comes behind it is the model's own doing. */
+function withoutIdleThoughts(input: JsonObject[]): JsonObject[] {
+  let leadsOn = false;
+  return input
+    .toReversed()
+    .filter((item) => {
+      if (item["type"] === "reasoning") return leadsOn;
+      const isGiven = item["type"] === "function_call_output";
+      leadsOn = !isGiven && (item["type"] !== "message" || item["role"] === "assistant");
+      return true;
+    })
+    .toReversed();
 }

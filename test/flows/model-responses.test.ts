@@ -130,6 +130,22 @@ describe.each(MODES)("a model that speaks the Responses API, %s", (mode) => {
     });
   });
 
+  test("a client that repeats what it was shown need not ask: ours is the one that counts", async () => {
+    script = [{ says: [{ reasoning: ["Ann."], encrypted: ENCRYPTED }, { text: "hello Ann" }] }];
+    const first = await respond(client, { model: "gpt-5", input: "I am Ann" }, mode);
+    const input: ResponseInputItem[] = [
+      { role: "user", content: "I am Ann" },
+      ...(first.output as ResponseInputItem[]),
+      { role: "user", content: "who am I?" },
+    ];
+    script = [{ says: [{ text: "Ann" }] }, { says: [{ text: "?" }] }];
+    await respond(client, { model: "gpt-5", input }, mode);
+    expect(sent(1).input[1]).toMatchObject({ type: "reasoning", encrypted_content: ENCRYPTED });
+    // Somebody else's stays where it is, whoever knows its id.
+    await respond(await world.runtime(), { model: "gpt-5", input }, mode);
+    expect(kinds(2)).toEqual(["message", "message", "message"]);
+  });
+
   test("calls in parallel, the client's functions among them, go back as they were made", async () => {
     const own = { type: "function" as const, name: "ask", parameters: { type: "object" }, strict: true };
     script = [

@@ -1,13 +1,13 @@
 import type { JsonObject } from "../../core/json.ts";
 import type { ReasoningEvent, Response, TurnEvent } from "../../core/request.ts";
-import { writeItem } from "./write-items.ts";
+import { writeItemWith } from "./write-items.ts";
 import { writeResponse } from "./response.ts";
 
 /** An event of the stream, without its number. */
 export type WireEvent = JsonObject & { type: string };
 
 /** The events that one step of a turn is on the wire (responses-wire 4.2, 4.5); never a type outside the fixed set. */
-export function writeEvents(event: TurnEvent): WireEvent[] {
+export function writeEvents(event: TurnEvent, include: readonly string[] = []): WireEvent[] {
   switch (event.kind) {
     case "started": {
       const response = writeResponse(event.response, []);
@@ -17,9 +17,10 @@ export function writeEvents(event: TurnEvent): WireEvent[] {
       ];
     }
     case "item_added":
-      return [{ type: "response.output_item.added", output_index: event.index, item: writeItem(event.item) }];
-    case "item_done":
-      return [{ type: "response.output_item.done", output_index: event.index, item: writeItem(event.item) }];
+    case "item_done": {
+      const type = event.kind === "item_added" ? "response.output_item.added" : "response.output_item.done";
+      return [{ type, output_index: event.index, item: writeItemWith(event.item, include) }];
+    }
     case "consent_requested": {
       const { id, link, label } = event.item;
       const facts = { id, consent_link: link, server_label: label };
@@ -70,7 +71,9 @@ export function writeEvents(event: TurnEvent): WireEvent[] {
       return [{ type: "error", error: { type: "server_error", code, message, param: null } }];
     }
     case "ended":
-      return [{ type: endType(event.response), response: writeResponse(event.response, event.output) }];
+      return [
+        { type: endType(event.response), response: writeResponse(event.response, event.output, include) },
+      ];
   }
 }
 
