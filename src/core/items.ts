@@ -19,6 +19,8 @@ export type Message = {
   role: "user" | "assistant" | "system" | "developer";
   status: ItemStatus;
   content: Part[];
+  /** Whether a model said it on the way or as its answer, in its own word: some want it back. */
+  phase?: string;
 };
 
 /** A call of one of the client's own functions, made by the model and answered by the client. */

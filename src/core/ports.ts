@@ -164,7 +164,7 @@ export type ModelRequest = {
  * the other: what is begun is ended before the next. `body`: the item as the upstream said it; `origin`: who can read it.
  */
 export type ModelEvent =
-  | { kind: "message_started" }
+  | { kind: "message_started"; phase: string | null }
   | { kind: "reasoning_started"; id: string }
   | { kind: "reasoning_delta"; of: "summary" | "text"; part: number; delta: string }
   | { kind: "reasoning_ended"; body: JsonObject; origin: string }

@@ -28,6 +28,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
   const mcp = new Map<number, ToolCall>();
   const mistaken = new Map<number, ModelExchange>();
   const reasoning = createReasoning(turn);
+  let phase: string | null = null;
   let message: { index: number; item: Message } | null = null;
   let incomplete: string | null = null;
 
@@ -40,6 +41,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
         role: "assistant",
         status: "in_progress",
         content: [],
+        ...(phase !== null && { phase }),
       };
       message = { index: turn.output.length, item };
       turn.output.push(item);
@@ -136,6 +138,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
     take: async function* (event: ModelEvent): AsyncGenerator<TurnEvent> {
       switch (event.kind) {
         case "message_started":
+          phase = event.phase;
           return yield* endMessage("completed");
         case "reasoning_started":
           yield* endMessage("completed");

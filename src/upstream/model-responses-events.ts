@@ -42,7 +42,7 @@ export function createResponseReader(options: {
     slots.set(place, { kind: type, call, heard: "", isDone: false });
     switch (type) {
       case "message":
-        return [{ kind: "message_started" }];
+        return [{ kind: "message_started", phase: textOf(item["phase"]) || null }];
       case "reasoning":
         return [{ kind: "reasoning_started", id: textOf(id) }];
       case "function_call":

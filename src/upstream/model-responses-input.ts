@@ -68,9 +68,9 @@ export function responsesInput(history: (Item | ModelExchange)[], origin: string
   return withoutIdleThoughts(input);
 }
 
-function messageOf({ role, content }: Message): JsonObject {
+function messageOf({ role, content, phase }: Message): JsonObject {
   const part = role === "assistant" ? outputPart : inputPart;
-  return { type: "message", role, content: content.map(part) };
+  return { type: "message", role, content: content.map(part), ...(phase !== undefined && { phase }) };
 }
 
 function outputOf({ output }: FunctionCallOutput): Json {

@@ -248,6 +248,27 @@ describe.each(MODES)("a model that speaks the Responses API, %s", (mode) => {
     expect(kinds(1)).toEqual(["message", "reasoning", "function_call", "function_call_output"]);
   });
 
+  test("messages on the way and answers stay apart, and go back as what they were", async () => {
+    const says = [
+      { text: "Let me see. ", phase: "commentary" },
+      { text: "Milk.", phase: "final_answer" },
+    ];
+    script = [{ says }, { says: [{ text: "Yes." }] }, { says: [{ text: "Yes." }] }];
+    const first = await respond(client, { model: "m", input: "what?" }, mode);
+    expect(itemsOf(first, "message").map(({ phase, status }) => [phase, status])).toEqual([
+      ["commentary", "completed"],
+      ["final_answer", "completed"],
+    ]);
+    const next = await respond(client, { previous_response_id: first.id, input: "sure?" }, mode);
+    expect(itemsOf(next, "message")[0]).not.toHaveProperty("phase");
+    const replayed = [...(first.output as ResponseInputItem[]), { role: "user" as const, content: "sure?" }];
+    await respond(client, { model: "m", input: replayed, store: false }, mode);
+    for (const at of [1, 2]) {
+      const phases = sent(at).input.map((item) => item["phase"]);
+      expect(phases.filter((phase) => phase !== undefined)).toEqual(["commentary", "final_answer"]);
+    }
+  });
+
   test("images and files go along as they came", async () => {
     script = [{ says: [{ text: "a cat" }] }];
     const content = [

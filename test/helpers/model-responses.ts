@@ -27,7 +27,7 @@ export type ResponsesTurn =
 type Speech = { says: Said[]; incomplete?: string; failed?: Json; usage?: Json };
 
 export type Said =
-  | { text: string }
+  | { text: string; phase?: string }
   | { refusal: string }
   | { call: string; arguments: unknown; id?: string }
   /** `encrypted` is said only to those who include it. */
@@ -125,7 +125,9 @@ function itemOf(said: Said, body: ResponsesRequest, newId: (prefix: string) => s
       "text" in said
         ? { type: "output_text", text: said.text, annotations: [], logprobs: [] }
         : { type: "refusal", refusal: said.refusal };
-    return { type: "message", id: newId("msg"), role: "assistant", status: "completed", content: [part] };
+    const phase = "text" in said && said.phase !== undefined ? { phase: said.phase } : {};
+    const head = { type: "message", id: newId("msg"), role: "assistant", status: "completed", ...phase };
+    return { ...head, content: [part] };
   }
   if ("call" in said) {
     const args = typeof said.arguments === "string" ? said.arguments : JSON.stringify(said.arguments);
@@ -203,14 +205,24 @@ async function send(
   let sequence_number = 0;
   for await (const event of events) {
     if (outgoing.destroyed) return;
-    if (typeof event === "string") {
-      outgoing.write(event);
-      continue;
-    }
-    const body = { ...(event as Json), sequence_number: sequence_number++ };
-    outgoing.write(`event: ${String((event as Json)["type"])}\ndata: ${JSON.stringify(body)}\n\n`);
+    const text = typeof event === "string" ? event : frameOf(event as Json, sequence_number++);
+    if (!outgoing.write(text)) await drained(outgoing);
   }
   outgoing.end();
+}
+
+function frameOf(event: Json, sequence_number: number): string {
+  return `event: ${String(event["type"])}\ndata: ${JSON.stringify({ ...event, sequence_number })}\n\n`;
+}
+
+function drained(outgoing: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const goOn = () => {
+      outgoing.off("drain", goOn).off("close", goOn);
+      resolve();
+    };
+    outgoing.on("drain", goOn).on("close", goOn);
+  });
 }
 
 function sendJson(outgoing: ServerResponse, status: number, body: unknown): void {

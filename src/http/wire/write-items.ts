@@ -11,8 +11,9 @@ export function writeItem(item: Item): JsonObject {
 export function writeItemWith(item: Item, include: readonly string[]): JsonObject {
   switch (item.kind) {
     case "message": {
-      const { id: own, role, status: state, content } = item;
-      return { type: "message", id: own, role, status: state, content: content.map(writePart) };
+      const { id: own, role, status: state, content, phase } = item;
+      const said = phase === undefined ? {} : { phase };
+      return { type: "message", id: own, role, status: state, content: content.map(writePart), ...said };
     }
     case "function_call": {
       const { id: own, callId, name, arguments: args, status: state } = item;
