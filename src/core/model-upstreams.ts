@@ -43,14 +43,14 @@ export async function openModel(
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     const project = await world.store.projects.get(name);
     const entry = project && entryOf(project.settings.models, upstream.name);
-    if (!entry)
-      throw new BrokerError("unavailable", { what: `the model upstream ${upstream.name}, which is gone` });
+    if (!entry) throw new BrokerError("unavailable", { what: `the model upstream ${upstream.name}` });
     const { version, secrets } = await openSecrets(world, name);
     if (version !== project.version) continue;
     const apiKey = Object.hasOwn(secrets.models, entry.name) ? (secrets.models[entry.name] ?? null) : null;
     return world.modelAt({ baseUrl: entry.baseUrl, api: entry.api, apiKey });
   }
-  const what = `the model upstream ${upstream.name} while its settings are changed`;
+  // Somebody keeps changing the settings.
+  const what = `the model upstream ${upstream.name}`;
   throw new BrokerError("unavailable", { what, passing: true });
 }
 

@@ -40,7 +40,13 @@ function answered(
   const said = status === 401 ? "it refuses the broker's key" : readable(error.error, apiKey);
   const head = `the model upstream answered HTTP ${status}`;
   const message = said === "" ? head : `${head}: ${said}`;
-  return new BrokerError("model_failed", { status, message, code }, { cause: error });
+  const cause = echoes(error, apiKey) ? undefined : error;
+  return new BrokerError("model_failed", { status, message, code }, { cause });
+}
+
+/** Whether the upstream says our key back: then its words are in no log. */
+function echoes({ message, error }: InstanceType<typeof OpenAI.APIError>, apiKey: string | null): boolean {
+  return apiKey !== null && JSON.stringify([message, error]).includes(apiKey);
 }
 
 /** What an upstream says of its own failure in the middle of a stream: `{code, message}`. */

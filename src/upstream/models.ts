@@ -22,5 +22,5 @@ export function createModelDoor(egress: Egress): World["modelAt"] {
     createModel({ ...at, fetch: egress.fetch({ totalMs, idleMs, maxBytes, maxDepth: MAX_DEPTH }) });
 }
 
-/** Of a stream's events: a response holds tools, and tools hold schemas. */
-const MAX_DEPTH = 100;
+/** Of a stream's events: a response repeats the tools, whose schemas may be as deep as our own bodies. */
+const MAX_DEPTH = 128;

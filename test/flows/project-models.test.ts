@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import type OpenAI from "openai";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type ModernServer, startModernServer } from "../helpers/mcp-servers.ts";
@@ -183,6 +184,8 @@ describe("a key", () => {
       .catch((e: unknown) => e);
     expect(error).toMatchObject({ status: 502 });
     expect(JSON.stringify(error) + String(error)).not.toContain(SECRET);
+    expect(world.logs.some(({ event }) => event === "model_failed")).toBe(true);
+    expect(inspect(world.logs, { depth: 20 })).not.toContain(SECRET);
   });
 
   test("follows no redirect", async () => {
