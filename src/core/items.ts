@@ -119,6 +119,8 @@ export type OtherItem = {
   body: JsonObject;
   /** The model that made it, where one did: nobody else can read its reasoning. Never on the wire. */
   origin?: string;
+  /** How many calls the model had made in the same breath when it came: reasoning has its place among them. Never on the wire. */
+  after?: number;
 };
 
 /** A pointer to an item that we hold; resolved before a turn begins. */

@@ -156,7 +156,7 @@ export type ModelRequest = {
   sampling: Sampling;
   user: string | null;
   /** Whether the caller wants the encrypted form of reasoning for itself. */
-  encryptedReasoning: boolean;
+  encryptedReasoning?: boolean;
 };
 
 /**

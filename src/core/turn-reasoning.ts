@@ -38,12 +38,13 @@ export function createReasoning(turn: Turn) {
   }
 
   return {
-    start: function* (id: string): Generator<TurnEvent> {
+    /** `after`: how many calls of this round came before. */
+    start: function* (id: string, after: number): Generator<TurnEvent> {
       yield* end(null);
       const own = UPSTREAM_ID.test(id) && !ids.has(id) ? id : turn.desks.world.newId("rs");
       ids.add(own);
       const index = turn.output.length;
-      const item: OtherItem = { kind: "other", id: own, body: whole({}) };
+      const item: OtherItem = { kind: "other", id: own, body: whole({}), after };
       open = { index, item, parts: [], counts: { summary: 0, text: 0 } };
       turn.output.push(item);
       yield { kind: "item_added", index, item: { ...item } };

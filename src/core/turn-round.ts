@@ -142,7 +142,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
           return yield* endMessage("completed");
         case "reasoning_started":
           yield* endMessage("completed");
-          return yield* reasoning.start(event.id);
+          return yield* reasoning.start(event.id, functions.size + mcp.size);
         case "reasoning_delta":
           return yield* reasoning.delta(event);
         case "reasoning_ended":

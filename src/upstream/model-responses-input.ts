@@ -20,20 +20,40 @@ export function responsesInput(history: (Item | ModelExchange)[], origin: string
   const answered = new Set<FunctionCallOutput>();
   const ids = createCallIds({ maxChars: MAX_ID_CHARS });
   const results: JsonObject[] = [];
+  // Calls stand behind all reasoning of their round in a response, and go back as they were made.
+  const waiting: OtherItem[] = [];
+  let calls = 0;
 
   const endCalls = () => {
     input.push(...results.splice(0));
+  };
+  const addOther = (item: OtherItem) => {
+    endCalls();
+    input.push(...otherOf(item, origin));
+  };
+  const endRound = () => {
+    for (const item of waiting.splice(0)) addOther(item);
+    calls = 0;
+  };
+  const addThought = (item: OtherItem) => {
+    if (item.after === 0) endRound();
+    if ((item.after ?? 0) > calls) waiting.push(item);
+    else addOther(item);
   };
   const addCall = (call: { callId: string; name: string; arguments: string }, output: Json) => {
     const call_id = ids.next(call.callId);
     const args = call.arguments.trim() || "{}";
     input.push({ type: "function_call", call_id, name: call.name, arguments: args });
     results.push({ type: "function_call_output", call_id, output });
+    calls++;
+    const due = waiting.filter(({ after = 0 }) => after <= calls);
+    for (const item of waiting.splice(0, due.length)) addOther(item);
   };
 
   for (const item of history) {
     switch (item.kind) {
       case "message":
+        if (item.role !== "assistant") endRound();
         endCalls();
         if (item.content.length > 0) input.push(messageOf(item));
         break;
@@ -52,8 +72,7 @@ export function responsesInput(history: (Item | ModelExchange)[], origin: string
         endCalls();
         break;
       case "other":
-        endCalls();
-        input.push(...otherOf(item, origin));
+        addThought(item);
         break;
       case "mcp_list_tools":
       case "mcp_approval_request":
@@ -64,6 +83,7 @@ export function responsesInput(history: (Item | ModelExchange)[], origin: string
         break;
     }
   }
+  endRound();
   endCalls();
   return withoutIdleThoughts(input);
 }

@@ -72,7 +72,7 @@ function samplingFields(sampling: Sampling): JsonObject {
  * Models that do not reason refuse to be asked, so the caller's word, a history with reasoning in it, or the name decides.
  */
 function isReasoned({ model, sampling, encryptedReasoning }: ModelRequest, input: JsonObject[]): boolean {
-  if (encryptedReasoning || sampling.reasoning !== null) return true;
+  if (encryptedReasoning === true || sampling.reasoning !== null) return true;
   return input.some(({ type }) => type === "reasoning") || REASONING_MODEL.test(model);
 }
 

@@ -183,6 +183,34 @@ describe.each(MODES)("a model that speaks the Responses API, %s", (mode) => {
     ]);
   });
 
+  test("what was thought between two calls goes back between them", async () => {
+    const thought = (text: string) => ({ reasoning: [text], encrypted: `${ENCRYPTED}-${text}` });
+    const second = { call: "notes__echo", arguments: { text: "b" } };
+    script = [
+      { says: [thought("1"), read, thought("2"), second] },
+      { says: [thought("3"), read] },
+      { says: [{ text: "done" }] },
+      { says: [{ text: "ok" }] },
+    ];
+    const response = await respond(client, { model: "gpt-5", input: "go", tools }, mode);
+    const spoken = (at: number) =>
+      sent(at).input.map((item) => item["encrypted_content"] ?? item["name"] ?? item["output"] ?? item.type);
+    const first = [
+      "message",
+      `${ENCRYPTED}-1`,
+      "notes__read_note",
+      "note 7: buy milk",
+      `${ENCRYPTED}-2`,
+      "notes__echo",
+      "b",
+    ];
+    const whole = [...first, `${ENCRYPTED}-3`, "notes__read_note", "note 7: buy milk"];
+    expect(spoken(1)).toEqual(first);
+    expect(spoken(2)).toEqual(whole);
+    await respond(client, { previous_response_id: response.id, input: "on" }, mode);
+    expect(spoken(3)).toEqual([...whole, "message", "message"]);
+  });
+
   test("usage adds up over the rounds, what was cached and thought included", async () => {
     const usage = {
       input_tokens: 100,

@@ -27,7 +27,6 @@ export function modelRequest(given: Partial<ModelRequest> = {}): ModelRequest {
     parallelToolCalls: true,
     sampling: NO_SAMPLING,
     user: null,
-    encryptedReasoning: false,
     ...given,
   };
 }
