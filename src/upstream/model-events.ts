@@ -16,6 +16,7 @@ type Call = { index: unknown; id: string; name: string; text: string };
 export function createChunkReader(isTaken: (callId: string) => boolean) {
   const calls: Call[] = [];
   const callIds = new Set<string>();
+  let made = 0;
   let isAnswer = false;
   let reason: string | null = null;
   let usage: Usage = NO_USAGE;
@@ -24,8 +25,7 @@ export function createChunkReader(isTaken: (callId: string) => boolean) {
     if (piece.name === "") throw modelFailed("called a tool without naming it");
     calls.push({ index: piece.index, id: piece.id, name: piece.name, text: "" });
     let callId = piece.id;
-    for (let count = 1; callId === "" || callIds.has(callId) || isTaken(callId); count++)
-      callId = `call_${count}`;
+    while (callId === "" || callIds.has(callId) || isTaken(callId)) callId = `call_${++made}`;
     callIds.add(callId);
     return { kind: "call_started", call: calls.length - 1, callId, name: piece.name };
   };

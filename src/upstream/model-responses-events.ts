@@ -23,14 +23,14 @@ export function createResponseReader(options: {
   const { origin } = options;
   const slots = new Map<unknown, Slot>();
   const callIds = new Set<string>();
+  let made = 0;
   let isAnswer = false;
   let reason: "stop" | "length" | "content_filter" | null = null;
   let usage: Usage = NO_USAGE;
 
   const callIdOf = (given: string): string => {
     let callId = given;
-    for (let count = 1; callId === "" || callIds.has(callId) || options.isTaken(callId); count++)
-      callId = `call_${count}`;
+    while (callId === "" || callIds.has(callId) || options.isTaken(callId)) callId = `call_${++made}`;
     callIds.add(callId);
     return callId;
   };
@@ -50,7 +50,7 @@ export function createResponseReader(options: {
         return [{ kind: "call_started", call, callId: callIdOf(textOf(call_id)), name: textOf(name) }];
     }
   };
-  /** A piece of text or arguments; a stream that never began the item begins it with its first piece. */
+  /** A piece of text; a stream that never began the item begins it with its first piece. */
   const hear = (place: unknown, kind: "message" | "reasoning", delta: string): ModelEvent[] => {
     const begun = begin(place, { type: kind });
     const slot = slots.get(place);

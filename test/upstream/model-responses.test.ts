@@ -103,6 +103,15 @@ describe("an upstream that hangs or floods", () => {
     expect(heard.map(({ kind }) => kind)).toEqual(["message_started", "text", "finished"]);
   });
 
+  test("and calls without an id cost no more than their bytes", async () => {
+    const call = { type: "function_call", name: "echo", arguments: "{}" };
+    const output = Array.from({ length: 50_000 }, () => call);
+    const model = await scripted({ events: [{ type: "response.completed", response: { output } }] });
+    const from = performance.now();
+    expect(await ask(model)).toHaveLength(100_001);
+    expect(performance.now() - from).toBeLessThan(5_000);
+  });
+
   test("and thoughts without number cost no more than their bytes", async () => {
     const thought = (at: number) => ({
       type: "reasoning",
