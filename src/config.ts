@@ -28,7 +28,7 @@ export type Config = {
   secretSources: string;
   /** The list of `CONSENTRY_EGRESS_ALLOW`, not yet read; empty: nothing beyond the public internet. */
   egressAllow: string;
-  model: { baseUrl: string; apiKey: string | null; api: "chat" } | null;
+  model: { baseUrl: string; apiKey: string | null; api: "chat" | "responses" } | null;
   /** Microsoft Entra identities. `file`: the path of a file that `parseAzure` reads. Null: there are none. */
   azure: { kind: "inline"; settings: AzureSettings } | { kind: "file"; path: string } | null;
   consentProof: "sign-in" | "runtime" | "possession" | null;
@@ -135,10 +135,7 @@ export const settings = z.object({
     .string()
     .regex(/^[\x21-\x7e]+$/, "must be printable characters without blanks")
     .optional(),
-  CONSENTRY_MODEL_API: oneOf("chat", "responses")
-    .refine((api) => api === "chat", '"responses" is not supported by this version; use "chat"')
-    .transform(() => "chat" as const)
-    .prefault("chat"),
+  CONSENTRY_MODEL_API: oneOf("chat", "responses").prefault("chat"),
   CONSENTRY_AZURE: z
     .string()
     .superRefine((text, context) => {

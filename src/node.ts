@@ -47,7 +47,7 @@ import { createNodeEgress } from "./upstream/egress.node.ts";
 import { EgressError } from "./upstream/egress.ts";
 import { createIssuerKeys } from "./upstream/issuer-keys.ts";
 import { createMcpUpstream } from "./upstream/mcp.ts";
-import { createChatModel } from "./upstream/model.ts";
+import { createModel, createModelDoor } from "./upstream/models.ts";
 import { createOAuth } from "./upstream/oauth.ts";
 import { createSignIn } from "./upstream/signin.ts";
 
@@ -167,7 +167,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const clientInfo = { name: "consentry", version };
   const audit = createAuditQueue(store.audit, { mode: config.audit, clock, log });
   const upstream = createMcpUpstream({ egress, clock, log, clientInfo });
-  const model = config.model && createChatModel(config.model);
+  const model = config.model && createModel(config.model);
   const workload = createWorkloadIssuer({
     publicUrl,
     store,
@@ -200,6 +200,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     clientDocumentUrl: seams.clientDocumentUrl ?? ((redirectId) => clientDocumentUrl(publicUrl, redirectId)),
     consent: { proof: config.consentProof, allowPossession: config.allowPossession },
     model,
+    modelAt: createModelDoor(egress),
     log,
     observer,
     local: config.local,

@@ -2,6 +2,8 @@ import type { Context } from "./context.ts";
 import { BrokerError, invalid, isUnopenable } from "./errors.ts";
 import type { Id } from "./ids.ts";
 import type { Item, Message, OtherItem } from "./items.ts";
+import { chooseModel, openModel } from "./model-upstreams.ts";
+import { observedStream } from "./observed-model.ts";
 import type { ModelRequest, World } from "./ports.ts";
 import type { Ahead } from "./read-ahead.ts";
 import { NO_USAGE, type Usage } from "./request.ts";
@@ -20,11 +22,12 @@ export async function compact(
   { context, settled, items, history }: Ahead,
   model: string,
 ): Promise<Compaction> {
-  if (!world.model) throw new BrokerError("no_model", {});
+  const chosen = chooseModel(world, context.project, model);
+  if (!chosen) throw new BrokerError("no_model", {});
   if (history.length === 0)
     throw invalid({ param: "input", message: "is empty: there is nothing to compact" });
   const request: ModelRequest = {
-    model,
+    model: chosen.model,
     instructions: [settled.instructions, HOW_TO_SUM_UP].filter((text) => text !== null).join("\n\n"),
     history: [...history, fromUser("", "Sum up our conversation now.")],
     tools: [],
@@ -32,10 +35,12 @@ export async function compact(
     parallelToolCalls: true,
     sampling: { ...settled.sampling, textFormat: null, maxOutputTokens: null },
     user: null,
+    trace: context.trace ?? null,
   };
+  const upstream = await openModel(world, context.project, chosen);
   let summary = "";
   let usage = NO_USAGE;
-  for await (const event of world.model.stream(request, context.signal)) {
+  for await (const event of observedStream(world, upstream, request, context.signal)) {
     if (event.kind === "text") summary += event.delta;
     if (event.kind !== "finished") continue;
     ({ usage } = event);

@@ -4,7 +4,7 @@ import { endOf } from "./approved.ts";
 import { summaryOf } from "./compaction.ts";
 import type { Context } from "./context.ts";
 import { viewer } from "./identity.ts";
-import type { Item, Message, ToolCall } from "./items.ts";
+import type { Item, Message, OtherItem, ToolCall } from "./items.ts";
 import type { ToolNames } from "./naming.ts";
 import type { ModelExchange, World } from "./ports.ts";
 import type { HeldCall } from "./storage.ts";
@@ -20,7 +20,8 @@ export async function historyOf(
   items: Item[],
   names: ToolNames,
 ): Promise<(Item | ModelExchange)[]> {
-  const reader = { world, context, names, stored: await storedEnds(world, context, items) };
+  const { ends, thoughts } = await storedPast(world, context, items);
+  const reader = { world, context, names, stored: ends };
   const calls = new Map<string, ToolCall>();
   for (const item of items) {
     if (item.kind === "mcp_call" && item.approvalRequestId !== null) calls.set(item.approvalRequestId, item);
@@ -58,7 +59,7 @@ export async function historyOf(
         if (!asksForConsent(world, item)) history.push(item);
         break;
       case "other":
-        history.push((await summaryOf(world, context, item)) ?? item);
+        history.push((await summaryOf(world, context, item)) ?? thoughts.get(item.id) ?? item);
         break;
       case "function_call":
       case "function_call_output":
@@ -137,12 +138,17 @@ async function storedEnd({ world, context, stored }: Reader, call: ToolCall): Pr
   return held && endOf(world, held);
 }
 
-/** What our own items say of the calls that came without their output, by the id of the call; read at once. */
-async function storedEnds(world: World, context: Context, items: Item[]): Promise<Map<string, CallEnd>> {
-  const bare = items.filter(
-    (item) => item.kind === "mcp_call" && item.output === null && item.error === null,
-  );
-  if (bare.length === 0) return new Map();
+/**
+ * What our own items say of the calls that came without their output, and of the reasoning that came without its encrypted form,
+ * by their ids; read at once.
+ */
+async function storedPast(
+  world: World,
+  context: Context,
+  items: Item[],
+): Promise<{ ends: Map<string, CallEnd>; thoughts: Map<string, OtherItem> }> {
+  const bare = items.filter((item) => isBare(item));
+  if (bare.length === 0) return { ends: new Map(), thoughts: new Map() };
   const project = context.project.name;
   const ids = [...new Set(bare.map(({ id }) => id))];
   const rows = await world.store.responses.findItems(project, ids, viewer(context.caller, context.user));
@@ -152,8 +158,21 @@ async function storedEnds(world: World, context: Context, items: Item[]): Promis
       ? [[item.id, item] as const]
       : [],
   );
-  return new Map(ends);
+  const thoughts = found.flatMap((item) =>
+    item.kind === "other" && isThought(item) && !isBare(item) ? [[item.id, item] as const] : [],
+  );
+  const wanted = new Set(bare.flatMap((item) => (item.kind === "other" ? [item.id] : [])));
+  return { ends: new Map(ends), thoughts: new Map(thoughts.filter(([id]) => wanted.has(id))) };
 }
+
+function isBare(item: Item): boolean {
+  // What a model said here is as whole as it said it.
+  if (item.kind === "other" && item.origin !== undefined) return false;
+  if (item.kind === "other") return isThought(item) && typeof item.body["encrypted_content"] !== "string";
+  return item.kind === "mcp_call" && item.output === null && item.error === null;
+}
+
+const isThought = ({ body }: OtherItem) => body["type"] === "reasoning";
 
 async function exchange(
   { names }: Reader,

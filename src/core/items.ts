@@ -19,6 +19,8 @@ export type Message = {
   role: "user" | "assistant" | "system" | "developer";
   status: ItemStatus;
   content: Part[];
+  /** Whether a model said it on the way or as its answer, in its own word: some want it back. */
+  phase?: string;
 };
 
 /** A call of one of the client's own functions, made by the model and answered by the client. */
@@ -111,7 +113,15 @@ export type ConsentNotice = {
 };
 
 /** An item that the broker carries for the model and does not read (reasoning, compaction, future kinds). */
-export type OtherItem = { kind: "other"; id: string; body: JsonObject };
+export type OtherItem = {
+  kind: "other";
+  id: string;
+  body: JsonObject;
+  /** The model that made it, where one did: nobody else can read its reasoning. Never on the wire. */
+  origin?: string;
+  /** How many calls the model had made in the same breath when it came: reasoning has its place among them. Never on the wire. */
+  after?: number;
+};
 
 /** A pointer to an item that we hold; resolved before a turn begins. */
 export type Reference = { kind: "reference"; id: string };

@@ -16,6 +16,7 @@ import { type Owner, viewer } from "./identity.ts";
 import { hasPrefix, type UserId } from "./ids.ts";
 import type { Item, ToolCall } from "./items.ts";
 import { resolveInput } from "./input.ts";
+import { chooseModel } from "./model-upstreams.ts";
 import { type ReadDefinition, settle, type Settled } from "./recover.ts";
 import { type FunctionTool, NO_USAGE, type Response, type TurnRequest } from "./request.ts";
 import { requireSignIn, requireUser } from "./required-user.ts";
@@ -43,6 +44,8 @@ export type Plan = {
   undecided: HeldCall[];
   /** Calls that the caller wants made (no model). */
   explicit: ToolCall[];
+  /** What the caller wants to see beside what everybody sees. */
+  include: string[];
 };
 
 /**
@@ -76,10 +79,11 @@ export async function planTurn(
   const { agentIdentity, agentMadeAt } = settled;
   const context = { ...known, agent, agentIdentity, agentMadeAt, declined };
   const explicit = explicitCalls(anew, settled.model, servers);
-  requireWork({ world }, { request, chain, settled, servers, input, explicit });
+  requireWork({ world }, { request, chain, settled, servers, input, explicit, context });
   if (named) await claimConversation(world, context, named, "conversation");
   const { decided, undecided } = await takeDecisions({ world }, context, chain, input);
   const response = beginResponse({ world }, context, request, settled, chain);
+  const { include } = request;
   return {
     context,
     response,
@@ -92,6 +96,7 @@ export async function planTurn(
     decided,
     undecided,
     explicit,
+    include,
   };
 }
 
@@ -248,7 +253,9 @@ function explicitCalls(input: Item[], model: string | null, servers: Server[]): 
 
 function requireWork(
   { world }: Only,
-  turn: Pick<Plan, "chain" | "settled" | "servers" | "input" | "explicit"> & { request: TurnRequest },
+  turn: Pick<Plan, "chain" | "settled" | "servers" | "input" | "explicit" | "context"> & {
+    request: TurnRequest;
+  },
 ): void {
   const most = turn.request.maxToolCalls;
   if (most !== null && turn.explicit.length > most) {
@@ -258,7 +265,7 @@ function requireWork(
     });
   }
   if (turn.settled.model !== null) {
-    if (!world.model) throw new BrokerError("no_model", {});
+    if (!chooseModel(world, turn.context.project, turn.settled.model)) throw new BrokerError("no_model", {});
     if (turn.input.length > 0 || turn.chain?.stored || (turn.chain?.items.length ?? 0) > 0) return;
     throw invalid({ param: "input", message: "is empty: give the model something to answer" });
   }

@@ -160,15 +160,27 @@ export type ModelRequest = {
   user: string | null;
   /** Told to the upstream. */
   trace?: Trace | null;
+  /** Whether the caller wants the encrypted form of reasoning for itself. */
+  encryptedReasoning?: boolean;
 };
 
-/** What a model says, as it comes. Calls are numbered by `call`, in the order in which they began. */
+/**
+ * What a model says, as it comes. Calls are numbered by `call`, in the order in which they began. Reasoning comes one after
+ * the other: what is begun is ended before the next. `body`: the item as the upstream said it; `origin`: who can read it.
+ */
 export type ModelEvent =
+  | { kind: "message_started"; phase: string | null }
+  | { kind: "reasoning_started"; id: string }
+  | { kind: "reasoning_delta"; of: "summary" | "text"; part: number; delta: string }
+  | { kind: "reasoning_ended"; body: JsonObject; origin: string }
   | { kind: "text"; delta: string }
   | { kind: "refusal"; delta: string }
   | { kind: "call_started"; call: number; callId: string; name: string }
   | { kind: "call_arguments"; call: number; delta: string }
   | { kind: "finished"; reason: "stop" | "length" | "content_filter"; usage: Usage };
+
+/** How an upstream is spoken to: the Responses API, or Chat Completions. */
+export type ModelApi = "responses" | "chat";
 
 export type Model = {
   /** Ends with exactly one `finished`. Throws `model_failed`, with the upstream's status where it had one. */
@@ -207,8 +219,10 @@ export type World = {
   clientDocumentUrl: (redirectId: string) => string | null;
   /** The operator's default proof, and the projects that may use `possession` off loopback. */
   consent: { proof: ConsentProof | null; allowPossession: readonly string[] };
-  /** Null: no model upstream is configured. */
+  /** The operator's own. Null: no model upstream is configured. */
   model: Model | null;
+  /** One that a project's admin named, under the rules for calls out. */
+  modelAt: (at: { baseUrl: string; api: ModelApi; apiKey: string | null }) => Model;
   log: Log;
   observer: Observer;
   /** Whether host and public URL are loopback: the laptop defaults of DESIGN 8 and 16. */

@@ -1,5 +1,6 @@
 import type { TokenIssuer } from "./issuers.ts";
 import type { ApprovalRule } from "./policy.ts";
+import type { ModelApi } from "./ports.ts";
 
 /** What an admin may set for a project. Every field has a default; see `DEFAULT_SETTINGS`. */
 export type Settings = {
@@ -26,6 +27,8 @@ export type Settings = {
   signIn: SignInSettings | null;
   /** Whose tokens prove callers and users. */
   issuers: TokenIssuer[];
+  /** Models of the project's own (`core/model-upstreams`). Their keys are sealed beside the settings. */
+  models: ModelUpstream[];
   /** How a response asks for consent (responses-wire 6). */
   consentPresentation: "item+message" | "item" | "message";
   consentStatus: "completed" | "incomplete";
@@ -43,6 +46,14 @@ export type SignInSettings = {
   clientId: string;
 };
 
+/** Where models are, and how they are spoken to. */
+export type ModelUpstream = {
+  /** What stands before the slash in a request's `model`. */
+  name: string;
+  baseUrl: string;
+  api: ModelApi;
+};
+
 export const DEFAULT_SETTINGS: Settings = {
   users: { fromBody: true, assertedAs: null },
   defaultRequireApproval: null,
@@ -51,6 +62,7 @@ export const DEFAULT_SETTINGS: Settings = {
   consentProof: null,
   signIn: null,
   issuers: [],
+  models: [],
   consentPresentation: "item+message",
   consentStatus: "completed",
   consentEvent: false,

@@ -78,6 +78,8 @@ export type TurnRequest = {
   sampling: Sampling;
   structuredInputs: Record<string, Json>;
   metadata: Record<string, string>;
+  /** What the caller wants to see beside what everybody sees (`include`). */
+  include: string[];
   /** Echoed only. */
   safetyIdentifier: string | null;
   user: string | null;
@@ -137,6 +139,17 @@ export type StoredResponse = {
   sealedToolSecrets: Uint8Array | null;
 };
 
+/** A part of an item of reasoning. The parts of each kind are numbered by themselves. */
+export type ReasoningEvent = {
+  kind: "reasoning_part_added" | "reasoning_delta" | "reasoning_part_done";
+  index: number;
+  itemId: string;
+  part: number;
+  of: "summary" | "text";
+  /** The piece, or the whole of the part. */
+  text: string;
+};
+
 /** What a turn yields, in order; `http/sse` numbers and encodes it, `stream:false` drains it. */
 export type TurnEvent =
   | { kind: "started"; response: Response }
@@ -163,6 +176,7 @@ export type TurnEvent =
       of: "output_text" | "refusal";
       text: string;
     }
+  | ReasoningEvent
   | { kind: "item_done"; index: number; item: Item }
   /** Between the two of a consent item, for projects that want it (foundry-wire 9). */
   | { kind: "consent_requested"; index: number; item: ConsentRequest }

@@ -1,8 +1,9 @@
 import { historyOf } from "./history.ts";
 import { observedStream } from "./observed-model.ts";
 import type { Item, ToolCall } from "./items.ts";
+import { type ChosenModel, chooseModel, openModel } from "./model-upstreams.ts";
 import { createToolNames, type ToolNames } from "./naming.ts";
-import type { Model, ModelExchange, ModelTool, ModelToolChoice } from "./ports.ts";
+import type { ModelExchange, ModelTool, ModelToolChoice } from "./ports.ts";
 import type { ToolChoice, TurnEvent } from "./request.ts";
 import type { Server } from "./servers.ts";
 import { offered } from "./tools.ts";
@@ -20,8 +21,8 @@ const MAX_ROUNDS = 50;
  */
 export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnEvent> {
   const { plan, desks } = turn;
-  const upstream = desks.world.model;
-  if (!upstream) throw new Error("a turn with a model was planned without one");
+  const chosen = chooseModel(desks.world, plan.context.project, model);
+  if (!chosen) throw new Error("a turn with a model was planned without one");
   const names = createToolNames(
     desks.world,
     plan.functions.map(({ name }) => name),
@@ -36,7 +37,7 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
     const from = turn.output.length;
     const spent = round === MAX_ROUNDS || turn.calls >= maxCalls(turn);
     const offer = await offerOf(turn, tools, names, { first: round === 0, spent });
-    const said = yield* oneRound(turn, { upstream, model, names, offer, history });
+    const said = yield* oneRound(turn, { chosen, names, offer, history });
     turn.incomplete = said.incomplete;
     yield* runJudged(turn, await judgeAll(turn, said.calls));
     const waits =
@@ -51,6 +52,9 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
     );
   }
 }
+
+/** The `include` that asks for reasoning in its encrypted form. */
+const ENCRYPTED_REASONING = "reasoning.encrypted_content";
 
 type OfferedTool = { server: Server | null; tool: ModelTool };
 
@@ -124,19 +128,19 @@ function force(tools: ModelTool[], name: string, first: boolean): ModelToolChoic
 async function* oneRound(
   turn: Turn,
   round: {
-    upstream: Model;
-    model: string;
+    chosen: ChosenModel;
     names: ToolNames;
     offer: Offer;
     history: (Item | ModelExchange)[];
   },
 ): AsyncGenerator<TurnEvent, Said> {
   const { response, settled, context } = turn.plan;
+  const upstream = await openModel(turn.desks.world, context.project, round.chosen);
   const stream = observedStream(
     turn.desks.world,
-    round.upstream,
+    upstream,
     {
-      model: round.model,
+      model: round.chosen.model,
       instructions: settled.instructions,
       history: round.history,
       tools: round.offer.tools,
@@ -145,6 +149,7 @@ async function* oneRound(
       sampling: settled.sampling,
       user: response.safetyIdentifier ?? response.user,
       trace: context.trace ?? null,
+      encryptedReasoning: turn.plan.include.includes(ENCRYPTED_REASONING),
     },
     context.signal,
   );

@@ -3,6 +3,7 @@ import type { FunctionCall, Message, ToolCall } from "./items.ts";
 import type { ToolNames } from "./naming.ts";
 import type { ModelEvent, ModelExchange, ModelTool, ModelToolChoice } from "./ports.ts";
 import type { TurnEvent, Usage } from "./request.ts";
+import { createReasoning } from "./turn-reasoning.ts";
 import { maxCalls, type Turn } from "./turn-say.ts";
 
 /** What one round offers a model. */
@@ -26,10 +27,13 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
   const functions = new Map<number, { index: number; item: FunctionCall }>();
   const mcp = new Map<number, ToolCall>();
   const mistaken = new Map<number, ModelExchange>();
+  const reasoning = createReasoning(turn);
+  let phase: string | null = null;
   let message: { index: number; item: Message } | null = null;
   let incomplete: string | null = null;
 
   async function* text(of: "output_text" | "refusal", delta: string): AsyncGenerator<TurnEvent> {
+    yield* reasoning.end(null);
     if (!message) {
       const item: Message = {
         kind: "message",
@@ -37,6 +41,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
         role: "assistant",
         status: "in_progress",
         content: [],
+        ...(phase !== null && { phase }),
       };
       message = { index: turn.output.length, item };
       turn.output.push(item);
@@ -75,6 +80,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
 
   function* startCall(event: ModelEvent & { kind: "call_started" }): Generator<TurnEvent> {
     yield* endMessage("completed");
+    yield* reasoning.end(null);
     const meant = names.meantBy(event.name);
     const isOffered = offer.tools.some(({ name }) => name === event.name);
     if (!isOffered) {
@@ -131,6 +137,16 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
   return {
     take: async function* (event: ModelEvent): AsyncGenerator<TurnEvent> {
       switch (event.kind) {
+        case "message_started":
+          phase = event.phase;
+          return yield* endMessage("completed");
+        case "reasoning_started":
+          yield* endMessage("completed");
+          return yield* reasoning.start(event.id, functions.size + mcp.size);
+        case "reasoning_delta":
+          return yield* reasoning.delta(event);
+        case "reasoning_ended":
+          return yield* reasoning.end(event);
         case "text":
           return yield* text("output_text", event.delta);
         case "refusal":
@@ -155,6 +171,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
               : event.reason === "length"
                 ? "max_output_tokens"
                 : "content_filter";
+          yield* reasoning.end(null);
           yield* endMessage(incomplete === null ? "completed" : "incomplete");
           yield* endFunctionCalls();
       }

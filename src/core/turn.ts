@@ -108,8 +108,7 @@ function report({ desks, plan }: Turn, cause: unknown): Fault {
   const facts = { requestId, responseId: plan.response.id, err: cause };
   if (isRefusal(cause, "model_failed")) {
     world.log("warn", "model_failed", facts);
-    const code = cause.details.status === 429 ? "rate_limit_exceeded" : "server_error";
-    return { error: { code, message: cause.details.message }, refusal: cause };
+    return { error: { code: codeOf(cause.details), message: cause.details.message }, refusal: cause };
   }
   if (isRefusal(cause, "unavailable")) {
     world.log("error", "turn_failed", facts);
@@ -126,6 +125,16 @@ function report({ desks, plan }: Turn, cause: unknown): Fault {
   const message = `an internal fault; the log has it under request ${requestId}`;
   return { error: { code: "server_error", message }, refusal: null };
 }
+
+/** What clients know of a response that failed (OpenAI's `response.error.code`); the upstream's own word where it is one. */
+function codeOf({ status, code }: BrokerError<"model_failed">["details"]): string {
+  if (code !== null && FAILURES.test(code)) return code;
+  if (status === 429) return "rate_limit_exceeded";
+  return status === 400 || status === 404 || status === 422 ? "invalid_prompt" : "server_error";
+}
+
+const FAILURES =
+  /^(?:invalid_prompt|(?:bio|misalignment)_policy\w*|invalid_\w*image\w*|image_\w+|unsupported_image_media_type|empty_image_file|failed_to_download_image)$/;
 
 function sentenceOf(refusal: BrokerError): string {
   if (isRefusal(refusal, "not_supported")) return `${refusal.details.what} is not supported`;

@@ -9,9 +9,9 @@ import {
   writeConversation,
   writeItemList,
 } from "./wire/conversations.ts";
-import { checkIncludeOf } from "./wire/include.ts";
+import { includeOf } from "./wire/include.ts";
 import { inputItemsQuery } from "./wire/response-queries.ts";
-import { writeItem } from "./wire/write-items.ts";
+import { writeItemWith } from "./wire/write-items.ts";
 
 /** `…/conversations` and their items (responses-wire 2), beside the responses that stand in them. */
 export function conversationRoutes({ broker }: { broker: { conversations: ConversationDesk } }): Route[] {
@@ -89,9 +89,9 @@ function itemRoutesAt(path: string, desk: ConversationDesk): Route[] {
       body: newItems,
       answers: { 200: { description: "The items that were added" }, ...gone },
       handle: async ({ context, params, request }, { body }) => {
-        checkIncludeOf(request);
+        const include = includeOf(request);
         const added = await desk.addItems(context, params["id"] ?? "", body.items);
-        return Response.json(writeItemList(added, false));
+        return Response.json(writeItemList(added, { more: false, include }));
       },
     }),
     projectRoute({
@@ -103,11 +103,11 @@ function itemRoutesAt(path: string, desk: ConversationDesk): Route[] {
       query: inputItemsQuery,
       answers: { 200: { description: "A page of items" }, ...gone },
       handle: async ({ context, params, request }, { query }) => {
-        checkIncludeOf(request);
+        const include = includeOf(request);
         const { after, limit, order } = query;
         const page = { after: after ?? null, limit, order };
         const { items, more } = await desk.items(context, params["id"] ?? "", page);
-        return Response.json(writeItemList(items, more));
+        return Response.json(writeItemList(items, { more, include }));
       },
     }),
     projectRoute({
@@ -118,8 +118,9 @@ function itemRoutesAt(path: string, desk: ConversationDesk): Route[] {
       summary: "An item of a conversation",
       answers: { 200: { description: "The item" }, ...gone },
       handle: async ({ context, params, request }) => {
-        checkIncludeOf(request);
-        return Response.json(writeItem(await desk.item(context, params["id"] ?? "", params["item"] ?? "")));
+        const include = includeOf(request);
+        const item = await desk.item(context, params["id"] ?? "", params["item"] ?? "");
+        return Response.json(writeItemWith(item, include));
       },
     }),
     projectRoute({

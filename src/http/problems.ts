@@ -117,7 +117,8 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
   }),
   no_model: () => ({
     status: 400,
-    message: "This needs a model, and no model upstream is configured (CONSENTRY_MODEL_BASE_URL).",
+    message:
+      "This needs a model, and no model upstream is configured (CONSENTRY_MODEL_BASE_URL, or the project's setting models).",
     code: "no_model",
     param: "model",
   }),

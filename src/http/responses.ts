@@ -6,7 +6,7 @@ import type { TurnEvent } from "../core/request.ts";
 import { type ProjectCall, projectRoute, type Route } from "./route.ts";
 import { streamTurn } from "./sse.ts";
 import { writeItemList } from "./wire/conversations.ts";
-import { checkIncludeOf } from "./wire/include.ts";
+import { includeOf } from "./wire/include.ts";
 import { readResponsesBody, responsesBodySchema } from "./wire/request.ts";
 import { responseBody, writeResponse } from "./wire/response.ts";
 import { inputItemsQuery, retrieveQuery } from "./wire/response-queries.ts";
@@ -52,11 +52,11 @@ function routesAt(base: string, broker: Broker): Route[] {
         404: { description: "Unknown, or somebody else's" },
       },
       handle: async ({ context, params, request }, { query }) => {
-        checkIncludeOf(request);
+        const include = includeOf(request);
         if (query.stream)
           throw new BrokerError("not_supported", { what: "Replaying a stream", param: "stream" });
         const { response, output } = await broker.retrieve(context, params["id"] ?? "");
-        return Response.json(writeResponse(response, output));
+        return Response.json(writeResponse(response, output, include));
       },
     }),
     projectRoute({
@@ -99,11 +99,11 @@ function routesAt(base: string, broker: Broker): Route[] {
         404: { description: "Unknown, or somebody else's" },
       },
       handle: async ({ context, params, request }, { query }) => {
-        checkIncludeOf(request);
+        const include = includeOf(request);
         const { after, limit, order } = query;
         const page = { after: after ?? null, limit, order };
         const { items, more } = await broker.inputItems(context, params["id"] ?? "", page);
-        return Response.json(writeItemList(items, more));
+        return Response.json(writeItemList(items, { more, include }));
       },
     }),
   ];
@@ -119,21 +119,22 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const signal = AbortSignal.any([context.signal, left.signal]);
   const key = idempotencyKeyOf(call.request.headers);
   const asked = { ...context, signal };
+  const { include } = request;
   const turn =
     key === null
       ? await broker.respond(asked, fixed)
       : await broker.respondOnce(asked, fixed, { key, body: [agent ?? null, jsonOf(value)] });
-  return stream ? streamTurn(turn, { onLeave: () => left.abort() }) : drainTurn(turn);
+  return stream ? streamTurn(turn, { onLeave: () => left.abort(), include }) : drainTurn(turn, include);
 }
 
 /** `stream: false`: the same turn in one body. A model that failed before anything was done is an HTTP error. */
-async function drainTurn(turn: AsyncGenerator<TurnEvent>): Promise<Response> {
+async function drainTurn(turn: AsyncGenerator<TurnEvent>, include: readonly string[]): Promise<Response> {
   let refusal: BrokerError | null = null;
   for await (const event of turn) {
     if (event.kind === "failed") refusal = event.refusal;
     if (event.kind !== "ended") continue;
     if (refusal && !event.output.some(hasActed)) throw refusal;
-    return Response.json(writeResponse(event.response, event.output));
+    return Response.json(writeResponse(event.response, event.output, include));
   }
   throw new Error("a turn ended without its end");
 }

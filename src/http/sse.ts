@@ -10,13 +10,19 @@ const PATIENCE_MS = 30_000;
  * A turn as server-sent events (responses-wire 4.5): numbered from 0, `event:` equals the body's `type`, each event one
  * write, `data: [DONE]` last. The turn goes on only as fast as it is read.
  *
+ * `include`: what the caller wants to see beside what everybody sees.
+ *
  * When the reader leaves, `onLeave` is called and the turn is read to its end all the same, so that what it did is kept.
  * A reader that takes nothing for `patienceMs` while something waits for it counts as gone, and its stream breaks off:
  * otherwise it could keep a turn, and what was true when the turn began, for as long as it likes.
  */
 export function streamTurn(
   turn: AsyncGenerator<TurnEvent>,
-  { onLeave, patienceMs = PATIENCE_MS }: { onLeave: () => void; patienceMs?: number },
+  {
+    onLeave,
+    patienceMs = PATIENCE_MS,
+    include = [],
+  }: { onLeave: () => void; patienceMs?: number; include?: readonly string[] },
 ): Response {
   const encoder = new TextEncoder();
   let sequence = 0;
@@ -50,7 +56,7 @@ export function streamTurn(
         controller.enqueue(encoder.encode(": ping\n\n"));
         return;
       }
-      for (const event of writeEvents(step.value)) {
+      for (const event of writeEvents(step.value, include)) {
         const data = JSON.stringify({ ...event, sequence_number: sequence++ });
         controller.enqueue(encoder.encode(`event: ${event.type}\ndata: ${data}\n\n`));
       }

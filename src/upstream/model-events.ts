@@ -16,6 +16,7 @@ type Call = { index: unknown; id: string; name: string; text: string };
 export function createChunkReader(isTaken: (callId: string) => boolean) {
   const calls: Call[] = [];
   const callIds = new Set<string>();
+  let made = 0;
   let isAnswer = false;
   let reason: string | null = null;
   let usage: Usage = NO_USAGE;
@@ -24,8 +25,7 @@ export function createChunkReader(isTaken: (callId: string) => boolean) {
     if (piece.name === "") throw modelFailed("called a tool without naming it");
     calls.push({ index: piece.index, id: piece.id, name: piece.name, text: "" });
     let callId = piece.id;
-    for (let count = 1; callId === "" || callIds.has(callId) || isTaken(callId); count++)
-      callId = `call_${count}`;
+    while (callId === "" || callIds.has(callId) || isTaken(callId)) callId = `call_${++made}`;
     callIds.add(callId);
     return { kind: "call_started", call: calls.length - 1, callId, name: piece.name };
   };
@@ -139,13 +139,14 @@ function readUsage(value: unknown): Usage | null {
   if (!isJsonObject(value)) return null;
   const { prompt_tokens_details: input, completion_tokens_details: output } = value;
   return {
-    inputTokens: count(value["prompt_tokens"]),
-    cachedTokens: isJsonObject(input) ? count(input["cached_tokens"]) : 0,
-    outputTokens: count(value["completion_tokens"]),
-    reasoningTokens: isJsonObject(output) ? count(output["reasoning_tokens"]) : 0,
+    inputTokens: readCount(value["prompt_tokens"]),
+    cachedTokens: isJsonObject(input) ? readCount(input["cached_tokens"]) : 0,
+    outputTokens: readCount(value["completion_tokens"]),
+    reasoningTokens: isJsonObject(output) ? readCount(output["reasoning_tokens"]) : 0,
   };
 }
 
-function count(value: unknown): number {
+/** A number of tokens, or a place in a list; 0 for what is neither. */
+export function readCount(value: unknown): number {
   return typeof value === "number" && Number.isSafeInteger(value) && value > 0 ? value : 0;
 }

@@ -1,6 +1,7 @@
 import OpenAI from "openai";
 import { BrokerError } from "../core/errors.ts";
 import { isJsonObject } from "../core/json.ts";
+import { EgressError } from "./egress.ts";
 
 const MAX_MESSAGE_CHARS = 500;
 
@@ -20,6 +21,8 @@ export function modelFailed(what: string, options?: { cause?: unknown }): Broker
  */
 export function modelFailure(error: unknown, apiKey: string | null): BrokerError<"model_failed"> {
   if (error instanceof SyntaxError) return modelFailed("sent an event that is not JSON", { cause: error });
+  const egress = causes(error).find((cause) => cause instanceof EgressError);
+  if (egress) return modelFailed(`could not be called: ${egress.message}`, { cause: error });
   if (error instanceof OpenAI.APIConnectionError) {
     return modelFailed(`could not be reached${systemCode(error)}`, { cause: error });
   }
@@ -32,18 +35,37 @@ function answered(
   apiKey: string | null,
 ): BrokerError<"model_failed"> {
   const status: unknown = error.status;
-  const code = codeOf(error.code);
+  if (typeof status !== "number") return saidFailure(error.error, apiKey);
+  const code = codeOf(error.code, apiKey);
   const said = status === 401 ? "it refuses the broker's key" : readable(error.error, apiKey);
-  const head =
-    typeof status === "number"
-      ? `the model upstream answered HTTP ${status}`
-      : "the model upstream ended its answer with an error";
+  const head = `the model upstream answered HTTP ${status}`;
   const message = said === "" ? head : `${head}: ${said}`;
-  return new BrokerError(
-    "model_failed",
-    { status: typeof status === "number" ? status : null, message, code },
-    { cause: error },
-  );
+  const cause = echoes(error, apiKey) ? undefined : error;
+  return new BrokerError("model_failed", { status, message, code }, { cause });
+}
+
+/** Whether the upstream says our key back: then its words are in no log. */
+function echoes({ message, error }: InstanceType<typeof OpenAI.APIError>, apiKey: string | null): boolean {
+  return apiKey !== null && JSON.stringify([message, error]).includes(apiKey);
+}
+
+/** What an upstream says of its own failure in the middle of a stream: `{code, message}`. */
+export function saidFailure(error: unknown, apiKey: string | null): BrokerError<"model_failed"> {
+  const said = readable(error, apiKey);
+  const code = isJsonObject(error) ? codeOf(error["code"] ?? error["type"], apiKey) : null;
+  const head = "the model upstream ended its answer with an error";
+  const message = said === "" ? head : `${head}: ${said}`;
+  return new BrokerError("model_failed", { status: statusOfCode(code), message, code });
+}
+
+/** The status that OpenAI has for a code, where an upstream that has begun to answer can give none any more. */
+function statusOfCode(code: string | null): number | null {
+  if (code === null) return null;
+  if (code === "rate_limit_exceeded" || code === "insufficient_quota") return 429;
+  return /^(invalid_|image_|empty_image|unsupported_image|context_length|failed_to_download)/.test(code) &&
+    code !== "invalid_api_key"
+    ? 400
+    : null;
 }
 
 /** Upstreams give `{message}`, `{detail}` or bare text. Bodies that are not JSON are pages and are not passed on. */
@@ -55,16 +77,24 @@ function readable(error: unknown, apiKey: string | null): string {
   return plain.length > MAX_MESSAGE_CHARS ? `${plain.slice(0, MAX_MESSAGE_CHARS)}…` : plain;
 }
 
-function codeOf(code: unknown): string | null {
+function codeOf(code: unknown, apiKey: string | null): string | null {
   if (typeof code === "number") return String(code);
-  return typeof code === "string" && /^[\w.:-]{1,100}$/.test(code) ? code : null;
+  if (typeof code !== "string" || (apiKey !== null && code.includes(apiKey))) return null;
+  return /^[\w.:-]{1,100}$/.test(code) ? code : null;
 }
 
 /** ` (ECONNREFUSED)`: the operating system's word, found along the causes. */
 function systemCode(error: unknown): string {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+  for (const at of causes(error)) {
     if ("code" in at && typeof at.code === "string" && /^[A-Z][A-Z0-9_]+$/.test(at.code))
       return ` (${at.code})`;
   }
   return "";
+}
+
+/** An error and what caused it, as deep as packages wrap. */
+function causes(error: unknown): Error[] {
+  const found: Error[] = [];
+  for (let at: unknown = error; at instanceof Error && found.length < 5; at = at.cause) found.push(at);
+  return found;
 }

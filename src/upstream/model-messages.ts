@@ -1,7 +1,7 @@
 import type OpenAI from "openai";
-import { type BrokerError, invalid } from "../core/errors.ts";
 import type { FunctionCallOutput, Item, Message } from "../core/items.ts";
 import type { ModelExchange } from "../core/ports.ts";
+import { createCallIds, NO_OUTPUT, orphan, outputsByCall } from "./model-history.ts";
 import { outputText, textOf, userPart } from "./model-parts.ts";
 
 type ChatMessage = OpenAI.ChatCompletionMessageParam;
@@ -21,7 +21,7 @@ export function chatMessages(instructions: string | null, history: (Item | Model
   const messages: ChatMessage[] = [];
   const outputs = outputsByCall(history);
   const answered = new Set<FunctionCallOutput>();
-  const ids = createCallIds();
+  const ids = createCallIds({ maxChars: MAX_ID_CHARS });
   let turn: AssistantTurn | null = null;
 
   const endTurn = () => {
@@ -78,43 +78,8 @@ export function chatMessages(instructions: string | null, history: (Item | Model
   return messages;
 }
 
-const NO_OUTPUT = "(no output: this call has not been answered)";
-
-function outputsByCall(history: (Item | ModelExchange)[]): Map<string, FunctionCallOutput[]> {
-  const outputs = new Map<string, FunctionCallOutput[]>();
-  for (const item of history) {
-    if (item.kind !== "function_call_output") continue;
-    outputs.set(item.callId, [...(outputs.get(item.callId) ?? []), item]);
-  }
-  return outputs;
-}
-
-function orphan({ callId }: FunctionCallOutput): BrokerError<"invalid"> {
-  return invalid({
-    param: "input",
-    message: `no function_call comes before the output of call_id ${callId}`,
-  });
-}
-
-/**
- * Ids as upstreams take them: OpenAI allows 40 characters, some want exactly nine letters and digits, all want each id
- * once. An id that came from an upstream goes back as it is; others are numbered, in order, so that the same history
- * gives the same text and prompt caches keep working.
- */
-function createCallIds() {
-  const used = new Set<string>();
-  return {
-    next: (callId: string): string => {
-      const fits = /^[A-Za-z0-9_.:-]{1,40}$/.test(callId) && !used.has(callId);
-      let id = callId;
-      for (let count = used.size + 1; !fits && (id === callId || used.has(id)); count++) {
-        id = `call${String(count).padStart(5, "0")}`;
-      }
-      used.add(id);
-      return id;
-    },
-  };
-}
+/** OpenAI takes no longer ones. */
+const MAX_ID_CHARS = 40;
 
 /** Null: it holds nothing. */
 function chatMessage({ role, content }: Message): Exclude<ChatMessage, { role: "function" }> | null {
@@ -122,12 +87,12 @@ function chatMessage({ role, content }: Message): Exclude<ChatMessage, { role: "
     case "system":
     case "developer": {
       // Many upstreams do not know `developer`; those that do read `system` as the same.
-      const text = textOf(content);
+      const text = textOf(content, role);
       return text === "" ? null : { role: "system", content: text };
     }
     case "assistant": {
       // A refusal goes back as what was said: only some upstreams know a field for it.
-      const text = textOf(content);
+      const text = textOf(content, role);
       return text === "" ? null : { role: "assistant", content: text };
     }
     case "user": {

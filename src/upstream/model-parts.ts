@@ -35,7 +35,8 @@ function detailOf(detail: string | null): { detail?: "auto" | "low" | "high" } {
   return detail === "original" ? { detail: "high" } : {};
 }
 
-function unsupported(what: string): BrokerError<"not_supported"> {
+/** The refusal of content that an upstream of this kind has no words for. */
+export function unsupported(what: string): BrokerError<"not_supported"> {
   return new BrokerError("not_supported", { what: `${what} with this model upstream`, param: "input" });
 }
 
@@ -45,8 +46,13 @@ export function outputText({ output }: FunctionCallOutput): string {
   return output.map((part) => wordsOf(part) ?? OMITTED).join("\n");
 }
 
-/** The words of a message, a refusal's too. */
-export function textOf(parts: Part[]): string {
+/**
+ * The words of a message that may hold nothing else, a refusal's too. Throws `not_supported` for an image, a file or audio; what
+ * the broker does not know, other makers' histories have in their models' messages, and it says nothing to this API.
+ */
+export function textOf(parts: Part[], role: string): string {
+  const media = parts.find(({ kind }) => kind === "image" || kind === "file" || kind === "audio");
+  if (media) throw unsupported(`${media.kind} content in a message of the role ${role}`);
   return parts.flatMap((part) => wordsOf(part) ?? []).join("\n");
 }
 

@@ -30,6 +30,7 @@ import { createNodeEgress } from "../../src/upstream/egress.node.ts";
 import { EgressError } from "../../src/upstream/egress.ts";
 import { createIssuerKeys } from "../../src/upstream/issuer-keys.ts";
 import { createMcpUpstream } from "../../src/upstream/mcp.ts";
+import { createModelDoor } from "../../src/upstream/models.ts";
 import { createOAuth } from "../../src/upstream/oauth.ts";
 import { createSignIn } from "../../src/upstream/signin.ts";
 
@@ -146,6 +147,7 @@ export async function createTestApp(
     clientDocumentUrl: (redirectId) => `${publicUrl}/oauth/client/${redirectId}`,
     consent: { proof: "possession", allowPossession: [] },
     model: null,
+    modelAt: createModelDoor(egress),
     log,
     observer: metrics.observer,
     local: true,

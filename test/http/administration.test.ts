@@ -256,6 +256,7 @@ describe("settings", () => {
     consentProof: null,
     signIn: null,
     issuers: [],
+    models: [],
     consent_presentation: "item+message",
     consent_status: "completed",
     consent_event: false,

@@ -44,6 +44,14 @@ describe("what people and models said", () => {
     ).toEqual([]);
   });
 
+  test.each(["system", "developer", "assistant"] as const)(
+    "media in a message of the role %s are refused",
+    (role) => {
+      const image = { kind: "image", url: "https://x.example/a.png", fileId: null, detail: null } as const;
+      expect(() => chatMessages(null, [message(role, [image])])).toThrow("not_supported");
+    },
+  );
+
   test("images, files and audio of a person go along", () => {
     const parts: Part[] = [
       { kind: "input_text", text: "look" },

@@ -2,9 +2,10 @@ import { type Fault, invalid } from "../errors.ts";
 import type { TokenIssuer } from "../issuers.ts";
 import { isJsonObject, textMembers } from "../json.ts";
 import type { World } from "../ports.ts";
-import type { Project, SignInSettings } from "../project.ts";
+import type { ModelUpstream, Project, SignInSettings } from "../project.ts";
 import { projectSecretsAad } from "../storage.ts";
 import type { IssuerChange } from "./issuer-rules.ts";
+import type { ModelChange } from "./model-rules.ts";
 import type { SignInChange } from "./sign-in-rules.ts";
 
 /** What is sealed beside a project's settings. */
@@ -12,9 +13,11 @@ export type ProjectSecrets = {
   signIn: string | null;
   /** The secrets of our clients at issuers, by the issuer's name. */
   exchange: Readonly<Record<string, string>>;
+  /** The keys of model upstreams, by the upstream's name. */
+  models: Readonly<Record<string, string>>;
 };
 
-const NO_SECRETS: ProjectSecrets = { signIn: null, exchange: {} };
+const NO_SECRETS: ProjectSecrets = { signIn: null, exchange: {}, models: {} };
 
 /** The secrets, and the version of the project that they are sealed for. Throws `unavailable`. */
 export async function openSecrets(
@@ -27,7 +30,8 @@ export async function openSecrets(
   const body: unknown = JSON.parse(await sealer.open(sealed, projectSecretsAad(name, version)));
   const { signIn = null } = textMembers(body);
   const exchange = isJsonObject(body) ? textMembers(body["exchange"]) : {};
-  return { version, secrets: { signIn, exchange } };
+  const models = isJsonObject(body) ? textMembers(body["models"]) : {};
+  return { version, secrets: { signIn, exchange, models } };
 }
 
 /** Null: there are none to seal. */
@@ -36,9 +40,9 @@ export async function sealSecrets(
   secrets: ProjectSecrets,
   { name, version }: Pick<Project, "name" | "version">,
 ): Promise<Uint8Array | null> {
-  return secrets.signIn === null && Object.keys(secrets.exchange).length === 0
-    ? null
-    : sealer.seal(JSON.stringify(secrets), projectSecretsAad(name, version));
+  const { signIn, exchange, models } = secrets;
+  const isNone = signIn === null && Object.keys({ ...exchange, ...models }).length === 0;
+  return isNone ? null : sealer.seal(JSON.stringify(secrets), projectSecretsAad(name, version));
 }
 
 /**
@@ -91,6 +95,35 @@ export function exchangeSecretsAfter(change: {
   }
   if (faults.length > 0) throw invalid(...faults);
   return Object.fromEntries(secrets);
+}
+
+/**
+ * The keys of model upstreams after a change. A kept one stays with the name and the base URL that it was given for; a
+ * replacement keeps none. Throws `invalid` when there was one and nobody says what becomes of it.
+ */
+export function modelKeysAfter(change: {
+  before: readonly ModelUpstream[];
+  held: Readonly<Record<string, string>>;
+  given: readonly ModelChange[] | undefined;
+  mode: "replace" | "change";
+}): Record<string, string> {
+  const { before, held, given, mode } = change;
+  if (given === undefined) return mode === "change" ? { ...held } : {};
+  const faults: Fault[] = [];
+  const keys: [string, string][] = [];
+  for (const [at, { name, baseUrl, apiKey }] of given.entries()) {
+    const kept = Object.hasOwn(held, name) ? held[name] : undefined;
+    const key = apiKey === undefined ? kept : apiKey;
+    if (key == null) continue;
+    const isSame = before.some((entry) => entry.name === name && entry.baseUrl === baseUrl);
+    if (apiKey === undefined && (mode === "replace" || !isSame)) {
+      const message = "must be given again, or null for an upstream without one";
+      faults.push({ param: `models[${at}].apiKey`, message });
+    }
+    keys.push([name, key]);
+  }
+  if (faults.length > 0) throw invalid(...faults);
+  return Object.fromEntries(keys);
 }
 
 /** Whether a secret that was given for `before` goes to nobody else under `after`. */

@@ -34,8 +34,8 @@ export async function createProject(
   return (await world.store.projects.get(name)) ?? project;
 }
 
-function bringsSecrets({ signIn, issuers = [] }: SettingsChange): boolean {
-  if (signIn?.clientSecret != null) return true;
+function bringsSecrets({ signIn, issuers = [], models = [] }: SettingsChange): boolean {
+  if (signIn?.clientSecret != null || models.some(({ apiKey }) => apiKey != null)) return true;
   return issuers.some((entry) => entry.type === "oidc" && entry.exchange?.clientSecret != null);
 }
 

@@ -6,8 +6,10 @@ import { DEFAULT_SETTINGS, type Project, type Settings } from "../project.ts";
 import { type CheckTarget, isHost } from "../url-rules.ts";
 import { tryUntilWon } from "./attempts.ts";
 import { type IssuerChange, issuerEntry, issuersFaults, signInMeetsIssuers } from "./issuer-rules.ts";
+import { type ModelChange, modelEntry, modelsFaults } from "./model-rules.ts";
 import {
   exchangeSecretsAfter,
+  modelKeysAfter,
   openSecrets,
   sealSecrets,
   type ProjectSecrets,
@@ -27,6 +29,8 @@ export type SettingsChange = {
   signIn?: SignInChange | null | undefined;
   /** All of them: an entry that is left out is gone. */
   issuers?: IssuerChange[] | undefined;
+  /** All of them: an entry that is left out is gone, and its key with it. */
+  models?: ModelChange[] | undefined;
   consentPresentation?: Settings["consentPresentation"] | undefined;
   consentStatus?: Settings["consentStatus"] | undefined;
   consentEvent?: boolean | undefined;
@@ -53,6 +57,7 @@ export function changeSettings(before: Settings, change: SettingsChange, rules: 
     ...signInFaults({ signIn, issuers, asserted, secret }, rules.checkTarget),
     ...(change.issuers ? issuersFaults(change.issuers, rules) : []),
     ...signInMeetsIssuers(issuers, signIn),
+    ...(change.models ? modelsFaults(change.models, rules.checkTarget) : []),
   ];
   const settings: Settings = {
     users: {
@@ -65,6 +70,7 @@ export function changeSettings(before: Settings, change: SettingsChange, rules: 
     consentProof: orBefore(change.consentProof, before.consentProof),
     signIn,
     issuers,
+    models: change.models?.map(modelEntry) ?? before.models,
     consentPresentation: change.consentPresentation ?? before.consentPresentation,
     consentStatus: change.consentStatus ?? before.consentStatus,
     consentEvent: change.consentEvent ?? before.consentEvent,
@@ -107,6 +113,12 @@ export async function writeSettings(
         before: project.settings.issuers,
         held: held.exchange,
         given: change.issuers,
+        mode,
+      }),
+      models: modelKeysAfter({
+        before: project.settings.models,
+        held: held.models,
+        given: change.models,
         mode,
       }),
     };
@@ -167,6 +179,7 @@ function changedFields(before: Settings, after: Settings): string[] {
     "consentProof",
     "signIn",
     "issuers",
+    "models",
     "consentPresentation",
     "consentStatus",
     "consentEvent",

@@ -7,7 +7,7 @@ import { metadata } from "./common.ts";
 import { inputSchema, readInput } from "./items.ts";
 import { bodyOf, readWith } from "./shape.ts";
 import { seconds } from "./response.ts";
-import { writeItem } from "./write-items.ts";
+import { writeItemWith } from "./write-items.ts";
 
 /** `items` as `input` has them, but never a bare text: a list, whose faults are named by their place in it. */
 const items = readWith((value) => {
@@ -44,10 +44,13 @@ export function writeConversation({ id, createdAt, metadata: own }: Conversation
 }
 
 /** A page of items; `openai` goes on with `after=<last_id>`. */
-export function writeItemList(list: Item[], more: boolean): JsonObject {
+export function writeItemList(
+  list: Item[],
+  { more, include }: { more: boolean; include: readonly string[] },
+): JsonObject {
   return {
     object: "list",
-    data: list.map(writeItem),
+    data: list.map((item) => writeItemWith(item, include)),
     first_id: list.at(0)?.id ?? null,
     last_id: list.at(-1)?.id ?? null,
     has_more: more,

@@ -1,13 +1,13 @@
 import type { JsonObject } from "../../core/json.ts";
-import type { Response, TurnEvent } from "../../core/request.ts";
-import { writeItem } from "./write-items.ts";
+import type { ReasoningEvent, Response, TurnEvent } from "../../core/request.ts";
+import { writeItemWith } from "./write-items.ts";
 import { writeResponse } from "./response.ts";
 
 /** An event of the stream, without its number. */
 export type WireEvent = JsonObject & { type: string };
 
 /** The events that one step of a turn is on the wire (responses-wire 4.2, 4.5); never a type outside the fixed set. */
-export function writeEvents(event: TurnEvent): WireEvent[] {
+export function writeEvents(event: TurnEvent, include: readonly string[] = []): WireEvent[] {
   switch (event.kind) {
     case "started": {
       const response = writeResponse(event.response, []);
@@ -17,9 +17,10 @@ export function writeEvents(event: TurnEvent): WireEvent[] {
       ];
     }
     case "item_added":
-      return [{ type: "response.output_item.added", output_index: event.index, item: writeItem(event.item) }];
-    case "item_done":
-      return [{ type: "response.output_item.done", output_index: event.index, item: writeItem(event.item) }];
+    case "item_done": {
+      const type = event.kind === "item_added" ? "response.output_item.added" : "response.output_item.done";
+      return [{ type, output_index: event.index, item: writeItemWith(event.item, include) }];
+    }
     case "consent_requested": {
       const { id, link, label } = event.item;
       const facts = { id, consent_link: link, server_label: label };
@@ -61,12 +62,39 @@ export function writeEvents(event: TurnEvent): WireEvent[] {
         { type: "response.content_part.done", ...place, part: writeTextPart(event.of, event.text) },
       ];
     }
+    case "reasoning_part_added":
+    case "reasoning_delta":
+    case "reasoning_part_done":
+      return writeReasoning(event);
     case "failed": {
       const { code, message } = event.error;
       return [{ type: "error", error: { type: "server_error", code, message, param: null } }];
     }
     case "ended":
-      return [{ type: endType(event.response), response: writeResponse(event.response, event.output) }];
+      return [
+        { type: endType(event.response), response: writeResponse(event.response, event.output, include) },
+      ];
+  }
+}
+
+/** A summary has events of its own; the text of reasoning is content, as a message's is. */
+function writeReasoning(event: ReasoningEvent): WireEvent[] {
+  const { text } = event;
+  const isSummary = event.of === "summary";
+  const place = { ...placeOf(event), [isSummary ? "summary_index" : "content_index"]: event.part };
+  const words = isSummary ? "response.reasoning_summary_text" : "response.reasoning_text";
+  const part = { type: isSummary ? "summary_text" : "reasoning_text", text };
+  const box = isSummary ? "response.reasoning_summary_part" : "response.content_part";
+  switch (event.kind) {
+    case "reasoning_part_added":
+      return [{ type: `${box}.added`, ...place, part }];
+    case "reasoning_delta":
+      return [{ type: `${words}.delta`, ...place, delta: text }];
+    case "reasoning_part_done":
+      return [
+        { type: `${words}.done`, ...place, text },
+        { type: `${box}.done`, ...place, part },
+      ];
   }
 }
 

@@ -2,8 +2,9 @@ import { type Fault, invalid } from "../../core/errors.ts";
 import { MAX_FAULTS } from "./faults.ts";
 
 /**
- * What may be asked for by `include` (openai 7.55, `ResponseIncludable`). Nothing is left out here that could be asked for:
- * these items are made by tools that are not here, or are whole anyway. So it is read for the sake of misspelt ones.
+ * What may be asked for by `include` (openai 7.55, `ResponseIncludable`). Of these only
+ * `reasoning.encrypted_content` changes anything: the others are of tools that are not here, or are given anyway. They are read for
+ * the sake of misspelt ones.
  */
 export const INCLUDABLE = [
   "file_search_call.results",
@@ -27,8 +28,12 @@ export function checkInclude(value: unknown, param = "include"): void {
   if (faults.length > 0) throw invalid(...faults.slice(0, MAX_FAULTS));
 }
 
-/** The same of a query, in which clients write `include[]=…` or `include=…`, each as often as they like. */
-export function checkIncludeOf(request: Request): void {
+/** The same of a query, in every form in which clients repeat a name. Gives what is asked for. */
+export function includeOf(request: Request): string[] {
   const { searchParams } = new URL(request.url);
-  checkInclude([...searchParams.getAll("include[]"), ...searchParams.getAll("include")]);
+  const asked = [...searchParams].flatMap(([name, value]) =>
+    /^include(?:\[\d*\])?$/.test(name) ? [value] : [],
+  );
+  checkInclude(asked);
+  return asked;
 }

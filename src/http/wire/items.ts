@@ -79,14 +79,20 @@ const status: Shape<ItemStatus> = z
   .nullish()
   .transform((value) => value ?? "completed");
 
-const message = z.object({ id, role: z.enum(["user", "assistant", "system", "developer"]), status });
+const message = z.object({
+  id,
+  role: z.enum(["user", "assistant", "system", "developer"]),
+  status,
+  phase: text.max(64).nullish(),
+});
 
 function readMessage(value: JsonObject, param: string): Item {
-  const { id: own, role, status: state } = readAt(message, value, param);
+  const { id: own, role, status: state, phase } = readAt(message, value, param);
   const { content } = value;
   const written =
     typeof content === "string" ? [writtenText(role, content)] : readParts(content, `${param}.content`);
-  return { kind: "message", id: own, role, status: state, content: written };
+  const said = role === "assistant" && phase ? { phase } : {};
+  return { kind: "message", id: own, role, status: state, content: written, ...said };
 }
 
 function writtenText(role: string, content: string): Part {

@@ -7,7 +7,7 @@ import { metadata, name } from "./common.ts";
 import { collect, refusal } from "./faults.ts";
 import { checkInclude, INCLUDABLE } from "./include.ts";
 import { inputSchema, readInput } from "./items.ts";
-import { jsonObject, read, recordOf, type Shape, schemaOf } from "./shape.ts";
+import { arrayOf, jsonObject, read, recordOf, type Shape, schemaOf } from "./shape.ts";
 import { readToolChoice, readTools, toolsSchema } from "./tools.ts";
 
 const text = z.string();
@@ -25,6 +25,9 @@ const samplingFields = {
   prompt_cache_key: text.nullish(),
   service_tier: text.nullish(),
 };
+
+/** More than there are to ask for. */
+const MAX_INCLUDES = 100;
 
 const agentReference = z.object({ name, version: z.union([text.max(64), int]).nullish() });
 
@@ -44,6 +47,7 @@ const fields = z.object({
   agent_reference: agentReference.nullish(),
   agent: agentReference.nullish(),
   structured_inputs: jsonObject.nullish(),
+  include: arrayOf(text, MAX_INCLUDES).nullish(),
   background: z.boolean().nullish(),
   ...samplingFields,
 });
@@ -99,6 +103,7 @@ export function readResponsesBody(value: unknown): ResponsesBody {
       sampling: readSampling(body),
       structuredInputs: body.structured_inputs ?? {},
       metadata: body.metadata ?? {},
+      include: body.include ?? [],
       safetyIdentifier: body.safety_identifier ?? null,
       user: body.user ?? null,
     },

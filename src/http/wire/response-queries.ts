@@ -1,7 +1,11 @@
 import * as z from "zod";
 
+/** Repeated for several, which is read from the URL (`http/include`). */
+const include = z.string().optional();
+
 /** `GET …/responses/{id}`. */
 export const retrieveQuery = z.object({
+  "include[]": include,
   stream: z
     .enum(["true", "false"])
     .nullish()
@@ -10,6 +14,7 @@ export const retrieveQuery = z.object({
 
 /** `GET …/responses/{id}/input_items`: newest first unless asked otherwise. */
 export const inputItemsQuery = z.object({
+  "include[]": include,
   after: z.string().max(256).optional(),
   limit: z.coerce.number().int().min(1).max(100).default(20),
   order: z.enum(["asc", "desc"]).default("desc"),

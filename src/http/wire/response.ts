@@ -2,7 +2,7 @@ import * as z from "zod";
 import type { Item } from "../../core/items.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
 import type { Response, Sampling, Tool, ToolChoice, Usage } from "../../core/request.ts";
-import { writeItem } from "./write-items.ts";
+import { writeItemWith } from "./write-items.ts";
 import { writeApprovalRule, writeToolFilter } from "./policy.ts";
 import { jsonObject } from "./shape.ts";
 
@@ -49,7 +49,11 @@ export const responseBody = z.object({
 });
 
 /** A response as the wire says it: the superset of responses-wire 10, which every known client accepts. */
-export function writeResponse(response: Response, output: Item[]): JsonObject {
+export function writeResponse(
+  response: Response,
+  output: Item[],
+  include: readonly string[] = [],
+): JsonObject {
   const { sampling, agent } = response;
   return {
     id: response.id,
@@ -64,7 +68,7 @@ export function writeResponse(response: Response, output: Item[]): JsonObject {
     max_output_tokens: sampling.maxOutputTokens,
     max_tool_calls: response.maxToolCalls,
     model: response.model ?? "none",
-    output: output.map(writeItem),
+    output: output.map((item) => writeItemWith(item, include)),
     parallel_tool_calls: response.parallelToolCalls,
     previous_response_id: response.previousResponseId,
     conversation: response.conversation ? { id: response.conversation } : null,

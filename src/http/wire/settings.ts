@@ -2,6 +2,7 @@ import * as z from "zod";
 import type { SettingsChange } from "../../core/administration/settings.ts";
 import { CONSENT_PROOFS, type Settings } from "../../core/project.ts";
 import { issuerBody, issuerChange } from "./issuers.ts";
+import { modelBodies, modelChanges } from "./models.ts";
 import { approvalRule, writeApprovalRule } from "./policy.ts";
 import { arrayOf, jsonObject, only, type Shape } from "./shape.ts";
 
@@ -28,6 +29,7 @@ const settings = {
   consentProof: z.enum(CONSENT_PROOFS).nullable().optional(),
   signIn: signIn.nullable().optional(),
   issuers: arrayOf(issuerChange, 1_000).optional(),
+  models: modelChanges.optional(),
   consent_presentation: presentation.optional(),
   consent_status: status.optional(),
   consent_event: z.boolean().optional(),
@@ -63,6 +65,7 @@ export const settingsBody = z.object({
   consentProof: z.enum(CONSENT_PROOFS).nullable(),
   signIn: signIn.omit({ clientSecret: true }).nullable(),
   issuers: z.array(issuerBody),
+  models: modelBodies,
   consent_presentation: presentation,
   consent_status: status,
   consent_event: z.boolean(),
@@ -78,6 +81,7 @@ export function writeSettingsBody(settings: Settings): z.infer<typeof settingsBo
     consentProof,
     signIn: settings.signIn,
     issuers: settings.issuers,
+    models: settings.models,
     consent_presentation: settings.consentPresentation,
     consent_status: settings.consentStatus,
     consent_event: settings.consentEvent,

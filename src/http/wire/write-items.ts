@@ -1,13 +1,19 @@
 import { noticeText } from "../../core/consent-notice.ts";
-import type { CallError, Item, Part } from "../../core/items.ts";
+import type { CallError, Item, OtherItem, Part } from "../../core/items.ts";
 import type { JsonObject } from "../../core/json.ts";
 
-/** An item as the wire says it (responses-wire 4.1). */
+/** An item as the wire says it (responses-wire 4.1), for somebody who asked for no more than everybody sees. */
 export function writeItem(item: Item): JsonObject {
+  return writeItemWith(item, []);
+}
+
+/** The same for a caller who asked for more: `include` as the API has it. */
+export function writeItemWith(item: Item, include: readonly string[]): JsonObject {
   switch (item.kind) {
     case "message": {
-      const { id: own, role, status: state, content } = item;
-      return { type: "message", id: own, role, status: state, content: content.map(writePart) };
+      const { id: own, role, status: state, content, phase } = item;
+      const said = phase === undefined ? {} : { phase };
+      return { type: "message", id: own, role, status: state, content: content.map(writePart), ...said };
     }
     case "function_call": {
       const { id: own, callId, name, arguments: args, status: state } = item;
@@ -61,8 +67,15 @@ export function writeItem(item: Item): JsonObject {
         content: [{ type: "output_text", text: noticeText(item), annotations: [], logprobs: [] }],
       };
     case "other":
-      return { ...item.body, id: item.id };
+      return writeOther(item, include);
   }
+}
+
+/** Reasoning is kept in its encrypted form as well, and shown in it on request. */
+function writeOther({ id, body }: OtherItem, include: readonly string[]): JsonObject {
+  if (body["type"] !== "reasoning" || include.includes("reasoning.encrypted_content")) return { ...body, id };
+  const { encrypted_content: _, ...shown } = body;
+  return { ...shown, id };
 }
 
 function writeCallError(error: CallError): JsonObject {

@@ -1,0 +1,173 @@
+import { describe, expect, test } from "vitest";
+import type { ModelEvent } from "../../src/core/ports.ts";
+import { createResponseReader } from "../../src/upstream/model-responses-events.ts";
+
+function readAll(events: unknown[], taken: string[] = []): ModelEvent[] {
+  const reader = createResponseReader({
+    origin: "here",
+    apiKey: "sk-own",
+    isTaken: (id) => taken.includes(id),
+  });
+  return [...events.flatMap((event) => reader.read(event)), ...reader.end()];
+}
+
+const completed = (output: unknown[] = [], rest: object = {}) => ({
+  type: "response.completed",
+  response: { output, ...rest },
+});
+const call = (given: object = {}) => ({
+  type: "function_call",
+  call_id: "c1",
+  name: "echo",
+  arguments: '{"a":1}',
+  status: "completed",
+  ...given,
+});
+const added = (output_index: number, item: object) => ({
+  type: "response.output_item.added",
+  output_index,
+  item,
+});
+const done = (output_index: number, item: object) => ({
+  type: "response.output_item.done",
+  output_index,
+  item,
+});
+const kinds = (events: ModelEvent[]) => events.map(({ kind }) => kind);
+const argumentsOf = (events: ModelEvent[]) =>
+  events.flatMap((event) => (event.kind === "call_arguments" ? [event.delta] : [])).join("");
+const message = (text: string) => ({ type: "message", content: [{ type: "output_text", text }] });
+
+describe("what is not streamed in pieces is read", () => {
+  test("where the item is done", () => {
+    const events = readAll([added(0, call({ arguments: "" })), done(0, call()), completed([call()])]);
+    expect(kinds(events)).toEqual(["call_started", "call_arguments", "finished"]);
+    expect(argumentsOf(events)).toBe('{"a":1}');
+  });
+
+  test("where only the whole response says it", () => {
+    const reasoning = { type: "reasoning", id: "rs_1", summary: [], encrypted_content: "x" };
+    const events = readAll([completed([reasoning, message("Hi"), call()])]);
+    expect(kinds(events)).toEqual([
+      "reasoning_started",
+      "reasoning_ended",
+      "message_started",
+      "text",
+      "call_started",
+      "call_arguments",
+      "finished",
+    ]);
+  });
+
+  test("and what was is not said twice", () => {
+    const events = readAll([
+      { type: "response.output_text.delta", output_index: 0, delta: "Hi" },
+      { type: "response.output_text.done", output_index: 0, text: "Hi" },
+      done(0, message("Hi")),
+      completed([message("Hi")]),
+    ]);
+    expect(kinds(events)).toEqual(["message_started", "text", "finished"]);
+  });
+});
+
+describe("calls", () => {
+  test("a tool without arguments is called with none, a call that was cut off is not made whole", () => {
+    expect(argumentsOf(readAll([done(0, call({ arguments: "" })), completed()]))).toBe("{}");
+    const cut = call({ arguments: "", status: "incomplete" });
+    expect(argumentsOf(readAll([done(0, cut), completed()]))).toBe("");
+  });
+
+  test("ids that are missing, repeated or taken become ours", () => {
+    const events = readAll([completed([call(), call(), call({ call_id: undefined })])], ["c1"]);
+    const ids = events.flatMap((event) => (event.kind === "call_started" ? [event.callId] : []));
+    expect(ids).toEqual(["call_1", "call_2", "call_3"]);
+    const numbers = events.flatMap((event) => (event.kind === "call_arguments" ? [event.call] : []));
+    expect(numbers).toEqual([0, 1, 2]);
+  });
+
+  test("pieces of two calls that come mixed stay apart", () => {
+    const piece = (output_index: number, delta: string) => ({
+      type: "response.function_call_arguments.delta",
+      output_index,
+      delta,
+    });
+    const events = readAll([
+      added(0, call({ arguments: "" })),
+      added(1, call({ call_id: "c2", arguments: "" })),
+      piece(1, "{"),
+      piece(0, "[1"),
+      piece(1, "}"),
+      piece(0, "]"),
+      completed(),
+    ]);
+    const of = (number: number) =>
+      argumentsOf(events.filter((event) => event.kind === "call_arguments" && event.call === number));
+    expect([of(0), of(1)]).toEqual(["[1]", "{}"]);
+  });
+
+  test("one without a name is a failure of the model", () => {
+    expect(() => readAll([added(0, call({ name: "" }))])).toThrow("model_failed");
+  });
+});
+
+test("items of kinds that nobody asked for are passed over", () => {
+  const search = { type: "web_search_call", id: "ws_1", status: "completed" };
+  expect(kinds(readAll([added(0, search), done(0, search), completed([search])]))).toEqual(["finished"]);
+});
+
+test.each([null, 7, "text", [], {}, { type: 7 }, { type: "response.new_kind", output_index: {} }])(
+  "%j says nothing",
+  (event) => {
+    expect(kinds(readAll([event, completed()]))).toEqual(["finished"]);
+  },
+);
+
+test("numbers that are none count as nothing", () => {
+  const usage = { input_tokens: -1, output_tokens: "7", input_tokens_details: 3 };
+  expect(readAll([completed([], { usage })]).at(-1)).toMatchObject({
+    usage: { inputTokens: 0, cachedTokens: 0, outputTokens: 0, reasoningTokens: 0 },
+  });
+});
+
+describe("an end", () => {
+  const failureOf = (...events: unknown[]): unknown => {
+    try {
+      readAll(events);
+      return null;
+    } catch (error) {
+      return error;
+    }
+  };
+
+  test("for an unknown reason is one of length: what came is not all", () => {
+    const event = { type: "response.incomplete", response: { incomplete_details: { reason: "steered" } } };
+    expect(readAll([event]).at(-1)).toMatchObject({ reason: "length" });
+  });
+
+  test("that never comes, and no answer at all, are failures", () => {
+    expect(failureOf({ type: "response.created" })).toMatchObject({
+      details: { message: expect.stringContaining("broke off") },
+    });
+    expect(failureOf({ choices: [] })).toMatchObject({
+      details: { message: expect.stringContaining("did not answer") },
+    });
+  });
+
+  test.each([
+    ["rate_limit_exceeded", 429],
+    ["invalid_prompt", 400],
+    ["image_too_large", 400],
+    ["invalid_api_key", null],
+    ["server_error", null],
+  ])("by %s has the status %j, and never our key", (code, status) => {
+    const error = { code, message: "no: sk-own" };
+    for (const event of [
+      { type: "response.failed", response: { error } },
+      { type: "error", ...error },
+    ]) {
+      const failure = failureOf(event);
+      expect(failure).toMatchObject({ code: "model_failed", details: { status, code } });
+      expect(JSON.stringify(failure)).not.toContain("sk-own");
+    }
+  });
+});
