@@ -26,13 +26,13 @@ const always = (serverLabel: string) =>
     requireApproval: "always",
   });
 
-type Options = { store?: boolean };
-const optionsOf = (input: string | ModelMessage[], tools: ToolSet, { store = true }: Options) => ({
+type Options = { store?: boolean; previousResponseId?: string };
+const optionsOf = (input: string | ModelMessage[], tools: ToolSet, { store = true, ...more }: Options) => ({
   model: openai().responses("m"),
   messages: typeof input === "string" ? [says(input)] : input,
   tools,
   maxRetries: 0,
-  providerOptions: { openai: { store } },
+  providerOptions: { openai: { store, ...more } },
 });
 const ask = (input: string | ModelMessage[], tools: ToolSet, options: Options = {}) =>
   generateText({
@@ -125,14 +125,20 @@ test("two questions at once, one approved and one denied: one call runs", async 
 });
 
 test("allowed_tools hides the other tools, and a call of one of them does not run", async () => {
-  stage.script(calls("notes__delete_note", { id: "1" }), { text: "I could not." });
-  const some = openai().tools.mcp({
-    serverLabel: "notes",
-    serverUrl: "https://connection.example",
-    allowedTools: ["read_note", "echo"],
+  const only = (allowedTools: string[] | { readOnly: boolean }) => ({
+    notes: openai().tools.mcp({
+      serverLabel: "notes",
+      serverUrl: "https://connection.example",
+      allowedTools,
+    }),
   });
-  expect((await ask("delete note 1", { notes: some })).text).toBe("I could not.");
+  stage.script(calls("notes__delete_note", { id: "1" }), { text: "I could not." });
+  expect((await ask("delete note 1", only(["read_note", "echo"]))).text).toBe("I could not.");
   expect(stage.offered()).toEqual(["notes__echo", "notes__read_note"]);
+
+  stage.script({ text: "I only read." });
+  await ask("hi", only({ readOnly: true }));
+  expect(stage.offered()).toEqual(["notes__read_note"]);
   expect(stage.ran()).toEqual([]);
 });
 
@@ -267,6 +273,13 @@ test("the history that the client sends back is read, and nothing in it runs aga
   expect(stage.told().map(({ role }) => role)).toEqual(["user", "assistant", "tool", "assistant", "user"]);
   expect(stage.results()).toEqual(["deleted 1"]);
   expect(stage.ran()).toEqual(["delete_note"]);
+});
+
+test("previousResponseId goes on where that response was", async () => {
+  stage.script(calls("notes__read_note"), { text: "Milk." }, { text: "Welcome." });
+  const { response } = await ask("read", { notes: never("notes") });
+  await ask("thanks", { notes: never("notes") }, { previousResponseId: response.id });
+  expect(stage.told().map(({ role }) => role)).toEqual(["user", "assistant", "tool", "assistant", "user"]);
 });
 
 test("a denial that is streamed is said twice by the client, and is one denial", async () => {

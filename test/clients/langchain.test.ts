@@ -120,6 +120,10 @@ test("allowed_tools hides the other tools, and a call of one of them does not ru
   const some = never("notes", { allowed_tools: ["read_note", "echo"] });
   expect((await chatWith(some).invoke("delete note 1")).text).toBe("I could not.");
   expect(stage.offered()).toEqual(["notes__echo", "notes__read_note"]);
+
+  stage.script({ text: "I only read." });
+  await chatWith(never("notes", { allowed_tools: { read_only: true } })).invoke("hi");
+  expect(stage.offered()).toEqual(["notes__read_note"]);
   expect(stage.ran()).toEqual([]);
 });
 

@@ -77,6 +77,10 @@ test("allowed_tools hides the other tools, and a call of one of them does not ru
   const response = await ask({ input: "delete note 1", tools: [tool("notes", allowed)] });
   expect(stage.offered()).toEqual(["notes__echo", "notes__read_note"]);
   expect(response.output_text).toBe("I could not.");
+
+  stage.script({ text: "I only read." });
+  await ask({ input: "hi", tools: [tool("notes", { allowed_tools: { read_only: true } })] });
+  expect(stage.offered()).toEqual(["notes__read_note"]);
   expect(stage.ran()).toEqual([]);
 });
 
