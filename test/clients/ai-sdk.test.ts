@@ -44,19 +44,18 @@ const says = (content: string): ModelMessage => ({ role: "user", content });
 
 type Content = Awaited<ReturnType<typeof ask>>["content"];
 
-/** The person's answers to what was asked, in order. Without `providerExecuted` the client drops them without a word. */
-function answersTo(content: Content, ...answers: boolean[]): ModelMessage {
+/** The person's answers to what was asked, in order; null leaves one open. Without `providerExecuted` the client drops them without a word. */
+function answersTo(content: Content, ...answers: (boolean | null)[]): ModelMessage {
   const asked = content.flatMap((part) => (part.type === "tool-approval-request" ? [part] : []));
   expect(asked).toHaveLength(answers.length);
   return {
     role: "tool",
-    content: asked.map(({ approvalId }, at) => ({
-      type: "tool-approval-response",
-      approvalId,
-      approved: answers[at] === true,
-      reason: "it is precious",
-      providerExecuted: true,
-    })),
+    content: answers.flatMap((approved, at) => {
+      const approvalId = asked[at]?.approvalId;
+      if (approved === null || approvalId === undefined) return [];
+      const reason = "it is precious";
+      return [{ type: "tool-approval-response", approvalId, approved, reason, providerExecuted: true }];
+    }),
   };
 }
 
@@ -273,6 +272,22 @@ test("the history that the client sends back is read, and nothing in it runs aga
   expect(stage.told().map(({ role }) => role)).toEqual(["user", "assistant", "tool", "assistant", "user"]);
   expect(stage.results()).toEqual(["deleted 1"]);
   expect(stage.ran()).toEqual(["delete_note"]);
+});
+
+test("a question that is left open is not sent back: the model reads the other alone, and nothing else runs", async () => {
+  stage.script(DELETES_TWO, { text: "One is gone." });
+  const tools = { notes: always("notes") };
+  const asked = await ask("delete both", tools);
+  const messages = [says("delete both"), ...asked.responseMessages];
+  const done = await ask([...messages, answersTo(asked.content, true, null)], tools);
+  expect(done.text).toBe("One is gone.");
+  expect(stage.results()).toEqual(["deleted 1"]);
+  expect(stage.ran()).toEqual(["delete_note"]);
+});
+
+test("Chat Completions are not spoken, and it says so", async () => {
+  const asked = generateText({ model: openai().chat("m"), prompt: "hi", maxRetries: 0 });
+  await expect(asked).rejects.toMatchObject({ statusCode: 404, message: "There is nothing at this path." });
 });
 
 test("previousResponseId goes on where that response was", async () => {
