@@ -1,6 +1,7 @@
 import { asSent } from "./calls.ts";
 import { requireOwnSummary } from "./compaction.ts";
 import type { Context } from "./context.ts";
+import { withoutEchoedDenials } from "./denials.ts";
 import { invalid } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { InputItem, Item } from "./items.ts";
@@ -10,7 +11,7 @@ import { type Chain, newItemId, openItem } from "./thread.ts";
 
 /**
  * What a request adds to its chain: references resolved, repetitions of what the chain holds left out (clients send
- * both a reference and `previous_response_id`), every item with an id.
+ * both a reference and `previous_response_id`), every item with an id, and no denial said twice.
  *
  * Throws `invalid` for references to what is unknown or foreign, and for one id on two explicit calls.
  */
@@ -49,7 +50,7 @@ export async function resolveInput(
         : { ...item, id },
     );
   }
-  return resolved;
+  return withoutEchoedDenials(resolved, chain?.items ?? []);
 }
 
 async function dereference(world: World, context: Context, id: string, param: string): Promise<Item> {

@@ -95,6 +95,28 @@ describe.each(MODES)("with a model, %s", (mode) => {
     expect(ran()).toBe(before);
   });
 
+  test("a denial that is said again as the output of a call of the client's own is one denial", async () => {
+    const user = { role: "user" as const, content: "delete note 1" };
+    const echo = { type: "function_call_output" as const, call_id: "made_up", output: "it is precious" };
+    const body = { model: "m", tools: [always] };
+    for (const chained of [true, false]) {
+      script = [deleteNote];
+      const asked = await respond(client, { ...body, input: [user] }, mode);
+      const id = itemsOf(asked, "mcp_approval_request")[0]?.id ?? "";
+      script = [{ text: "I leave it." }];
+      const input = [...(chained ? [] : [user]), deny(id), echo];
+      const previous = chained ? { previous_response_id: asked.id } : {};
+      const done = await respond(client, { ...body, ...previous, input }, mode);
+      expect(done.output_text).toBe("I leave it.");
+      expect(lastMessages()).not.toContain("made_up");
+      const kept = await client.responses.inputItems.list(done.id);
+      expect(kept.data.map(({ type }) => type as string)).not.toContain("function_call_output");
+    }
+    // Without a denial before it, it is the answer to nothing.
+    const lost = client.responses.create({ ...body, input: [user, echo] });
+    await expect(lost).rejects.toMatchObject({ status: 400, message: expect.stringContaining("made_up") });
+  });
+
   test("approvals chain, and a resent history runs nothing again", async () => {
     script = [deleteNote];
     const history: unknown[] = [{ role: "user", content: "delete two notes" }];

@@ -126,7 +126,7 @@ const response = z.strictObject({
   completed_at: seconds.nullable(),
   status: z.enum(["in_progress", "completed", "incomplete", "failed"]),
   background: z.literal(false),
-  error: z.strictObject({ code: text, message: text }).nullable(),
+  error: z.strictObject({ type: text, code: text, message: text, param: z.null() }).nullable(),
   incomplete_details: z.strictObject({ reason: text }).nullable(),
   instructions: text.nullable(),
   max_output_tokens: z.int().nullable(),
@@ -302,6 +302,10 @@ test("one body has exactly the fields of the contract, whatever kind of turn it 
     [{ tools: [notesTool], input: [call("notes", "add", { a: 1, b: 1 })], store: false }, []],
     [{ model: "m", input: "hi", tools: [own] }, [{ text: "hello" }]],
     [{ model: "m", input: "hi" }, [{ text: "cut", finish: "length" }]],
+    [
+      { model: "m", input: "hi", tools: [notesTool] },
+      [{ calls: [{ name: "notes__echo", arguments: { text: "x" } }] }, { status: 400, body: {} }],
+    ],
   ];
   for (const [body, turns] of bodies) {
     script = [...turns];

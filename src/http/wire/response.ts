@@ -17,7 +17,7 @@ export const responseBody = z.object({
   completed_at: count.nullable(),
   status: z.enum(["in_progress", "completed", "incomplete", "failed", "cancelled"]),
   background: z.literal(false),
-  error: z.object({ code: z.string(), message: z.string() }).nullable(),
+  error: z.object({ type: z.string(), code: z.string(), message: z.string(), param: z.null() }).nullable(),
   incomplete_details: z.object({ reason: z.string() }).nullable(),
   instructions: z.string().nullable(),
   max_output_tokens: count.nullable(),
@@ -62,7 +62,7 @@ export function writeResponse(
     completed_at: response.completedAt === null ? null : seconds(response.completedAt),
     status: response.status,
     background: false,
-    error: response.error && { code: response.error.code, message: response.error.message },
+    error: response.error && writeError(response.error),
     incomplete_details: response.incompleteReason === null ? null : { reason: response.incompleteReason },
     instructions: response.instructions,
     max_output_tokens: sampling.maxOutputTokens,
@@ -96,6 +96,11 @@ export function writeResponse(
 
 export function seconds(ms: number): number {
   return Math.floor(ms / 1000);
+}
+
+/** With a type, as in streams: the AI SDK takes a body whose error has none for no JSON at all. */
+function writeError({ code, message }: NonNullable<Response["error"]>): JsonObject {
+  return { type: "server_error", code, message, param: null };
 }
 
 function writeText({ textFormat, verbosity }: Sampling): JsonObject {
