@@ -23,6 +23,9 @@ export async function listenForMetrics(
       () => end(response, 500),
     );
   });
+  server.maxConnections = MAX_CONNECTIONS;
+  // Also for an answer that nobody reads.
+  server.setTimeout(REQUEST_MS);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(port, host, () => resolve());
@@ -43,6 +46,7 @@ export async function listenForMetrics(
 }
 
 const REQUEST_MS = 10_000;
+const MAX_CONNECTIONS = 64;
 
 function namesLoopback(authority: string | undefined): boolean {
   const url = URL.parse(`http://${authority ?? ""}`);

@@ -269,11 +269,15 @@ const systemClock: Clock = {
     }),
 };
 
+/** What waits for somebody who does not read it. Beyond that lines are dropped. */
+const MAX_LOG_CHARS = 32 * 1024 * 1024;
+
 /**
  * Structured, one line each; `err` is an error with its stack. Lines wait for the one before to be written, not the broker for
  * them; what waits when the process ends is written first.
  */
 function pinoLog(config: Config): Log {
+  const lines = pino.destination({ dest: process.stdout.fd, sync: false, maxLength: MAX_LOG_CHARS });
   const logger = pino(
     {
       level: config.logLevel,
@@ -281,7 +285,7 @@ function pinoLog(config: Config): Log {
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (level) => ({ level }) },
     },
-    pino.destination({ dest: process.stdout.fd, sync: false }),
+    lines,
   );
   return (level, event, fields = {}) => logger[level]({ event, ...fields });
 }

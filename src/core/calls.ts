@@ -43,7 +43,12 @@ export async function makeCall(
     context.trace ?? null,
   );
   const traced = { ...context, trace: ongoing.trace };
-  const end = await attempt(world, access, traced, { server, tool, arguments: text });
+  const end = await attempt(world, access, traced, { server, tool, arguments: text }).catch(
+    (thrown: unknown) => {
+      ongoing.ended("protocol");
+      throw thrown;
+    },
+  );
   const error = end.error;
   ongoing.ended(end.consent ? "consent" : (error?.kind ?? "ok"));
   await world.audit.record(

@@ -76,8 +76,14 @@ const HOW_TO_SUM_UP =
 export async function summaryOf(world: World, context: Context, item: OtherItem): Promise<Message | null> {
   const sealed = sealedIn(item);
   if (sealed === null) return null;
-  const summary = await openSummary(world, context, sealed);
-  return fromUser(item.id, `A summary of our conversation so far:\n\n${summary}`);
+  try {
+    const summary = await openSummary(world, context, sealed);
+    return fromUser(item.id, `A summary of our conversation so far:\n\n${summary}`);
+  } catch (error) {
+    // It was checked when it came; but who goes on with a conversation, and the keys, may be others by now.
+    if (!isUnopenable(error)) throw error;
+    return fromUser(item.id, "(A summary stood here that cannot be read any more.)");
+  }
 }
 
 /** Throws `invalid` for a compaction that was not made for this caller and user, or was changed. */

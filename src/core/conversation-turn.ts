@@ -86,7 +86,7 @@ export async function conversationOf(
 /**
  * Makes a finished turn part of its conversation, in one step. What others appended since it was read stays before it: of two
  * responses at once the second stands behind the first, whose items it did not know, and nothing is lost or there twice. A
- * response that failed or was cancelled is kept by itself, and so is one whose conversation is gone.
+ * response that failed or was cancelled is kept by itself, and so is one whose conversation is gone, full, or another's by then.
  *
  * With `store:false` the items are appended and the response is not kept. Gives the response as it was kept.
  */
@@ -107,15 +107,15 @@ export async function saveInConversation(
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     if (await append(world, { ...save, input }, end)) return response;
     const now = await world.store.conversations.get(query);
-    if (!now) {
-      const alone = { ...response, conversation: null };
-      return response.store ? saveAlone(world, { ...save, response: alone }, []) : alone;
-    }
+    // Somebody's by now, a response of nobody's must not stand behind their items: who may read it could read those.
+    const isTheirs = now?.conversation.owner.user === response.owner.user;
+    if (!now || !isTheirs || now.end + input.length + save.output.length > MAX_THREAD_ITEMS) break;
     const meanwhile = await itemsFrom(world, query.project, conversation, end, now.end);
     input = input.filter((item) => !isRepeated(item, meanwhile));
     ({ end } = now);
   }
-  throw new BrokerError("unavailable", { what: "the conversation, to which too many append at once" });
+  const alone = { ...response, conversation: null };
+  return response.store ? saveAlone(world, { ...save, response: alone }, []) : alone;
 }
 
 /** Each time somebody else appended, so only a crowd gets here. */

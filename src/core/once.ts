@@ -54,6 +54,7 @@ export function createOnce(world: World, stopping: AbortSignal) {
       if (!(await signer.isOurs(PURPOSE, said, row.digest))) refuse("other_body");
       if (row.status === "done" || row.leaseUntil <= now) {
         const answer = await answerOf(world, context, row);
+        await requireStanding(world, context, answer.response.owner);
         return replay(answer.response, answer.output);
       }
       if (now >= until || signal.aborted) refuse("running");
@@ -159,6 +160,18 @@ async function answerOf(
     response: stored.response,
     output: await loadItems(world, stored, stored.outputFrom, stored.end),
   };
+}
+
+/** Who named no user went on for the one of what it answered: that one may be blocked by now, or the right be gone. */
+async function requireStanding(
+  { store }: World,
+  { project, caller, user }: Context,
+  owner: Response["owner"],
+): Promise<void> {
+  if (owner.user === null || owner.user === user) return;
+  if (!viewer(caller, user).inheritsUser) refuse("deleted");
+  const row = await store.users.get(project.name, owner.user);
+  if (row?.status === "blocked") throw new BrokerError("user_blocked", {});
 }
 
 function refuse(reason: "other_body" | "running" | "unknown" | "deleted"): never {

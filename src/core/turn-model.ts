@@ -10,7 +10,7 @@ import { offered } from "./tools.ts";
 import { type Judged, judgeNow, runJudged } from "./turn-calls.ts";
 import { showListing, startListings } from "./turn-lists.ts";
 import { createRound, type Offer, type Said } from "./turn-round.ts";
-import { maxCalls, type Turn } from "./turn-say.ts";
+import { countSaid, maxCalls, type Turn } from "./turn-say.ts";
 
 /** A model that calls tools in every round is stopped: this many, then it must answer without them. */
 const MAX_ROUNDS = 50;
@@ -154,7 +154,10 @@ async function* oneRound(
     context.signal,
   );
   const listener = createRound(turn, round.names, round.offer);
-  for await (const event of stream) yield* listener.take(event);
+  for await (const event of stream) {
+    countSaid(turn, event);
+    yield* listener.take(event);
+  }
   return listener.said();
 }
 

@@ -17,7 +17,8 @@ const UPSTREAM_ID = /^rs_[\w-]{1,128}$/;
  * model that made them.
  */
 export function createReasoning(turn: Turn) {
-  const ids = new Set(turn.output.map(({ id }) => id));
+  const { chain, input } = turn.plan;
+  const ids = new Set([...(chain?.items ?? []), ...input, ...turn.output].map(({ id }) => id));
   let open: Open | null = null;
 
   function* endPart({ index, item, parts }: Open): Generator<TurnEvent> {

@@ -1,7 +1,9 @@
 import { type CallEnd, callItem, failed } from "./calls.ts";
 import type { Desks } from "./approved.ts";
+import { BrokerError } from "./errors.ts";
 import type { CallError, Item, Message } from "./items.ts";
 import type { Plan } from "./plan.ts";
+import type { ModelEvent } from "./ports.ts";
 import type { TurnEvent, Usage } from "./request.ts";
 
 /** A turn under way: what it knows and what it has said so far. Its parts append to `output`; nobody removes. */
@@ -14,6 +16,8 @@ export type Turn = {
   calls: number;
   /** How much the calls have put out. */
   outputChars: number;
+  /** How much the model has said, over all rounds. */
+  saidChars: number;
   /** Why it ends early, if it does. */
   incomplete: string | null;
   /** The consents that are missing, in the order in which that was found. */
@@ -29,6 +33,36 @@ export function maxCalls({ plan }: Turn): number {
 
 /** The outputs of one response together, in UTF-16 code units. */
 const MAX_OUTPUT_CHARS = 32 * 1024 * 1024;
+
+/** What a model says in one response, over all its rounds, in UTF-16 code units, and the items of one response. */
+const MAX_SAID_CHARS = 16 * 1024 * 1024;
+const MAX_OUTPUT_ITEMS = 5_000;
+
+/** Counts what a model says. Throws `model_failed` when that is more than one response may hold. */
+export function countSaid(turn: Turn, event: ModelEvent): void {
+  turn.saidChars += charsOf(event);
+  if (turn.saidChars <= MAX_SAID_CHARS && turn.output.length <= MAX_OUTPUT_ITEMS) return;
+  const message = "the model upstream said more than one response may hold";
+  throw new BrokerError("model_failed", { status: null, message, code: null });
+}
+
+function charsOf(event: ModelEvent): number {
+  switch (event.kind) {
+    case "text":
+    case "refusal":
+    case "reasoning_delta":
+    case "call_arguments":
+      return event.delta.length;
+    case "reasoning_ended":
+      return JSON.stringify(event.body).length;
+    case "call_started":
+      return event.name.length + event.callId.length;
+    case "message_started":
+    case "reasoning_started":
+    case "finished":
+      return 0;
+  }
+}
 
 /** Remembers that this response has to ask for a consent. One that stands for several tools is asked for once. */
 export function noteConsent(turn: Turn, request: Turn["consents"][number]): void {

@@ -29,6 +29,7 @@ export async function* runTurn(desks: Desks, plan: Plan): AsyncGenerator<TurnEve
     usage,
     calls: 0,
     outputChars: 0,
+    saidChars: 0,
     incomplete: null,
     consents: [],
   };
@@ -107,7 +108,10 @@ function report({ desks, plan }: Turn, cause: unknown): Fault {
   if (signal.aborted) return { error: { code: "cancelled", message: "the caller left" }, refusal: null };
   const facts = { requestId, responseId: plan.response.id, err: cause };
   if (isRefusal(cause, "model_failed")) {
-    world.log("warn", "model_failed", facts);
+    // Its sentence may hold what the upstream quotes of a prompt: the caller hears it, the log does not.
+    const { status, code } = cause.details;
+    const { requestId: at, responseId } = facts;
+    world.log("warn", "model_failed", { requestId: at, responseId, status, code, err: cause.cause });
     return { error: { code: codeOf(cause.details), message: cause.details.message }, refusal: cause };
   }
   if (isRefusal(cause, "unavailable")) {

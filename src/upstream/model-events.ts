@@ -2,7 +2,7 @@ import { isJsonObject } from "../core/json.ts";
 import type { ModelEvent } from "../core/ports.ts";
 import { NO_USAGE } from "../core/request.ts";
 import type { Usage } from "../core/request.ts";
-import { modelFailed } from "./model-failures.ts";
+import { checkCallCount, modelFailed } from "./model-failures.ts";
 
 type Call = { index: unknown; id: string; name: string; text: string };
 
@@ -23,6 +23,7 @@ export function createChunkReader(isTaken: (callId: string) => boolean) {
 
   const start = (piece: Piece): ModelEvent => {
     if (piece.name === "") throw modelFailed("called a tool without naming it");
+    checkCallCount(calls.length);
     calls.push({ index: piece.index, id: piece.id, name: piece.name, text: "" });
     let callId = piece.id;
     while (callId === "" || callIds.has(callId) || isTaken(callId)) callId = `call_${++made}`;

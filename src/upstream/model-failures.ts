@@ -4,6 +4,13 @@ import { isJsonObject } from "../core/json.ts";
 import { EgressError } from "./egress.ts";
 
 const MAX_MESSAGE_CHARS = 500;
+/** Calls of one answer. Reading them takes time that grows with their square, and nobody else has a turn meanwhile. */
+const MAX_CALLS = 512;
+
+/** Throws `model_failed` for a call beyond those that an answer may have. `before`: how many it has. */
+export function checkCallCount(before: number): void {
+  if (before >= MAX_CALLS) throw modelFailed(`called more than ${MAX_CALLS} tools at once`);
+}
 
 /** A limit of ours or a broken stream: `what` ends a sentence about the upstream. */
 export function modelFailed(what: string, options?: { cause?: unknown }): BrokerError<"model_failed"> {
@@ -20,7 +27,8 @@ export function modelFailed(what: string, options?: { cause?: unknown }): Broker
  * status 401 is about our key and is not.
  */
 export function modelFailure(error: unknown, apiKey: string | null): BrokerError<"model_failed"> {
-  if (error instanceof SyntaxError) return modelFailed("sent an event that is not JSON", { cause: error });
+  // Its own message quotes what it could not read.
+  if (error instanceof SyntaxError) return modelFailed("sent an event that is not JSON");
   const egress = causes(error).find((cause) => cause instanceof EgressError);
   if (egress) return modelFailed(`could not be called: ${egress.message}`, { cause: error });
   if (error instanceof OpenAI.APIConnectionError) {
@@ -40,13 +48,8 @@ function answered(
   const said = status === 401 ? "it refuses the broker's key" : readable(error.error, apiKey);
   const head = `the model upstream answered HTTP ${status}`;
   const message = said === "" ? head : `${head}: ${said}`;
-  const cause = echoes(error, apiKey) ? undefined : error;
-  return new BrokerError("model_failed", { status, message, code }, { cause });
-}
-
-/** Whether the upstream says our key back: then its words are in no log. */
-function echoes({ message, error }: InstanceType<typeof OpenAI.APIError>, apiKey: string | null): boolean {
-  return apiKey !== null && JSON.stringify([message, error]).includes(apiKey);
+  // Without its cause: upstreams quote what they were sent, and that is for no log.
+  return new BrokerError("model_failed", { status, message, code });
 }
 
 /** What an upstream says of its own failure in the middle of a stream: `{code, message}`. */

@@ -15,6 +15,11 @@ export function outputsByCall(history: (Item | ModelExchange)[]): Map<string, Fu
   return outputs;
 }
 
+/** The ids of all calls of a history, to be told from new ones. */
+export function callIdsOf(history: (Item | ModelExchange)[]): Set<string> {
+  return new Set(history.flatMap((item) => ("callId" in item ? [item.callId] : [])));
+}
+
 /** The refusal of an output that answers nothing. */
 export function orphan({ callId }: FunctionCallOutput): BrokerError<"invalid"> {
   return invalid({

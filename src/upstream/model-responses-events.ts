@@ -1,12 +1,19 @@
 import { isJsonObject, type JsonObject } from "../core/json.ts";
 import type { ModelEvent } from "../core/ports.ts";
 import { NO_USAGE, type Usage } from "../core/request.ts";
-import { modelFailed, saidFailure } from "./model-failures.ts";
+import { checkCallCount, modelFailed, saidFailure } from "./model-failures.ts";
 import type { ModelReader } from "./model-call.ts";
 import { readCount } from "./model-events.ts";
 
 /** An output item of the upstream's, by its place: what was heard of it so far. */
-type Slot = { kind: "message" | "function_call" | "reasoning"; call: number; heard: string; isDone: boolean };
+type Slot = {
+  kind: "message" | "function_call" | "reasoning";
+  call: number;
+  /** What the upstream calls the call. */
+  given: string;
+  heard: string;
+  isDone: boolean;
+};
 
 /**
  * Reads the events of one streamed response. What an upstream streams in pieces is read in pieces; what it says only when an
@@ -35,11 +42,15 @@ export function createResponseReader(options: {
     return callId;
   };
   const begin = (place: unknown, item: JsonObject): ModelEvent[] => {
-    if (slots.has(place)) return [];
     const { type, id, name, call_id } = item;
+    const known = slots.get(place);
+    // Of two calls under one number nobody knows whose the arguments are.
+    if (known && type === "function_call" && !isOf(known, item))
+      throw modelFailed("numbered two items of its answer alike");
+    if (known) return [];
     if (type !== "message" && type !== "function_call" && type !== "reasoning") return [];
     const call = callIds.size;
-    slots.set(place, { kind: type, call, heard: "", isDone: false });
+    slots.set(place, { kind: type, call, given: textOf(call_id), heard: "", isDone: false });
     switch (type) {
       case "message":
         return [{ kind: "message_started", phase: textOf(item["phase"]) || null }];
@@ -47,6 +58,7 @@ export function createResponseReader(options: {
         return [{ kind: "reasoning_started", id: textOf(id) }];
       case "function_call":
         if (textOf(name) === "") throw modelFailed("called a tool without naming it");
+        checkCallCount(call);
         return [{ kind: "call_started", call, callId: callIdOf(textOf(call_id)), name: textOf(name) }];
     }
   };
@@ -54,7 +66,7 @@ export function createResponseReader(options: {
   const hear = (place: unknown, kind: "message" | "reasoning", delta: string): ModelEvent[] => {
     const begun = begin(place, { type: kind });
     const slot = slots.get(place);
-    if (slot) slot.heard += delta;
+    if (slot?.kind === kind) slot.heard += delta;
     return begun;
   };
   const hearArguments = (slot: Slot | undefined, text: string): ModelEvent[] => {
@@ -79,10 +91,24 @@ export function createResponseReader(options: {
         return [...events, { kind: "reasoning_ended", body: item, origin }];
     }
   };
+  /** What was begun and not ended, of the items at the end, which an upstream may number in another way than it did before. */
+  const makeWhole = (items: JsonObject[]): ModelEvent[] =>
+    [...slots].flatMap(([place, slot]) => {
+      if (slot.isDone) return [];
+      const isCall = slot.kind === "function_call" && slot.given !== "";
+      const item = isCall ? items.find((one) => isOf(slot, one)) : items[Number(place)];
+      return item && isOf(slot, item) ? finish(place, item) : [];
+    });
   const conclude = (response: JsonObject, ended: typeof reason): ModelEvent[] => {
     const output: unknown[] = Array.isArray(response["output"]) ? response["output"] : [];
     usage = readUsage(response["usage"]) ?? usage;
-    const events = output.flatMap((item, at) => (isJsonObject(item) ? finish(at, item) : []));
+    const items = output.map((item) => (isJsonObject(item) ? item : {}));
+    const isNews = slots.size === 0;
+    const events = isNews ? items.flatMap((item, at) => finish(at, item)) : makeWhole(items);
+    const isCutShort = [...slots.values()].some(
+      ({ kind, heard, isDone }) => kind === "function_call" && heard === "" && !isDone,
+    );
+    if (isCutShort && ended === "stop") throw modelFailed("named a call and not its arguments");
     reason = ended;
     return events;
   };
@@ -133,6 +159,11 @@ export function createResponseReader(options: {
       return [{ kind: "finished", reason, usage }];
     },
   };
+}
+
+/** Whether what was heard at a place is of this item. */
+function isOf({ kind, given }: Slot, { type, call_id }: JsonObject): boolean {
+  return kind === type && (kind !== "function_call" || given === textOf(call_id));
 }
 
 /** What a message says that was not streamed. */

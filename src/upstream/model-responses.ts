@@ -1,5 +1,6 @@
 import type { Model, ModelEvent, ModelRequest } from "../core/ports.ts";
 import { callModel, type ModelPlace } from "./model-call.ts";
+import { callIdsOf } from "./model-history.ts";
 import { createResponseReader } from "./model-responses-events.ts";
 import { responsesRequest } from "./model-responses-request.ts";
 import { MODEL_LIMITS } from "./model-watch.ts";
@@ -19,11 +20,8 @@ export function createResponsesModel(given: ModelPlace): Model {
     // Reasoning is of use to nobody but the one that encrypted it.
     const origin = `${request.model} at ${place.baseUrl}`;
     const body = responsesRequest(request, origin);
-    const reader = createResponseReader({
-      origin,
-      apiKey: place.apiKey,
-      isTaken: (id) => request.history.some((item) => "callId" in item && item.callId === id),
-    });
+    const taken = callIdsOf(request.history);
+    const reader = createResponseReader({ origin, apiKey: place.apiKey, isTaken: (id) => taken.has(id) });
     yield* callModel(place, signal, {
       trace: request.trace ?? null,
       reader,

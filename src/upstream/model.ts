@@ -1,6 +1,7 @@
 import type { Model, ModelEvent, ModelRequest } from "../core/ports.ts";
 import { callModel, type ModelPlace } from "./model-call.ts";
 import { createChunkReader } from "./model-events.ts";
+import { callIdsOf } from "./model-history.ts";
 import { chatRequest } from "./model-request.ts";
 
 /**
@@ -13,9 +14,8 @@ export function createChatModel(place: ModelPlace): Model {
   async function* stream(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelEvent> {
     signal.throwIfAborted();
     const body = chatRequest(request);
-    const reader = createChunkReader((id) =>
-      request.history.some((item) => "callId" in item && item.callId === id),
-    );
+    const taken = callIdsOf(request.history);
+    const reader = createChunkReader((id) => taken.has(id));
     yield* callModel(place, signal, {
       reader,
       trace: request.trace ?? null,

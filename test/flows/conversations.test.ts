@@ -296,6 +296,35 @@ test("a user's answer to a response in a conversation of nobody's, or of another
   expect(JSON.stringify(items.data)).not.toContain("secret");
 });
 
+test("a turn for nobody is not put behind what a user says there meanwhile, where others could read it", async () => {
+  const rights = ["act_for_users"];
+  const runtime = await world.runtime({ rights });
+  const { id } = await runtime.conversations.create({});
+  const [asked, answers] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  script = async (request) => {
+    if (!lastText(request).includes("slow")) return { text: "for ann" };
+    asked.resolve();
+    await answers.promise;
+    return { text: "for nobody" };
+  };
+  const nobodys = runtime.responses.create({ model: "m", conversation: id, input: "slow" });
+  await asked.promise;
+  await runtime.responses.create({
+    model: "m",
+    conversation: id,
+    input: "ann's secret",
+    safety_identifier: "ann",
+  });
+  answers.resolve();
+  const { id: response, conversation } = await nobodys;
+  expect(conversation).toBeNull();
+  const bob = { headers: { "x-ms-user-identity": "bob" } };
+  const items = await runtime.responses.inputItems.list(response, {}, bob);
+  expect(JSON.stringify(items.data)).not.toContain("ann");
+  const anns = await runtime.conversations.items.list(id, {}, { headers: { "x-ms-user-identity": "ann" } });
+  expect(JSON.stringify(anns.data)).not.toContain("nobody");
+});
+
 test("what the broker keeps of a conversation is sealed", async () => {
   const { id } = await client.conversations.create({ items: [said("user", "canary-of-a-conversation")] });
   script = [{ text: "canary-of-an-answer" }];

@@ -25,14 +25,22 @@ test("a call is counted by where and how, and timed in seconds", async () => {
 });
 
 test("places beyond the most are one, so that no admin can fill anybody's memory", async () => {
-  const metrics = make({ maxPlaces: 2 });
-  for (const connection of ["a", "b", "c", "d", "a"])
-    metrics.observer.toolCallBegun({ project: "p", connection }, null).ended("ok");
-  expect(await linesOf(metrics, "consentry_tool_calls_total")).toEqual([
+  const metrics = make({ maxPlaces: 20 });
+  const call = (project: string, connection: string) =>
+    metrics.observer.toolCallBegun({ project, connection }, null).ended("ok");
+  // A tenth is one project's share, and the rest of it is told by its name.
+  for (const connection of ["a", "b", "c", "d", "a"]) call("p", connection);
+  for (let at = 0; at < 20; at++) call(`q${at}`, "a");
+  const lines = await linesOf(metrics, "consentry_tool_calls_total");
+  expect(lines.slice(0, 3)).toEqual([
     'consentry_tool_calls_total{project="p",connection="a",outcome="ok"} 2',
     'consentry_tool_calls_total{project="p",connection="b",outcome="ok"} 1',
-    'consentry_tool_calls_total{project="other",connection="other",outcome="ok"} 2',
+    'consentry_tool_calls_total{project="p",connection="(other)",outcome="ok"} 2',
   ]);
+  expect(lines.slice(3)).toHaveLength(19);
+  expect(lines.at(-1)).toBe(
+    'consentry_tool_calls_total{project="(other)",connection="(other)",outcome="ok"} 2',
+  );
 });
 
 test("two pairs whose names run together are two", async () => {

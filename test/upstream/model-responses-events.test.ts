@@ -105,6 +105,24 @@ describe("calls", () => {
     expect([of(0), of(1)]).toEqual(["[1]", "{}"]);
   });
 
+  test("numbered otherwise at the end than before are made once, and with their arguments", () => {
+    const other = call({ call_id: "c2", arguments: '{"b":2}' });
+    const streamed = [added(1, call({ arguments: "" })), done(1, call())];
+    const ids = (events: ModelEvent[]) =>
+      events.flatMap((event) => (event.kind === "call_started" ? [event.callId] : []));
+    expect(ids(readAll([...streamed, completed([call()])]))).toEqual(["c1"]);
+    const unfinished = readAll([added(1, call({ arguments: "" })), completed([call(), other])]);
+    expect([ids(unfinished), argumentsOf(unfinished)]).toEqual([["c1"], '{"a":1}']);
+    expect(() => readAll([added(1, call({ arguments: "" })), completed([other])])).toThrow("model_failed");
+  });
+
+  test("under one number are a failure, not a call with another one's arguments", () => {
+    expect(() => readAll([added(0, call()), added(0, call({ call_id: "c2" }))])).toThrow("model_failed");
+    const text = { type: "response.output_text.delta", delta: "Hi" };
+    const events = readAll([added(0, call({ arguments: "" })), text, done(0, call()), completed()]);
+    expect(argumentsOf(events)).toBe('{"a":1}');
+  });
+
   test("one without a name is a failure of the model", () => {
     expect(() => readAll([added(0, call({ name: "" }))])).toThrow("model_failed");
   });
