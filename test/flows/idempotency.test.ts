@@ -208,6 +208,22 @@ test("store:false is answered again, too; the answer is kept sealed", async () =
   expect((await world.databaseBytes()).includes("worked 1")).toBe(false);
 });
 
+test("an answer for a user who is blocked by now is not given again to who names nobody", async () => {
+  const runtime = await world.runtime({ rights: ["act_for_users"] });
+  const path = "/api/projects/default/users/app:ida";
+  script = [{ text: "first" }, { text: "ida's" }];
+  const first = await runtime.responses.create({ model: "m", input: "hi", safety_identifier: "ida" });
+  const again = () =>
+    runtime.responses.create(
+      { previous_response_id: first.id, input: "more", store: false },
+      { headers: { "Idempotency-Key": `key-${keys}` }, maxRetries: 0 },
+    );
+  expect((await again()).output_text).toBe("ida's");
+  expect((await again()).output_text).toBe("ida's");
+  expect((await world.rest("DELETE", path)).status).toBeLessThan(300);
+  expect(await codeOf(again())).toBe("403 user_blocked");
+});
+
 test("an answer that was deleted is not given again, and nothing runs again", async () => {
   const first = await once();
   await client.responses.delete(first.id);

@@ -50,6 +50,18 @@ const never = (label: string) => ({
 });
 const names = (at: number) => (model.requests[at]?.body.tools ?? []).map((tool) => tool.function.name);
 
+test("what a model says in one response is bounded over all its rounds", async () => {
+  // Each round is within its own limit, and calls a tool that there is not, so that another one follows.
+  script = () => ({ text: "x".repeat(3_000_000), calls: [{ name: "nope", arguments: {} }] });
+  const asked = client.responses.create(
+    { model: "m", tools: [never("notes")], input: "go on" },
+    { maxRetries: 0 },
+  );
+  const outcome = await asked.then(({ error }) => error?.message, String);
+  expect(outcome).toContain("said more than one response may hold");
+  expect(model.requests).toHaveLength(6);
+});
+
 describe.each(MODES)("with a model, %s", (mode) => {
   test("it lists, calls, reads the result and answers; text streams through", async () => {
     script = [

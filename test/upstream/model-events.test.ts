@@ -226,6 +226,13 @@ describe("the end", () => {
     expect(endOf(finish)).toMatchObject({ kind: "finished", reason });
   });
 
+  test("more calls than anybody needs are a failure, before reading them costs the square of their number", () => {
+    const call = (index: number) => ({ index, id: `c${index}`, name: "echo", args: "{}" });
+    const flood = [pieces(...Array.from({ length: 513 }, (_, at) => call(at))), done];
+    expect(() => read(flood)).toThrow("model_failed");
+    expect(callsOf([pieces(...Array.from({ length: 512 }, (_, at) => call(at))), done])).toHaveLength(512);
+  });
+
   test("an empty finish reason is none", () => {
     const reader = createChunkReader(() => false);
     reader.read(chunk({ content: "x" }, ""));
