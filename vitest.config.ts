@@ -11,7 +11,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     exclude: [...configDefaults.exclude, ...(hasBrowser ? [] : ["test/browser/**"])],
-    globalSetup: ["test/helpers/postgres.ts"],
+    globalSetup: ["test/helpers/postgres.ts", "test/helpers/d1.ts"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },
