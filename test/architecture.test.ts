@@ -14,7 +14,6 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
       hono: "any",
       zod: ["http/wire/"],
       "@modelcontextprotocol/server": "any",
-      "rate-limiter-flexible": "any",
     },
     node: "none",
   },

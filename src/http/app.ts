@@ -43,7 +43,7 @@ type Env = {
 /** The whole of HTTP: who is let in, which route is meant, how refusals look, what is logged. Made in a door. */
 export function createApp(options: AppOptions): Hono<Env> {
   const { world, routes } = options;
-  const limits = createLimits(options.rateLimits);
+  const limits = createLimits(options.rateLimits, world.clock.now);
   const tokens = createTokenDesk(world);
   const userOf = createUserDesk(world);
   const pages = createPages(world);
