@@ -53,6 +53,36 @@ export async function createWorkerWorld(
   };
 }
 
+/** The same as a `TestWorld`, without what is not to be had of a Worker: its inside, its clock and its disk. */
+export async function createWorkerTestWorld(options: {
+  model?: ScriptedModel;
+  env?: Record<string, string>;
+}): Promise<TestWorld> {
+  const { url, rest, connect, runtime, logs, stop } = await createWorkerWorld(options);
+  const none = (): never => {
+    throw new Error("a Worker has none of this: such tests are for Node alone");
+  };
+  return {
+    url,
+    rest,
+    connect,
+    runtime,
+    stop,
+    madeKey: null,
+    advance: none,
+    databaseBytes: none,
+    get logs() {
+      return logs();
+    },
+    get world() {
+      return none();
+    },
+    get folder() {
+      return none();
+    },
+  };
+}
+
 function linesOf(harness: TestHarness): LogLine[] {
   return harness.getLogs().flatMap(({ message }) => {
     try {

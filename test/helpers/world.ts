@@ -48,6 +48,11 @@ export async function createWorld(
     vaults?: Seams["vaults"];
   } = {},
 ): Promise<TestWorld> {
+  // The same sentences on the other door: `npm run test:workers`.
+  if (process.env["CONSENTRY_TEST_DOOR"] === "workers") {
+    const { createWorkerTestWorld } = await import("./worker.ts");
+    return createWorkerTestWorld(options);
+  }
   const folder = await mkdtemp(join(tmpdir(), "consentry-"));
   const logs: LogLine[] = [];
   let ahead = 0;
