@@ -16,7 +16,7 @@ import { isPagePath, problemPage } from "./pages-problems.ts";
 import { answerProblem, surfaceOf } from "./problem-answer.ts";
 import { httpProblems, type Problem, problemOf } from "./problems.ts";
 import type { Call, Route } from "./route.ts";
-import { chooseRoute, groupRoutes, methodsOf, patternOf } from "./routing.ts";
+import { chooseRoute, groupRoutes, methodsOf } from "./routing.ts";
 import { createUserDesk } from "./user-desk.ts";
 
 export type AppOptions = {
@@ -80,8 +80,8 @@ export function createApp(options: AppOptions): Hono<Env> {
   });
 
   for (const [key, group] of groupRoutes(routes)) {
-    const [method = ""] = key.split(" ");
-    app.on(method, patternOf(group[0]?.path ?? ""), async (c) => {
+    const [method = "", pattern = ""] = key.split(" ");
+    app.on(method, pattern, async (c) => {
       const chosen = chooseRoute(group, c.req.param());
       if (!chosen) return notFound(c);
       c.set("route", chosen.route.path);

@@ -78,10 +78,11 @@ async function askOn(
       (aside) => tell(outside, { access, headers: lineHeaders(line), deadline: aside }, message),
       COURTESY_MS,
     );
-  const over = new AbortController();
+  // Only the older revisions ask back.
+  const over = legacy ? new AbortController() : null;
   let heard = 0;
   const onRequest: Ask["onRequest"] = (request) => {
-    if (!legacy || ++heard > MAX_SERVER_REQUESTS) return;
+    if (!over || ++heard > MAX_SERVER_REQUESTS) return;
     void replyTo(request, { answering, signal: over.signal }).then((reply) => {
       if (!over.signal.aborted) sayAside(reply);
     });
@@ -98,7 +99,7 @@ async function askOn(
     onRequest,
   });
   // A reason of our own: the default one is a DOMException with its stack, made for every call.
-  over.abort("answered");
+  over?.abort("answered");
   if (legacy && !outcome.ok && outcome.sent && deadline.ended()) {
     const params = { requestId: id, reason: outcome.failure.message };
     sayAside({ jsonrpc: "2.0", method: "notifications/cancelled", params });
