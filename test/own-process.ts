@@ -10,7 +10,6 @@ export const OWN_PROCESS = [
   "test/clients/langchain.test.ts",
   "test/clients/openai-agents.test.ts",
   "test/clients/openai.test.ts",
-  "test/flows/entra.test.ts",
   "test/secrets/azure-credential.test.ts",
   "test/secrets/entra-app-service.test.ts",
   "test/secrets/entra-app.test.ts",
