@@ -28,8 +28,10 @@ export type Refusals = {
   /** `param`: the field of the body that names it. Null: the path does. */
   conversation_not_found: { id: string; param: string | null };
   no_model: Record<never, never>;
-  /** What became of the request that the `Idempotency-Key` stands for. */
-  idempotency: { reason: "other_body" | "running" | "unknown" | "deleted" };
+  /** What became of the request that the `Idempotency-Key` stands for. Busy: nothing, there is no room for it now. */
+  idempotency: {
+    reason: "other_body" | "running" | "unknown" | "deleted" | "caller_busy" | "process_busy";
+  };
   // approvals
   approval_not_found: { id: string };
   approval_expired: { id: string };
