@@ -1,3 +1,5 @@
+import type { Usage } from "./request.ts";
+
 /**
  * Every way in which the broker refuses. The HTTP status and the wording of the wire live in `http/problems.ts`, one
  * exhaustive table; here is only what happened and the facts that the caller may know.
@@ -43,7 +45,8 @@ export type Refusals = {
   consent_refused: Record<never, never>;
   // what is behind us
   target_refused: { url: string; why: string };
-  model_failed: { status: number | null; message: string; code: string | null };
+  /** `usage`: what it says that its answer took until then. */
+  model_failed: { status: number | null; message: string; code: string | null; usage?: Usage };
   /**
    * `reference`: the secret that is kept elsewhere and cannot be had. `passing`: it may be had later, so that nothing must be
    * given up or made anew for the want of it; where it is left out, nobody knows.
