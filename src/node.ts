@@ -10,6 +10,7 @@ import { pino } from "pino";
 import { openAzure } from "./azure.ts";
 import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
 import { createBroker } from "./core/broker.ts";
+import { expireConsents } from "./core/consent-ends.ts";
 import { isRefusal } from "./core/errors.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
 import type { Store } from "./core/storage.ts";
@@ -220,6 +221,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   answer = (request, bindings) => app.fetch(request, bindings as object);
   const sweeps = startSweeps(world, {
     handles: () => store.handles.sweep(clock.now()),
+    consents: () => expireConsents(world),
     idempotency: () => store.idempotency.sweep(clock.now()),
     revocations: () => broker.disconnect.sweep(),
     signingKeys: () => world.workload.sweep(),

@@ -30,7 +30,7 @@ export type Observer = {
   upstreamAsked: (asked: Asked, parent: Trace | null) => Ongoing<AskHow>;
   refreshBegun: (place: Place, parent: Trace | null) => Ongoing<RefreshHow>;
   /** By this replica, and after it was kept. */
-  consentBecame: (status: "opened" | "connected" | "declined" | "failed") => void;
+  consentBecame: (status: "opened" | "connected" | "declined" | "failed" | "expired") => void;
   approvalBecame: (status: "requested" | "approved" | "denied") => void;
   /** A request was refused. */
   refused: (code: Refusal) => void;
