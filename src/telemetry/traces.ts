@@ -29,15 +29,16 @@ type Facts = Record<string, string | number>;
 export function createTraces(options: {
   url: string;
   serviceName: string;
+  attributes: Record<string, string>;
   version: string;
   sampling: Sampling;
   clock: Pick<Clock, "sleep">;
   log: Log;
 }): Traces {
-  const { url, serviceName, version, sampling, clock, log } = options;
+  const { url, serviceName, attributes, version, sampling, clock, log } = options;
   const exporter = logged(new OTLPTraceExporter({ url }), log);
   const provider = new TracerProvider({
-    resource: resourceOf({ "service.name": serviceName, "service.version": version }),
+    resource: resourceOf({ "service.version": version, ...attributes, "service.name": serviceName }),
     sampler: createSampler(sampling),
     spanProcessors: [new BatchSpanProcessor({ exporter })],
   });

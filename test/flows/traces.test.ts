@@ -80,14 +80,19 @@ describe.each([true, false])("a call with a trace, stream: %s", (stream) => {
 });
 
 test("a request without a trace begins one, and a model is part of it", async () => {
-  await begin({ OTEL_SERVICE_NAME: "our broker" });
+  const attributes = "service.name=another,service.version=of%20ours,k8s.pod.name=broker-0";
+  await begin({ OTEL_SERVICE_NAME: "our broker", OTEL_RESOURCE_ATTRIBUTES: attributes });
   await post({ model: "m", input: "hello" });
   await world.stop();
   const asked = collector.spans().find(({ name }) => name === "model");
   const request = collector.spans().find(({ spanId }) => spanId === asked?.parentSpanId);
   expect(request).toMatchObject({ name: "POST /v1/responses", parentSpanId: undefined });
   expect(idIn(String(model.requests.at(-1)?.headers["traceparent"]))).toBe(asked?.spanId);
-  expect(collector.resource()).toMatchObject({ "service.name": "our broker" });
+  expect(collector.resource()).toMatchObject({
+    "service.name": "our broker",
+    "service.version": "of ours",
+    "k8s.pod.name": "broker-0",
+  });
 });
 
 test("probes are no spans", async () => {
