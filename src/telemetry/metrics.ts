@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
-import type { Observer, Ongoing } from "../core/observe.ts";
+import type { Observer, Ongoing, RequestEnd } from "../core/observe.ts";
 import { createSharedWork } from "../core/shared-work.ts";
 import type { Trace } from "../core/trace.ts";
 import { createPlaces } from "./places.ts";
@@ -63,12 +63,14 @@ export function createMetrics(
   }
 
   const observer: Observer = {
-    requestBegun: (parent) =>
-      timed(parent, ({ method, route, status }, tookS) => {
+    requestBegun: (parent) => {
+      const { trace, ended: answered } = timed<RequestEnd>(parent, ({ method, route, status }, tookS) => {
         // Anybody can make up methods and paths, and whatever is no route has only one label.
         requests.inc({ method: route === null ? NONE : method, route: route ?? NONE, status });
         requestS.observe({ route: route ?? NONE }, tookS);
-      }),
+      });
+      return { trace, answered, ended: () => {} };
+    },
     toolCallBegun: (place, parent) =>
       timed(parent, (outcome, tookS) => {
         const labels = places.labelsOf(place);

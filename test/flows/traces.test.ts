@@ -95,6 +95,17 @@ test("a request without a trace begins one, and a model is part of it", async ()
   });
 });
 
+test("the span of a streamed answer ends with the stream: what happens meanwhile is within it", async () => {
+  await begin();
+  await post({ ...echo(), stream: true }, { traceparent });
+  await world.stop();
+  const spans = spansOf(IDS.trace);
+  const request = spans.find(({ name }) => name === "POST /v1/responses");
+  const within = spans.filter((span) => span !== request);
+  expect(within.map(({ name }) => name)).toEqual(expect.arrayContaining(["tool call", "tools/call"]));
+  for (const span of within) expect(span.endedAt <= (request?.endedAt ?? 0n)).toBe(true);
+});
+
 test("probes are no spans", async () => {
   await begin();
   for (const path of ["/healthz", "/readyz", "//healthz"])
