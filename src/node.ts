@@ -6,7 +6,6 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { getConnInfo } from "@hono/node-server/conninfo";
-import { pino } from "pino";
 import { openAzure } from "./azure.ts";
 import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
 import { createBroker } from "./core/broker.ts";
@@ -32,6 +31,7 @@ import { EXCHANGE } from "./secrets/entra-settings.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
 import { lendSecrets } from "./lent-secrets.ts";
+import { createLog } from "./log.ts";
 import { listenForMetrics, type MetricsListener } from "./metrics-listener.ts";
 import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
@@ -119,7 +119,8 @@ function codeOf(error: unknown): string {
 /** Composes the broker of one process and serves it. Resolves when it answers. */
 export async function start(config: Config, seams: Seams = {}): Promise<Running> {
   const clock = seams.clock ?? systemClock;
-  const log = seams.log ?? pinoLog(config);
+  const metrics = createMetrics(() => performance.now());
+  const log = seams.log ?? createLog(config, { dropped: metrics.lineDropped });
   const allow = parseEgressAllow(config.egressAllow);
   const suite = createNodeCrypto();
   const newId = createNewId({
@@ -144,7 +145,6 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     throw error;
   });
   const sealer = createSealer({ keyring: keys, suite });
-  const metrics = createMetrics(() => performance.now());
   const traces = await openTraces(config, log);
   const observer = traces?.traced(metrics.observer) ?? metrics.observer;
 
@@ -270,27 +270,6 @@ const systemClock: Clock = {
       signal?.addEventListener("abort", end);
     }),
 };
-
-/** What waits for somebody who does not read it. Beyond that lines are dropped. */
-const MAX_LOG_CHARS = 32 * 1024 * 1024;
-
-/**
- * Structured, one line each; `err` is an error with its stack. Lines wait for the one before to be written, not the broker for
- * them; what waits when the process ends is written first.
- */
-function pinoLog(config: Config): Log {
-  const lines = pino.destination({ dest: process.stdout.fd, sync: false, maxLength: MAX_LOG_CHARS });
-  const logger = pino(
-    {
-      level: config.logLevel,
-      base: null,
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (level) => ({ level }) },
-    },
-    lines,
-  );
-  return (level, event, fields = {}) => logger[level]({ event, ...fields });
-}
 
 async function openStore({ database }: Config, log: Log): Promise<Store> {
   if (database.kind === "postgres")

@@ -9,6 +9,8 @@ export type Exposition = { type: string; text: string };
 
 export type Metrics = {
   observer: Observer;
+  /** A line of the log was lost, because nobody took those before it. */
+  lineDropped: () => void;
   /** Everything counted so far, in Prometheus' text format; a moment old where somebody has just asked. */
   read: () => Promise<Exposition>;
 };
@@ -57,6 +59,8 @@ export function createMetrics(
   const consents = counter("consents_total", "Consents, by what became of them", ["outcome"]);
   const approvals = counter("approvals_total", "Held calls, by what became of them", ["outcome"]);
 
+  const lines = counter("log_lines_dropped_total", "Lines of the log that were lost", []);
+
   function timed<How>(trace: Trace | null, count: (how: How, tookS: number) => void): Ongoing<How> {
     const begun = now();
     return { trace, ended: (how) => count(how, (now() - begun) / 1000) };
@@ -90,6 +94,7 @@ export function createMetrics(
   };
   return {
     observer,
+    lineDropped: () => lines.inc(),
     read: () =>
       reads("all", async () => {
         const begun = now();
