@@ -6,10 +6,10 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { getConnInfo } from "@hono/node-server/conninfo";
-import { pino } from "pino";
 import { openAzure } from "./azure.ts";
 import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
 import { createBroker } from "./core/broker.ts";
+import { expireConsents } from "./core/consent-ends.ts";
 import { isRefusal } from "./core/errors.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
 import type { Store } from "./core/storage.ts";
@@ -31,6 +31,7 @@ import { EXCHANGE } from "./secrets/entra-settings.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
 import { lendSecrets } from "./lent-secrets.ts";
+import { createLog } from "./log.ts";
 import { listenForMetrics, type MetricsListener } from "./metrics-listener.ts";
 import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
@@ -118,7 +119,8 @@ function codeOf(error: unknown): string {
 /** Composes the broker of one process and serves it. Resolves when it answers. */
 export async function start(config: Config, seams: Seams = {}): Promise<Running> {
   const clock = seams.clock ?? systemClock;
-  const log = seams.log ?? pinoLog(config);
+  const metrics = createMetrics(() => performance.now());
+  const log = seams.log ?? createLog(config, { dropped: metrics.lineDropped });
   const allow = parseEgressAllow(config.egressAllow);
   const suite = createNodeCrypto();
   const newId = createNewId({
@@ -143,7 +145,6 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     throw error;
   });
   const sealer = createSealer({ keyring: keys, suite });
-  const metrics = createMetrics(() => performance.now());
   const traces = await openTraces(config, log);
   const observer = traces?.traced(metrics.observer) ?? metrics.observer;
 
@@ -220,6 +221,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   answer = (request, bindings) => app.fetch(request, bindings as object);
   const sweeps = startSweeps(world, {
     handles: () => store.handles.sweep(clock.now()),
+    consents: () => expireConsents(world),
     idempotency: () => store.idempotency.sweep(clock.now()),
     revocations: () => broker.disconnect.sweep(),
     signingKeys: () => world.workload.sweep(),
@@ -268,40 +270,6 @@ const systemClock: Clock = {
       signal?.addEventListener("abort", end);
     }),
 };
-
-/** What waits for somebody who does not read it. Beyond that lines are dropped. */
-const MAX_LOG_CHARS = 32 * 1024 * 1024;
-
-/** Lines about requests are written together, so many characters of them or after so many milliseconds: each write takes a system call. */
-const LOG_CHARS = 4096;
-const LOG_MS = 50;
-
-/**
- * Structured, one line each; `err` is an error with its stack. Lines wait for the one before to be written, not the broker for
- * them; what waits when the process ends is written first.
- */
-function pinoLog(config: Config): Log {
-  const lines = pino.destination({
-    dest: process.stdout.fd,
-    sync: false,
-    maxLength: MAX_LOG_CHARS,
-    minLength: LOG_CHARS,
-    periodicFlush: LOG_MS,
-  });
-  const logger = pino(
-    {
-      level: config.logLevel,
-      base: null,
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (level) => ({ level }) },
-    },
-    lines,
-  );
-  return (level, event, fields = {}) => {
-    logger[level]({ event, ...fields });
-    if (event !== "http_request") lines.flush();
-  };
-}
 
 async function openStore({ database }: Config, log: Log): Promise<Store> {
   if (database.kind === "postgres")

@@ -216,15 +216,52 @@ describe("traces", () => {
     expect(traces(endpoint)).toEqual({
       url: "http://collector:4318/v1/traces",
       serviceName: "consentry",
+      attributes: {},
       sampling,
     });
     const own = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://spans.example/in", OTEL_SERVICE_NAME: "b" };
     expect(traces({ ...endpoint, ...own })).toEqual({
       url: "https://spans.example/in",
       serviceName: "b",
+      attributes: {},
       sampling,
     });
     expect(traces({ OTEL_SERVICE_NAME: "b" })).toBeNull();
+  });
+
+  test("say of this process what OpenTelemetry's variables say", () => {
+    const said = (attributes: string, more: Record<string, string> = {}) =>
+      traces({ ...endpoint, OTEL_RESOURCE_ATTRIBUTES: attributes, ...more });
+    const text = "deployment.environment.name=prod, service.name=a%20b , k8s.pod.name=,x=a%2Cb%3Dc%C3%A9,";
+    expect(said(text)).toMatchObject({
+      serviceName: "a b",
+      attributes: {
+        "deployment.environment.name": "prod",
+        "service.name": "a b",
+        "k8s.pod.name": "",
+        x: "a,b=c\u00e9",
+      },
+    });
+    expect(said(text, { OTEL_SERVICE_NAME: "named" })?.serviceName).toBe("named");
+    expect(said("service.name=")?.serviceName).toBe("consentry");
+    const many = Array.from({ length: 129 }, (_, at) => `a${at}=1`).join();
+    for (const wrong of [
+      "canary",
+      "=canary",
+      "a=canary,b",
+      "a=canary%ff",
+      "a=canary b",
+      'a="canary"',
+      "a=caf\u00e9",
+      "a=1,,b=2",
+      many,
+    ]) {
+      const faults = faultsOf({ ...endpoint, OTEL_RESOURCE_ATTRIBUTES: wrong });
+      expect(faults).toEqual([expect.stringMatching(/^OTEL_RESOURCE_ATTRIBUTES must be /)]);
+      expect(faults.join()).not.toContain("canary");
+    }
+    // Where nothing is sent, nobody asks.
+    expect(faultsOf({ OTEL_RESOURCE_ATTRIBUTES: "canary" })).toEqual([]);
   });
 
   test("can be switched off, and sampled", () => {

@@ -5,6 +5,7 @@ import { viewer } from "./identity.ts";
 import type { ResponseId } from "./ids.ts";
 import type { Item } from "./items.ts";
 import { canonicalJson, type Json } from "./json.ts";
+import { createKeyedWork } from "./keyed-work.ts";
 import type { World } from "./ports.ts";
 import { replay } from "./replay.ts";
 import type { Response, TurnEvent } from "./request.ts";
@@ -30,11 +31,13 @@ const PURPOSE = "idempotency";
  * done anything frees its key.
  *
  * Throws `idempotency`: another request under the key; the first still runs; its process died, and nobody knows what it did
- * (then the key stays taken, because a second dispatch is worse); the answer was deleted.
+ * (then the key stays taken, because a second dispatch is worse); the answer was deleted; the caller, or this process, has too
+ * many under way (then the key is not taken).
  */
 export function createOnce(world: World, stopping: AbortSignal) {
   const { clock, signer } = world;
   const { idempotency } = world.store;
+  const enter = createKeyedWork();
 
   return async (context: Context, { key, body }: OnceKey, begin: Begin) => {
     const { project, caller, user, signal } = context;
@@ -48,7 +51,13 @@ export function createOnce(world: World, stopping: AbortSignal) {
       if (!row || mayBeReplaced(row, now)) {
         const digest = await signer.sign(PURPOSE, said);
         const times = { leaseUntil: now + LEASE_MS, expiresAt: now + KEPT_MS, now };
-        if (await idempotency.begin({ ...attempt, digest, ...times })) return first(attempt, begin);
+        const leave = enter(canonicalJson([project.name, caller.principal]));
+        const begun = await idempotency.begin({ ...attempt, digest, ...times }).catch((cause: unknown) => {
+          leave();
+          throw cause;
+        });
+        if (begun) return first(attempt, { begin, leave });
+        leave();
         continue;
       }
       if (!(await signer.isOurs(PURPOSE, said, row.digest))) refuse("other_body");
@@ -62,7 +71,11 @@ export function createOnce(world: World, stopping: AbortSignal) {
     }
   };
 
-  async function first(attempt: Attempt, begin: Begin): Promise<AsyncGenerator<TurnEvent>> {
+  /** `leave`: gives back the turn's place among those under way. */
+  async function first(
+    attempt: Attempt,
+    { begin, leave }: { begin: Begin; leave: () => void },
+  ): Promise<AsyncGenerator<TurnEvent>> {
     let turn: AsyncGenerator<TurnEvent> | null = null;
     try {
       turn = await begin(stopping);
@@ -72,18 +85,18 @@ export function createOnce(world: World, stopping: AbortSignal) {
       const { id: responseId } = started.response;
       const leaseUntil = clock.now() + LEASE_MS;
       if (!(await idempotency.renew({ ...attempt, leaseUntil, responseId }))) refuse("running");
-      return kept(attempt, started, turn);
+      return kept(attempt, { started, turn, leave });
     } catch (cause) {
       await turn?.return(undefined);
       await idempotency.release(attempt).catch(() => {});
+      leave();
       throw cause;
     }
   }
 
   async function* kept(
     attempt: Attempt,
-    started: TurnEvent & { kind: "started" },
-    turn: AsyncGenerator<TurnEvent>,
+    { started, turn, leave }: { started: Started; turn: AsyncGenerator<TurnEvent>; leave: () => void },
   ): AsyncGenerator<TurnEvent> {
     const over = new AbortController();
     const renewing = renewUntil(over.signal, attempt, started.response.id);
@@ -95,6 +108,7 @@ export function createOnce(world: World, stopping: AbortSignal) {
       }
     } finally {
       over.abort();
+      leave();
       await renewing;
     }
   }
@@ -126,6 +140,7 @@ export function createOnce(world: World, stopping: AbortSignal) {
   }
 }
 
+type Started = TurnEvent & { kind: "started" };
 type Ended = TurnEvent & { kind: "ended" };
 
 /** What a client must hear of, because repeating the request would do it again. */

@@ -160,8 +160,9 @@ export type ModelRequest = {
   user: string | null;
   /** Told to the upstream. */
   trace?: Trace | null;
-  /** Whether the caller wants the encrypted form of reasoning for itself. */
+  /** Whether the caller wants the encrypted form of reasoning for itself, and the log probabilities of text. */
   encryptedReasoning?: boolean;
+  logprobs?: boolean;
 };
 
 /**
@@ -173,7 +174,10 @@ export type ModelEvent =
   | { kind: "reasoning_started"; id: string }
   | { kind: "reasoning_delta"; of: "summary" | "text"; part: number; delta: string }
   | { kind: "reasoning_ended"; body: JsonObject; origin: string }
-  | { kind: "text"; delta: string }
+  /** `logprobs`: of the tokens of this piece, where they were asked for. */
+  | { kind: "text"; delta: string; logprobs?: Json[] }
+  /** To the text that was said last. */
+  | { kind: "annotation"; annotation: JsonObject }
   | { kind: "refusal"; delta: string }
   | { kind: "call_started"; call: number; callId: string; name: string }
   | { kind: "call_arguments"; call: number; delta: string }

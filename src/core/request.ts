@@ -167,6 +167,16 @@ export type TurnEvent =
       part: number;
       of: "output_text" | "refusal";
       delta: string;
+      logprobs?: Json[];
+    }
+  /** `at`: its number among the annotations of the part. */
+  | {
+      kind: "annotation_added";
+      index: number;
+      itemId: string;
+      part: number;
+      at: number;
+      annotation: JsonObject;
     }
   | {
       kind: "part_done";
@@ -175,6 +185,8 @@ export type TurnEvent =
       part: number;
       of: "output_text" | "refusal";
       text: string;
+      annotations?: Json[];
+      logprobs?: Json[];
     }
   | ReasoningEvent
   | { kind: "item_done"; index: number; item: Item }

@@ -49,6 +49,9 @@ export function countSaid(turn: Turn, event: ModelEvent): void {
 function charsOf(event: ModelEvent): number {
   switch (event.kind) {
     case "text":
+      return event.delta.length + (event.logprobs ? JSON.stringify(event.logprobs).length : 0);
+    case "annotation":
+      return JSON.stringify(event.annotation).length;
     case "refusal":
     case "reasoning_delta":
     case "call_arguments":

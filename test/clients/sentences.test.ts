@@ -21,6 +21,7 @@ const sentences = [
   "a stream that ends with a question, and one that begins with its answer",
   "a stream that asks for consent",
   "the history that the client sends back is read, and nothing in it runs again",
+  "in a conversation each turn reads what was said before, and what was approved there runs once",
 ];
 
 test.each(["ai-sdk", "langchain", "openai", "openai-agents"])(
