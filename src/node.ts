@@ -37,8 +37,6 @@ import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
 import { startSweeps } from "./sweeps.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
-import { openSqlite } from "./store/better-sqlite3.ts";
-import { openPostgres } from "./store/postgres.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { observeUpstream } from "./telemetry/observed.ts";
 import type { Traces } from "./telemetry/traces.ts";
@@ -272,11 +270,15 @@ const systemClock: Clock = {
 };
 
 async function openStore({ database }: Config, log: Log): Promise<Store> {
-  if (database.kind === "postgres")
+  if (database.kind === "postgres") {
+    // Read by those alone who have it, as SQLite's is: each is a driver and tables of its own.
+    const { openPostgres } = await import("./store/postgres.ts");
     return openPostgres(database.url, { migrations: join(root, "drizzle/pg"), log });
+  }
   await mkdir(dirname(database.path), { recursive: true, mode: 0o700 });
   // Made before SQLite makes it readable for everybody; its side files take over the mode.
   await (await open(database.path, "a", 0o600)).close();
+  const { openSqlite } = await import("./store/better-sqlite3.ts");
   return openSqlite(database.path, { migrations: join(root, "drizzle/sqlite") });
 }
 

@@ -74,7 +74,7 @@ type Preparer = <T>(statement: Statement<T>) => { execute: (values: Values) => P
 
 /** Prepares statements on a connection, or on whichever the pool has, once each. */
 function preparer(client: pg.Pool | pg.PoolClient): Preparer {
-  // PostgreSQL's face passes for SQLite's asynchronous one, as its tables do (columns.ts).
+  // PostgreSQL's face passes for SQLite's asynchronous one, as its tables do (columns.pg.ts).
   const db = drizzle(client) as unknown as Db;
   const prepared = new WeakMap<Statement<unknown>, ReturnType<Preparable<unknown>["prepare"]>>();
   return <T>(statement: Statement<T>) => {

@@ -14,7 +14,6 @@ import type { Egress } from "./egress.ts";
 import { NO_ANSWERS, type Answering } from "./mcp-answering.ts";
 import type { Asked, Asking } from "./mcp-ask.ts";
 import { createAsides } from "./mcp-asides.ts";
-import { connect } from "./mcp-connect.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
 import { endSession } from "./mcp-exchange.ts";
 import { mirrorHeaders, scanMirrored, type MirrorScan } from "./mcp-headers.ts";
@@ -68,7 +67,11 @@ export function createMcpUpstream(options: {
   const lines = createLines({
     clock,
     log,
-    connect: (to) => connect(outside, { ...to, clientInfo }),
+    connect: async (to) => {
+      // The SDK makes hundreds of schemas when it is read, and is needed for a server that is new to us alone.
+      const { connect } = await import("./mcp-connect.ts");
+      return connect(outside, { ...to, clientInfo });
+    },
     end: (access, line) => {
       listeners.stop(line);
       endSession(outside, { access, headers: lineHeaders(line) });
