@@ -28,6 +28,8 @@ export type Context = {
   declined?: ReadonlySet<string>;
   /** The trace that it belongs to, and what is done for it. Null: none. */
   trace?: Trace | null;
+  /** Somebody reads what is done as it goes: the answer is a stream. */
+  watched?: boolean;
   /** Aborts when the caller is gone or the process must stop. */
   signal: AbortSignal;
 };

@@ -82,7 +82,19 @@ export type UpstreamAccess = {
 };
 
 /** `trace`: told to the server, as Trace Context and `_meta` (MCP, "Distributed Tracing Conventions"). */
-export type CallLimits = { timeoutMs: number; signal: AbortSignal; trace?: Trace | null };
+export type CallLimits = {
+  timeoutMs: number;
+  signal: AbortSignal;
+  trace?: Trace | null;
+  /** Somebody wants to hear how far it is, and then it may take longer. Nothing of it is asked of servers otherwise. */
+  progress?: ProgressWatch | null;
+};
+
+/** `longestMs`: a call that tells its progress ends `timeoutMs` after it told it last, and so long after its beginning at most. */
+export type ProgressWatch = { longestMs: number; report: (progress: CallProgress) => void };
+
+/** How far a call is: rising numbers, and a server's own words, made to show and bounded. At most four a second. */
+export type CallProgress = { progress: number; total: number | null; message: string | null };
 
 /** What a server says in `WWW-Authenticate: Bearer` (RFC 6750, 3; RFC 9728, 5.1). Words of the server's, bounded. */
 export type Challenge = {
@@ -123,7 +135,7 @@ export type CallOutcome =
  * Remote MCP servers. Negotiates the revision and remembers it per server URL, keeps connections alive, keeps sessions
  * of sessionful servers per partition and makes a new one when the server has forgotten (404).
  *
- * Never throws for what a server does: failures are values. Every call ends within `timeoutMs`, and at once when
+ * Never throws for what a server does: failures are values. Every call ends within its limits, and at once when
  * `signal` aborts, which is passed on to the server as its revision says.
  */
 export type Upstream = {

@@ -118,7 +118,7 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const left = new AbortController();
   const signal = AbortSignal.any([context.signal, left.signal]);
   const key = idempotencyKeyOf(call.request.headers);
-  const asked = { ...context, signal };
+  const asked = { ...context, signal, watched: stream };
   const { include } = request;
   const turn =
     key === null

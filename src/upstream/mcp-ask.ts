@@ -1,5 +1,5 @@
 import type { JsonObject } from "../core/json.ts";
-import type { UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
+import type { ProgressWatch, UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
 import { replyTo, type Answering } from "./mcp-answering.ts";
 import type { Deadline } from "./mcp-deadline.ts";
 import { exchange, tell, type Ask, type Exchanged, type Outside } from "./mcp-exchange.ts";
@@ -8,6 +8,7 @@ import { lineHeaders, phrase, type ClientInfo, type Line, type Question } from "
 import type { Lines } from "./mcp-lines.ts";
 import { COURTESY_MS, MAX_SERVER_REQUESTS } from "./mcp-limits.ts";
 import type { Listeners } from "./mcp-listen.ts";
+import { createProgressEar, PROGRESS } from "./mcp-progress.ts";
 
 export type Asking = {
   outside: Outside;
@@ -22,12 +23,14 @@ export type Asked =
   | { ok: true; result: JsonObject; line: Line; bytes: number }
   | { ok: false; failure: UpstreamFailure; sent: boolean };
 
-type To = {
+export type To = {
   access: UpstreamAccess;
   question: Question;
   deadline: Deadline;
   maxBytes: number;
   answering: Answering;
+  /** Null: nobody wants to hear of progress, and the server is not asked to tell. */
+  progress: ProgressWatch | null;
 };
 
 /** Asks a server; once more on another line, where it surely had not taken up the question on the first. */
@@ -70,7 +73,7 @@ function read(outcome: Exchanged | Failed, { access, line }: { access: UpstreamA
  */
 async function askOn(
   { outside, listeners, clientInfo, nextId }: Asking,
-  { access, line, question, deadline, maxBytes, answering }: To & { line: Line },
+  { access, line, question, deadline, maxBytes, answering, progress }: To & { line: Line },
 ): Promise<Exchanged | Failed> {
   const legacy = line.era === "legacy";
   const sayAside = (message: Parameters<typeof tell>[2]) =>
@@ -88,7 +91,13 @@ async function askOn(
   };
   if (line.era === "legacy") await listeners.ensure({ access, line, answering }, deadline);
   const id = nextId();
-  const asked = phrase(line, { ...question, id }, { info: clientInfo, capabilities: answering.capabilities });
+  const hearing = { clock: outside.clock, access, deadline };
+  const onProgress = progress && createProgressEar(hearing, { token: id, watch: progress });
+  const asked = phrase(
+    line,
+    { ...question, id, progressToken: onProgress && id },
+    { info: clientInfo, capabilities: answering.capabilities },
+  );
   const outcome = await exchange(outside, {
     access,
     ...asked,
@@ -96,6 +105,9 @@ async function askOn(
     maxBytes,
     resumable: legacy,
     onRequest,
+    onNotification: ({ method, params }) => {
+      if (method === PROGRESS) onProgress?.(params);
+    },
   });
   // A reason of our own: the default one is a DOMException with its stack, made for every call.
   over.abort("answered");

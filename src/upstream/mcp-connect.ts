@@ -94,6 +94,7 @@ function createChannel(
       maxBytes: MAX_ANSWER_BYTES,
       resumable: false,
       onRequest: () => {},
+      onNotification: () => {},
     });
     if (!answered.ok) return answered;
     if (request.method === "initialize") {

@@ -33,6 +33,8 @@ export type Ask = {
   resumable: boolean;
   /** A request that the server makes of us while it answers. */
   onRequest: (request: { id: string | number; method: string; params: JsonObject }) => void;
+  /** What the server says in a stream beside its answer, before it. */
+  onNotification: (notification: { method: string; params: JsonObject }) => void;
 };
 
 /** `bytes`: how long the answer was, after decompression. */

@@ -19,6 +19,11 @@ export const MAX_RESUMES = 100;
 export const RESUME_WAIT_MS = { usual: 1_000, least: 100, most: 30_000 };
 export const MAX_REDIRECTS = 3;
 
+/** How often the progress of one call is passed on at most, */
+export const PROGRESS_EVERY_MS = 250;
+/** and with how many UTF-16 code units of the server's words. */
+export const MAX_PROGRESS_TEXT = 500;
+
 /** The most bytes that all pages of a listing may have together, after decompression. */
 export const MAX_LIST_BYTES = 4 * 1024 * 1024;
 export const MAX_LIST_PAGES = 50;

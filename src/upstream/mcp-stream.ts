@@ -89,6 +89,7 @@ function take(
     if (heard.kind === "answer") return { ok: true, answer: heard.answer };
     if (heard.kind === "bad") return notMcp(`The server answered with ${heard.why}.`);
     if (heard.kind === "request") ask.onRequest(heard);
+    if (heard.kind === "notification") ask.onNotification(heard);
   }
   return null;
 }

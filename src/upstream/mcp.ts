@@ -106,6 +106,7 @@ export function createMcpUpstream(options: {
           maxBytes,
           answering,
           question: { method: "tools/list", params, mirrored: {}, trace },
+          progress: null,
         }),
       (dropped) =>
         log("warn", "tools_dropped", {
@@ -120,21 +121,28 @@ export function createMcpUpstream(options: {
 
   function call(
     access: UpstreamAccess,
-    { name, arguments: args, definition, trace = null }: Call & Pick<CallLimits, "trace">,
+    { name, arguments: args, definition, trace = null, progress = null }: Wanted,
     deadline: Deadline,
   ): Promise<Asked> {
     const params = { name, arguments: args };
     const mirrored = mirroredBy(definition, args);
     const question: Question = { method: "tools/call", params, mirrored, trace };
-    return askInRounds(asking, { access, deadline, maxBytes: MAX_ANSWER_BYTES, answering, question });
+    return askInRounds(asking, {
+      access,
+      deadline,
+      maxBytes: MAX_ANSWER_BYTES,
+      answering,
+      question,
+      progress,
+    });
   }
 
   return {
     listTools: (access, limits) => limited(limits, (deadline) => list(access, limits, deadline)),
     callTool: (access, wanted, limits) =>
       limited(limits, async (deadline) => {
-        const { trace = null } = limits;
-        const asked = await call(access, { ...wanted, trace }, deadline);
+        const { trace = null, progress = null } = limits;
+        const asked = await call(access, { ...wanted, trace, progress }, deadline);
         if (!isHeaderMismatch(asked)) return outcomeOf(asked);
         // It wants arguments mirrored that the definition at hand does not tell of (2026-07-28, "x-mcp-header"). It
         // refused before running anything, so the call may be made again, once.
@@ -143,7 +151,7 @@ export function createMcpUpstream(options: {
         const definition = listed.tools.find(({ name }) => name === wanted.name) ?? null;
         const told = mirroredBy(wanted.definition, wanted.arguments);
         if (sameHeaders(told, mirroredBy(definition, wanted.arguments))) return outcomeOf(asked);
-        return outcomeOf(await call(access, { ...wanted, definition, trace }, deadline));
+        return outcomeOf(await call(access, { ...wanted, definition, trace, progress }, deadline));
       }),
     request: (access, { method, params, answering: ownAnswering = answering }, limits) =>
       limited(limits, async (deadline) => {
@@ -154,6 +162,7 @@ export function createMcpUpstream(options: {
           maxBytes: MAX_ANSWER_BYTES,
           answering: ownAnswering,
           question,
+          progress: limits.progress ?? null,
         });
         if (!asked.ok) return { ok: false, failure: asked.failure, sent: asked.sent };
         if (!isKnownResult(asked.result, asked.line))
@@ -171,7 +180,7 @@ export function createMcpUpstream(options: {
   };
 }
 
-type Call = Parameters<Upstream["callTool"]>[1];
+type Wanted = Parameters<Upstream["callTool"]>[1] & Pick<CallLimits, "trace" | "progress">;
 
 function outcomeOf(asked: Asked): CallOutcome {
   if (!asked.ok) return { ok: false, failure: asked.failure, sent: asked.sent };
