@@ -2,6 +2,7 @@ import type { JsonObject } from "../core/json.ts";
 import type { ProgressWatch, UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
 import { replyTo, type Answering } from "./mcp-answering.ts";
 import type { Deadline } from "./mcp-deadline.ts";
+import { declinedByCode, explained } from "./mcp-declined.ts";
 import { exchange, tell, type Ask, type Exchanged, type Outside } from "./mcp-exchange.ts";
 import { visible, type Failed } from "./mcp-failures.ts";
 import { lineHeaders, phrase, type ClientInfo, type Line, type Question } from "./mcp-line.ts";
@@ -18,10 +19,14 @@ export type Asking = {
   nextId: () => number;
 };
 
-/** What a server answered, on which line, how long it was; or why it did not. `sent` as in `CallOutcome`. */
-export type Asked =
+/**
+ * What a server answered, on which line, how long it was; or why it did not. `sent` as in `CallOutcome`. `declined`: the
+ * methods of what it asked of us meanwhile and was not given.
+ */
+export type Asked = { declined?: readonly string[] } & (
   | { ok: true; result: JsonObject; line: Line; bytes: number }
-  | { ok: false; failure: UpstreamFailure; sent: boolean };
+  | { ok: false; failure: UpstreamFailure; sent: boolean }
+);
 
 export type To = {
   access: UpstreamAccess;
@@ -47,8 +52,9 @@ export async function ask(asking: Asking, to: To): Promise<Asked> {
       held.release();
       return before.asked;
     }
-    const outcome = await askOn(asking, { ...to, line }).finally(held.release);
-    const asked = read(outcome, { access, line });
+    const declined: string[] = [];
+    const outcome = await askOn(asking, { ...to, line, declined }).finally(held.release);
+    const asked: Asked = { ...read(outcome, { access, line }), ...(declined.length > 0 && { declined }) };
     const lost = lostIn(outcome, line);
     if (lost) {
       asking.lines.drop(access, line, lost.what);
@@ -64,7 +70,9 @@ function read(outcome: Exchanged | Failed, { access, line }: { access: UpstreamA
   const { answer, bytes } = outcome;
   if (answer.kind === "result") return { ok: true, result: answer.result, line, bytes };
   const { code, message } = answer.error;
-  return { ok: false, failure: { kind: "protocol", code, message: visible(message, access) }, sent: true };
+  const failure = { kind: "protocol" as const, code, message: visible(message, access) };
+  const wants = declinedByCode(code);
+  return { ok: false, failure: wants === null ? failure : explained(failure, wants), sent: true };
 }
 
 /**
@@ -73,8 +81,9 @@ function read(outcome: Exchanged | Failed, { access, line }: { access: UpstreamA
  */
 async function askOn(
   { outside, listeners, clientInfo, nextId }: Asking,
-  { access, line, question, deadline, maxBytes, answering, progress }: To & { line: Line },
+  to: To & { line: Line; declined: string[] },
 ): Promise<Exchanged | Failed> {
+  const { access, line, question, deadline, maxBytes, answering, progress } = to;
   const legacy = line.era === "legacy";
   const sayAside = (message: Parameters<typeof tell>[2]) =>
     outside.asides.run(
@@ -86,6 +95,7 @@ async function askOn(
   const onRequest: Ask["onRequest"] = (request) => {
     if (!legacy || ++heard > MAX_SERVER_REQUESTS) return;
     void replyTo(request, { answering, signal: over.signal }).then((reply) => {
+      if ("error" in reply) to.declined.push(request.method);
       if (!over.signal.aborted) sayAside(reply);
     });
   };

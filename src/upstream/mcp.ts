@@ -16,6 +16,7 @@ import type { Asked, Asking } from "./mcp-ask.ts";
 import { createAsides } from "./mcp-asides.ts";
 import { connect } from "./mcp-connect.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
+import { withDeclined } from "./mcp-declined.ts";
 import { endSession } from "./mcp-exchange.ts";
 import { mirrorHeaders, scanMirrored, type MirrorScan } from "./mcp-headers.ts";
 import { visible } from "./mcp-failures.ts";
@@ -183,6 +184,10 @@ export function createMcpUpstream(options: {
 type Wanted = Parameters<Upstream["callTool"]>[1] & Pick<CallLimits, "trace" | "progress">;
 
 function outcomeOf(asked: Asked): CallOutcome {
+  return withDeclined(readOutcome(asked), asked.declined ?? []);
+}
+
+function readOutcome(asked: Asked): CallOutcome {
   if (!asked.ok) return { ok: false, failure: asked.failure, sent: asked.sent };
   const read = readResult(asked.result, asked.line);
   if ("kind" in read) return { ok: false, failure: read, sent: true };

@@ -505,7 +505,12 @@ describe("a call on a session", () => {
       answerJson(response, { jsonrpc: "2.0", id: request.body?.id, error });
     });
     expect(await call(server.url)).toMatchObject({
-      failure: { kind: "protocol", code: -32042, message: "Please sign in" },
+      failure: {
+        kind: "protocol",
+        code: -32042,
+        message:
+          "Please sign in The server wants the user to open a link first, which this broker does not pass on.",
+      },
     });
   });
 });
