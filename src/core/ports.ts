@@ -145,6 +145,8 @@ export type Upstream = {
     call: { name: string; arguments: JsonObject; definition: ToolDefinition | null },
     limits: CallLimits,
   ) => Promise<CallOutcome>;
+  /** Another number than before when the server has said since then that its tools changed, as far as it was heard. */
+  changeOf: (access: UpstreamAccess) => number;
   /** Ends sessions politely and closes sockets. */
   close: () => Promise<void>;
 };

@@ -1,6 +1,7 @@
 import type { JsonObject } from "../core/json.ts";
 import type { ProgressWatch, UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
 import { replyTo, type Answering } from "./mcp-answering.ts";
+import { TOOLS_CHANGED, type Changes } from "./mcp-changes.ts";
 import type { Deadline } from "./mcp-deadline.ts";
 import { declinedByCode, explained } from "./mcp-declined.ts";
 import { exchange, tell, type Ask, type Exchanged, type Outside } from "./mcp-exchange.ts";
@@ -10,11 +11,14 @@ import type { Lines } from "./mcp-lines.ts";
 import { COURTESY_MS, MAX_SERVER_REQUESTS } from "./mcp-limits.ts";
 import type { Listeners } from "./mcp-listen.ts";
 import { createProgressEar, PROGRESS } from "./mcp-progress.ts";
+import type { Subscriptions } from "./mcp-subscriptions.ts";
 
 export type Asking = {
   outside: Outside;
   lines: Lines;
   listeners: Listeners;
+  changes: Changes;
+  subscriptions: Subscriptions;
   clientInfo: ClientInfo;
   nextId: () => number;
 };
@@ -80,7 +84,7 @@ function read(outcome: Exchanged | Failed, { access, line }: { access: UpstreamA
  * said aloud there, while in 2026-07-28 closing the stream says it ("Cancellation").
  */
 async function askOn(
-  { outside, listeners, clientInfo, nextId }: Asking,
+  { outside, listeners, changes, subscriptions, clientInfo, nextId }: Asking,
   to: To & { line: Line; declined: string[] },
 ): Promise<Exchanged | Failed> {
   const { access, line, question, deadline, maxBytes, answering, progress } = to;
@@ -100,6 +104,7 @@ async function askOn(
     });
   };
   if (line.era === "legacy") await listeners.ensure({ access, line, answering }, deadline);
+  else subscriptions.used({ access, line });
   const id = nextId();
   const hearing = { clock: outside.clock, access, deadline };
   const onProgress = progress && createProgressEar(hearing, { token: id, watch: progress });
@@ -117,6 +122,7 @@ async function askOn(
     onRequest,
     onNotification: ({ method, params }) => {
       if (method === PROGRESS) onProgress?.(params);
+      if (method === TOOLS_CHANGED) changes.note(access.url);
     },
   });
   // A reason of our own: the default one is a DOMException with its stack, made for every call.

@@ -49,6 +49,14 @@ export const MAX_SESSIONS = 1_000;
 export const SESSION_IDLE_MS = 10 * 60 * 1000;
 /** Negotiation and `initialize`, which several callers may be waiting for. */
 export const CONNECT_MS = 60_000;
+/** Servers of which it is remembered that they said that their tools changed. */
+export const MAX_CHANGES = 10_000;
+/** Streams on which stateless servers say so, at once, */
+export const MAX_SUBSCRIPTIONS = 100;
+/** each for so long: it is made with one person's credential. */
+export const SUBSCRIBED_MS = 10 * 60 * 1000;
+/** A listing that is kept for less is made anew sooner than it is worth a stream. */
+export const SUBSCRIBE_FROM_MS = 10_000;
 /** What is said to a server without waiting for it: an ended session, a cancelled or declined request. */
 export const COURTESY_MS = 2_000;
 /** How long a request waits for the head of the stream on which its server may ask something. */

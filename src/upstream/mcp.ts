@@ -14,6 +14,7 @@ import type { Egress } from "./egress.ts";
 import { NO_ANSWERS, type Answering } from "./mcp-answering.ts";
 import type { Asked, Asking } from "./mcp-ask.ts";
 import { createAsides } from "./mcp-asides.ts";
+import { createChanges } from "./mcp-changes.ts";
 import { connect } from "./mcp-connect.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
 import { withDeclined } from "./mcp-declined.ts";
@@ -26,6 +27,7 @@ import { createListeners } from "./mcp-listen.ts";
 import { MAX_ANSWER_BYTES } from "./mcp-limits.ts";
 import { listAll } from "./mcp-list.ts";
 import { askInRounds } from "./mcp-rounds.ts";
+import { createSubscriptions } from "./mcp-subscriptions.ts";
 import { isKnownResult, readResult, UNKNOWN_RESULT } from "./mcp-tools.ts";
 
 /** The port, and what the port does not need: every other request of the protocol. */
@@ -65,7 +67,10 @@ export function createMcpUpstream(options: {
   const { egress, clock, log, clientInfo, answering = NO_ANSWERS } = options;
   const asides = createAsides(clock);
   const outside = { egress, clock, asides };
-  const listeners = createListeners(outside);
+  const changes = createChanges();
+  const nextId = createCounter();
+  const listeners = createListeners(outside, changes);
+  const subscriptions = createSubscriptions(outside, { changes, clientInfo, nextId });
   const lines = createLines({
     clock,
     log,
@@ -75,7 +80,7 @@ export function createMcpUpstream(options: {
       endSession(outside, { access, headers: lineHeaders(line) });
     },
   });
-  const asking: Asking = { outside, lines, listeners, clientInfo, nextId: createCounter() };
+  const asking: Asking = { outside, lines, listeners, changes, subscriptions, clientInfo, nextId };
   const mirroredBy = createMirror();
   const active = new Map<Deadline, Promise<unknown>>();
   let closed = false;
@@ -109,14 +114,17 @@ export function createMcpUpstream(options: {
           question: { method: "tools/list", params, mirrored: {}, trace },
           progress: null,
         }),
-      (dropped) =>
-        log("warn", "tools_dropped", {
-          server: nameOf(access.url),
-          count: dropped.length,
-          tools: dropped
-            .slice(0, MAX_DROPS_LOGGED)
-            .map(({ name, why }) => ({ name: visible(name, access), why })),
-        }),
+      {
+        onDropped: (dropped) =>
+          log("warn", "tools_dropped", {
+            server: nameOf(access.url),
+            count: dropped.length,
+            tools: dropped
+              .slice(0, MAX_DROPS_LOGGED)
+              .map(({ name, why }) => ({ name: visible(name, access), why })),
+          }),
+        onKept: (line, ttlMs) => subscriptions.kept({ access, line }, ttlMs),
+      },
     );
   }
 
@@ -170,12 +178,14 @@ export function createMcpUpstream(options: {
           return { ok: false, failure: UNKNOWN_RESULT, sent: true };
         return { ok: true, result: asked.result };
       }),
+    changeOf: ({ url }) => changes.of(url),
     close: async () => {
       closed = true;
       for (const deadline of active.keys()) deadline.cancel(STOPPING);
       await Promise.allSettled(active.values());
       lines.close();
       listeners.close();
+      subscriptions.close();
       await asides.settled();
     },
   };
