@@ -79,7 +79,14 @@ export type UpstreamAccess = {
   partition: string;
   /** The partition and whom the call is for: what a server keeps in a session belongs to one person. */
   session: string;
+  holder: Holder;
 };
+
+/** Whose a session is. `connection`: its id, or the partition where there is none; `owner`: whom the call is for. */
+export type Holder = { project: string; connection: string; owner: string };
+
+/** Sessions that end together: of a connection, of an owner, or of both. */
+export type SessionsOf = { project: string; connection?: string; owner?: string };
 
 /** `trace`: told to the server, as Trace Context and `_meta` (MCP, "Distributed Tracing Conventions"). */
 export type CallLimits = {
@@ -147,6 +154,11 @@ export type Upstream = {
   ) => Promise<CallOutcome>;
   /** Another number than before when the server has said since then that its tools changed, as far as it was heard. */
   changeOf: (access: UpstreamAccess) => number;
+  /**
+   * What they were begun with was changed or taken back: from now on they are used no more. Resolves when their servers were
+   * told, within seconds; one in use ends with its use. Of this process only; elsewhere they end when they have been idle.
+   */
+  endSessions: (of: SessionsOf) => Promise<void>;
   /** Ends sessions politely and closes sockets. */
   close: () => Promise<void>;
 };

@@ -90,7 +90,7 @@ async function askOn(
   const { access, line, question, deadline, maxBytes, answering, progress } = to;
   const legacy = line.era === "legacy";
   const sayAside = (message: Parameters<typeof tell>[2]) =>
-    outside.asides.run(
+    void outside.asides.run(
       (aside) => tell(outside, { access, headers: lineHeaders(line), deadline: aside }, message),
       COURTESY_MS,
     );

@@ -115,7 +115,7 @@ function createChannel(
     failure: () => failure,
     /** A session that was begun, but will not be used. */
     abandon: () => {
-      if (session !== null) endSession(outside, { access, headers: lineHeaders(line()) });
+      if (session !== null) void endSession(outside, { access, headers: lineHeaders(line()) });
     },
   };
 }

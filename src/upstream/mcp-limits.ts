@@ -45,6 +45,8 @@ export const LEGACY_ERA_MS = 12 * 60 * 60 * 1000;
 
 /** Sessions kept, over all users and servers; the longest unused one goes first. */
 export const MAX_SESSIONS = 1_000;
+/** Those of one connection, so that its users do not put out everybody else's. */
+export const MAX_SESSIONS_OF_CONNECTION = 250;
 /** A session not used for so long is ended. */
 export const SESSION_IDLE_MS = 10 * 60 * 1000;
 /** Negotiation and `initialize`, which several callers may be waiting for. */

@@ -98,7 +98,10 @@ function createAnswerer(
       asked--;
       if (deadline.ended()) return;
       const headers = lineHeaders(line);
-      outside.asides.run((aside) => tell(outside, { access, headers, deadline: aside }, reply), COURTESY_MS);
+      void outside.asides.run(
+        (aside) => tell(outside, { access, headers, deadline: aside }, reply),
+        COURTESY_MS,
+      );
     });
   };
 }

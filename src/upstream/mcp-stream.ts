@@ -68,7 +68,7 @@ async function readStream(
     const lost = !ask.deadline.ended() && (!(error instanceof EgressError) || error.reason === "closed");
     return lost ? "broken" : thrown(error, { deadline: ask.deadline, sent: true });
   } finally {
-    if (answered) outside.asides.run((deadline) => drain(reader, deadline), LINGER_MS);
+    if (answered) void outside.asides.run((deadline) => drain(reader, deadline), LINGER_MS);
     else reader.cancel().catch(() => {});
   }
 }

@@ -27,6 +27,7 @@ import { createListeners } from "./mcp-listen.ts";
 import { MAX_ANSWER_BYTES } from "./mcp-limits.ts";
 import { listAll } from "./mcp-list.ts";
 import { askInRounds } from "./mcp-rounds.ts";
+import { isOf } from "./mcp-sessions.ts";
 import { createSubscriptions } from "./mcp-subscriptions.ts";
 import { isKnownResult, readResult, UNKNOWN_RESULT } from "./mcp-tools.ts";
 
@@ -77,7 +78,7 @@ export function createMcpUpstream(options: {
     connect: (to) => connect(outside, { ...to, clientInfo }),
     end: (access, line) => {
       listeners.stop(line);
-      endSession(outside, { access, headers: lineHeaders(line) });
+      return endSession(outside, { access, headers: lineHeaders(line) });
     },
   });
   const asking: Asking = { outside, lines, listeners, changes, subscriptions, clientInfo, nextId };
@@ -178,6 +179,10 @@ export function createMcpUpstream(options: {
           return { ok: false, failure: UNKNOWN_RESULT, sent: true };
         return { ok: true, result: asked.result };
       }),
+    endSessions: (of) => {
+      subscriptions.stop((access) => isOf(access, of));
+      return lines.putOut(of);
+    },
     changeOf: ({ url }) => changes.of(url),
     close: async () => {
       closed = true;

@@ -333,7 +333,7 @@ describe("sessions", () => {
     const ended: (string | null)[] = [];
     const pool = createSessions({
       clock: createManualClock(),
-      end: (_access, { session }) => ended.push(session),
+      end: async (_access, { session }) => void ended.push(session),
     });
     const put = (n: number) =>
       pool.put(accessTo("http://localhost/mcp", { partition: `user-${n}` }), {
