@@ -15,6 +15,8 @@ export const MAX_INPUTS = 20;
 export const INPUT_PAUSE_MS = { first: 250, most: 10_000 };
 /** How often a stream that broke off is taken up again (2025-11-25, "Resumability"). */
 export const MAX_RESUMES = 100;
+/** How often in a row a server may be away when its stream is to be taken up. */
+export const MAX_AWAY = 5;
 /** The wait before taking up a stream: between these, the first where the server does not say. */
 export const RESUME_WAIT_MS = { usual: 1_000, least: 100, most: 30_000 };
 export const MAX_REDIRECTS = 3;

@@ -108,6 +108,7 @@ test("the limits are those of the code", async () => {
     `the first ${limits.MAX_SERVER_REQUESTS} times in a call`,
     `\`message\` as ${limits.MAX_PROGRESS_TEXT} characters`,
     `answers within two seconds`,
+    `${limits.MAX_RESUMES} times in a call, and ${limits.MAX_AWAY} times in a row`,
   ]) {
     expect(text).toContain(said);
   }
