@@ -113,7 +113,12 @@ export function createSubscriptions(
     },
     used,
     stop: (isOver) => {
-      for (const { open: stream } of entries.values()) if (stream && isOver(stream.access)) stream.stop();
+      for (const entry of entries.values()) {
+        if (!entry.open || !isOver(entry.open.access)) continue;
+        entry.open.stop();
+        // The server had one: whoever calls next may listen with their own.
+        entry.askAt = 0;
+      }
     },
     close: () => {
       for (const { open: stream } of entries.values()) stream?.stop();

@@ -126,6 +126,29 @@ describe("a stateless server of 2026-07-28 whose listing is kept for long", () =
     expect(streamsAt(server)).toHaveLength(2);
   });
 
+  test("is not listened to any more with a credential that was taken back, but with the next one", async () => {
+    const ended: (string | null)[] = [];
+    const server = await subscribing((response, user) => {
+      response.on("close", () => ended.push(user));
+      granted(response, { toolsListChanged: true });
+    });
+    const accessOf = (owner: string) =>
+      accessTo(server.url, {
+        headers: { "x-user": owner },
+        holder: { project: "default", connection: "conn_1", owner },
+      });
+    await list(accessOf("ada"));
+    await soon(() => expect(streamsAt(server)).toHaveLength(1));
+    await upstream.endSessions({ project: "default", owner: "bob" });
+    await upstream.endSessions({ project: "other", owner: "ada" });
+    expect(ended).toEqual([]);
+    await upstream.endSessions({ project: "default", owner: "ada" });
+    await soon(() => expect(ended).toEqual(["ada"]));
+    await call(accessOf("bob"), "any");
+    await soon(() => expect(streamsAt(server)).toHaveLength(2));
+    expect(streamsAt(server)[1]?.headers.get("x-user")).toBe("bob");
+  });
+
   test.each([
     ["knows nothing of it", (response: ServerResponse) => void response.writeHead(404).end()],
     ["ends the stream at once", (response: ServerResponse) => void granted(response, {}).end()],
