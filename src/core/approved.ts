@@ -1,7 +1,8 @@
 import type { AccessDesk, Failure } from "./access.ts";
 import { type Asking, factsOf, holdCalls, isSomebodyElse, openHeld } from "./approval.ts";
-import { type CallEnd, failed, failureText, makeCall, unknownTool } from "./calls.ts";
+import { type CallEnd, failed, failureText, makeCall, type ReadyCall, unknownTool } from "./calls.ts";
 import { auditEntry, type Context } from "./context.ts";
+import { longestCallMs } from "./call-progress.ts";
 import { isRefusal } from "./errors.ts";
 import { isJsonObject, type Json } from "./json.ts";
 import type { CallError } from "./items.ts";
@@ -130,8 +131,8 @@ async function serverOfHeld(
 }
 
 /**
- * `approved` → `dispatched`, committed before anything leaves. False: somebody else has it. The lease outlives the
- * call's time limit, so that a live runner is never taken for a dead one.
+ * `approved` → `dispatched`, committed before anything leaves. False: somebody else has it. The lease outlives
+ * whatever time the call may take, so that a live runner is never taken for a dead one.
  */
 export async function claimCall(
   world: World,
@@ -139,7 +140,7 @@ export async function claimCall(
   call: HeldCall,
   timeoutMs: number,
 ): Promise<boolean> {
-  const leaseUntil = world.clock.now() + timeoutMs + LEASE_MARGIN_MS;
+  const leaseUntil = world.clock.now() + longestCallMs(context, timeoutMs) + LEASE_MARGIN_MS;
   const entry = auditEntry(world, context, "approval_dispatched", factsOf(call));
   const row = await world.store.heldCalls.claim({ project: call.project, id: call.id, leaseUntil }, [entry]);
   return row !== null;
@@ -152,7 +153,7 @@ export async function runClaimed(
   { world, access }: Desks,
   context: Context,
   call: HeldCall,
-  ready: { server: Server; tool: KnownTool; arguments: string },
+  ready: ReadyCall,
 ): Promise<CallEnd> {
   const facts = { agent: call.agent?.name ?? null, responseId: call.responseId, approvalId: call.id };
   const end = await makeCall(world, access, context, ready, facts);

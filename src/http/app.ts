@@ -58,7 +58,8 @@ export function createApp(options: AppOptions): Hono<Env> {
     c.set("trace", ongoing.trace);
     c.set("requestId", requestIdOf(c.req.raw.headers, world));
     await next();
-    if (isStream(c.res)) {
+    const goesOn = isStream(c.res);
+    if (goesOn) {
       const whole = untilEnd(c.res, ongoing.ended);
       // Hono would add the headers of the one before.
       c.res = undefined;
@@ -70,7 +71,7 @@ export function createApp(options: AppOptions): Hono<Env> {
     headers.set("x-content-type-options", "nosniff");
     if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
     ongoing.answered({ method: c.req.method, route: c.get("route") ?? null, status: c.res.status });
-    if (!isStream(c.res)) ongoing.ended();
+    if (!goesOn) ongoing.ended();
     world.log(HOSTLESS.has(c.req.path) ? "debug" : "info", "http_request", {
       method: c.req.method,
       route: c.get("route") ?? null,

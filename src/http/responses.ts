@@ -119,7 +119,7 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const left = stream ? new AbortController() : null;
   const signal = left ? AbortSignal.any([context.signal, left.signal]) : context.signal;
   const key = idempotencyKeyOf(call.request.headers);
-  const asked = { ...context, signal };
+  const asked = { ...context, signal, watched: stream };
   const { include } = request;
   const turn =
     key === null

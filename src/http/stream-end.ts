@@ -1,6 +1,8 @@
 /** Whether an answer goes on after its head for as long as something happens. */
-export function isStream({ headers, body }: Response): boolean {
-  return body !== null && headers.get("content-type")?.startsWith("text/event-stream") === true;
+export function isStream(answer: Response): boolean {
+  // The type first: whoever looks at the body of a finished answer makes a stream of it.
+  const isTyped = answer.headers.get("content-type")?.startsWith("text/event-stream") === true;
+  return isTyped && answer.body !== null;
 }
 
 /**

@@ -198,6 +198,13 @@ test("a stream arrives in the client's own events, in order", async () => {
   expect(whole).toMatchObject({ usage_metadata: { total_tokens: 30 } });
 });
 
+test("the progress of a call is no trouble in a stream", async () => {
+  stage.script(calls("notes__count"), { text: "Two." });
+  const { whole, seen } = await streamed(chatWith(never("notes")), [says("count")]);
+  expect(seen).toEqual(["mcp_list_tools", "mcp_call", "Two."]);
+  expect(outputsOf(whole)).toMatchObject([{}, { output: "counted" }]);
+});
+
 test("a stream that ends with a question, and one that begins with its answer", async () => {
   stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." });
   const chat = chatWith(always("notes"));

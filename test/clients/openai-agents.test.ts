@@ -208,6 +208,13 @@ test("a stream arrives in the client's own events, in order", async () => {
   expect(stream.finalOutput).toBe("It says hello.");
 });
 
+test("the progress of a call is no trouble in a stream", async () => {
+  stage.script(calls("notes__count"), { text: "Two." });
+  const { stream } = await streamed(clerkWith(never("notes")), "count");
+  expect(stream.finalOutput).toBe("Two.");
+  expect(stage.results()).toEqual(["counted"]);
+});
+
 test("a stream that ends with a question, and one that begins with its answer", async () => {
   stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." });
   const clerk = clerkWith(always("notes"));

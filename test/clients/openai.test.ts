@@ -199,6 +199,15 @@ test("a stream arrives in the client's own events, in order", async () => {
   expect(response.output_text).toBe("It says hello.");
 });
 
+test("the progress of a call is no trouble in a stream", async () => {
+  stage.script(calls("notes__count"), { text: "Two." });
+  const { response, events } = await streamed({ input: "count", tools: [tool("notes")] });
+  const told = events.flatMap((event) => ("progress" in event ? [event.progress] : []));
+  expect(told[0]).toEqual({ progress: 1, total: 2, message: "counted to 1" });
+  expect(itemsOf(response, "mcp_call")).toMatchObject([{ output: "counted" }]);
+  expect(response.output_text).toBe("Two.");
+});
+
 test("a stream that ends with a question, and one that begins with its answer", async () => {
   stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." });
   const asked = await streamed({ input: "delete note 1", tools: [tool("notes", {})] });

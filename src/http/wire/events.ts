@@ -30,6 +30,9 @@ export function writeEvents(event: TurnEvent, include: readonly string[] = []): 
       return [{ type: `response.mcp_list_tools.${event.state}`, ...placeOf(event) }];
     case "call_progress":
       return [{ type: `response.mcp_call.${event.state}`, ...placeOf(event) }];
+    case "call_told":
+      // The event may repeat (responses-wire 4.2), and clients read past members that they do not know.
+      return [{ type: "response.mcp_call.in_progress", ...placeOf(event), progress: event.progress }];
     case "call_arguments":
       return [
         { type: "response.mcp_call_arguments.delta", ...placeOf(event), delta: event.arguments },
