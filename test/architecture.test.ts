@@ -21,8 +21,8 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
   store: {
     packages: {
       "drizzle-orm": "any",
-      "better-sqlite3": ["store/better-sqlite3.ts"],
-      pg: ["store/postgres.ts"],
+      "better-sqlite3": ["store/better-sqlite3"],
+      pg: ["store/postgres"],
     },
     node: ["store/better-sqlite3.ts", "store/postgres.ts", "store/migrate.node.ts"],
   },
