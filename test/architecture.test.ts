@@ -64,10 +64,11 @@ const parts: Record<string, string> = {
   "config-traces.ts": "config.ts",
   "config-texts.ts": "config.ts",
 };
-// first-start.ts, lent-secrets.ts, sweeps.ts, metrics-listener.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
+// first-start.ts, draining.ts, lent-secrets.ts, sweeps.ts, metrics-listener.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
 const doors = [
   "node.ts",
   "first-start.ts",
+  "draining.ts",
   "lent-secrets.ts",
   "sweeps.ts",
   "metrics-listener.ts",
