@@ -7,12 +7,19 @@ const chromium = process.env["CONSENTRY_CHROMIUM"] ?? "/usr/bin/chromium";
 const hasBrowser = process.env["CONSENTRY_CHROMIUM"] !== undefined || existsSync(chromium);
 if (!hasBrowser) console.warn(`test/browser is left out: there is no ${chromium} (see CONSENTRY_CHROMIUM).`);
 
-export default defineConfig({
+// What takes minutes: `npm run test:long`.
+const long = "test/long/**";
+
+export default defineConfig(({ mode }) => ({
   test: {
-    include: ["test/**/*.test.ts"],
-    exclude: [...configDefaults.exclude, ...(hasBrowser ? [] : ["test/browser/**"])],
+    include: mode === "long" ? [`${long}/*.test.ts`] : ["test/**/*.test.ts"],
+    exclude: [
+      ...configDefaults.exclude,
+      ...(mode === "long" ? [] : [long]),
+      ...(hasBrowser ? [] : ["test/browser/**"]),
+    ],
     globalSetup: ["test/helpers/postgres.ts"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },
-});
+}));

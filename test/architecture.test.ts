@@ -24,7 +24,12 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
       "better-sqlite3": ["store/better-sqlite3"],
       pg: ["store/postgres"],
     },
-    node: ["store/better-sqlite3.ts", "store/postgres.ts", "store/migrate.node.ts"],
+    node: [
+      "store/better-sqlite3.ts",
+      "store/better-sqlite3-move.ts",
+      "store/postgres-move.ts",
+      "store/migrate.node.ts",
+    ],
   },
   upstream: {
     packages: {
@@ -64,9 +69,10 @@ const parts: Record<string, string> = {
   "config-traces.ts": "config.ts",
   "config-texts.ts": "config.ts",
 };
-// first-start.ts, draining.ts, lent-secrets.ts, sweeps.ts, metrics-listener.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
+// migrate-store.ts is a door of its own; first-start.ts, draining.ts, lent-secrets.ts, sweeps.ts, metrics-listener.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
 const doors = [
   "node.ts",
+  "migrate-store.ts",
   "first-start.ts",
   "draining.ts",
   "lent-secrets.ts",

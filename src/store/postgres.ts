@@ -46,6 +46,7 @@ function connectionOf(url: string): pg.ClientConfig {
   };
 }
 
+/** What its connections are known by in `pg_stat_activity`. */
 export const APPLICATION = "consentry";
 
 function createEngine(pool: pg.Pool): Engine {
@@ -121,11 +122,8 @@ async function withoutDeadlock<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-// Any number that is ours: programs that migrate this database wait for each other.
-const MIGRATION_LOCK = 4_306_190_917;
-
 /** On a connection of its own: what is built here may take as long as it takes, and so may the one that does it before us. */
-async function bringUp(url: string, migrations: Migration[]): Promise<void> {
+export async function bringUp(url: string, migrations: Migration[]): Promise<void> {
   const client = await connect(url);
   try {
     await reached(() => client.query("begin"));
@@ -146,10 +144,17 @@ export async function connect(url: string): Promise<pg.Client> {
   return client;
 }
 
-/** Brings the database up to date within the client's transaction, one program at a time. */
-export async function migrate(client: pg.Client, migrations: Migration[]): Promise<void> {
-  await reached(() => client.query("set local statement_timeout = 0"));
+/** Held until the client's transaction ends: programs that migrate this database wait for each other. */
+export async function lockMigrations(client: pg.Client): Promise<void> {
   await reached(() => client.query("select pg_advisory_xact_lock($1)", [MIGRATION_LOCK]));
+}
+
+// Any number that is ours.
+const MIGRATION_LOCK = 4_306_190_917;
+
+async function migrate(client: pg.Client, migrations: Migration[]): Promise<void> {
+  await reached(() => client.query("set local statement_timeout = 0"));
+  await lockMigrations(client);
   await reached(() => client.query(CREATE_TABLE));
   const { rows } = await reached(() => client.query<{ made_at: string }>(APPLIED));
   const applied = rows.map((row) => Number(row.made_at));
