@@ -21,7 +21,7 @@ let server: ProtectedServer;
 let work: ModernServer;
 let replicas: Replicas;
 /** What the tool `work` does before it answers. */
-let during: () => void = () => {};
+let during: () => Promise<void> | void = () => {};
 /** Which calls of `work` ran, by what they were told. */
 const ran: string[] = [];
 
@@ -35,7 +35,7 @@ beforeAll(async () => {
     inputSchema: schemaOf({ text: { type: "string" } }, ["text"]),
     run: async ({ text }: Record<string, unknown>) => {
       ran.push(String(text));
-      during();
+      await during();
       return say(`did ${String(text)}`);
     },
   };
@@ -205,6 +205,26 @@ test.skipIf(!hasPostgres)(
   START_MS,
 );
 
+test.skipIf(!hasPostgres)(
+  "the database ends while new tokens are on their way: they are kept when it is back",
+  async () => {
+    const whoami = await expired("waited");
+    const before = refreshes();
+    authServer.knobs.tokenLatencyMs = 400;
+    const asked = whoami(at(0).at);
+    while (refreshes() === before) await new Promise((resolve) => setTimeout(resolve, 5));
+    await cluster.halt("immediate");
+    // Longer than a restart takes, shorter than a failover may.
+    await new Promise((resolve) => setTimeout(resolve, 7_000));
+    await cluster.resume();
+    expect(outputs(await asked)).toEqual(["ann"]);
+    authServer.knobs.tokenLatencyMs = 0;
+    expect(outputs(await whoami(at(1).at))).toEqual(["ann"]);
+    expect(refreshes()).toBe(before + 1);
+  },
+  START_MS,
+);
+
 /** A call of `work` that waits for an approval, asked at the first replica. */
 async function held(text: string) {
   const asked = await replicas
@@ -244,6 +264,27 @@ test.skipIf(!hasPostgres)(
     expect(JSON.stringify(itemsOf(told, "mcp_call"))).toContain("may have run");
     expect(["decided", "finished", "interrupted"].map(runsOf)).toEqual([1, 1, 1]);
     await replicas.restart(0);
+  },
+  START_MS,
+);
+
+test.skipIf(!hasPostgres)(
+  "the database ends while an approved call runs: what came of it is kept when it is back",
+  async () => {
+    const waiting = await held("outlived");
+    during = () => {
+      during = () => {};
+      return cluster.halt("immediate");
+    };
+    const approving = waiting.approve(0);
+    await expect.poll(() => runsOf("outlived"), { timeout: 20_000 }).toBe(1);
+    await expect
+      .poll(() => fetch(`${at(1).at}/readyz`).then(({ status }) => status), { timeout: 20_000 })
+      .toBe(503);
+    await cluster.resume();
+    expect(outputs(await approving)).toEqual(["did outlived"]);
+    expect((await waiting.approve(1)).output_text).toContain("already decided");
+    expect(runsOf("outlived")).toBe(1);
   },
   START_MS,
 );
