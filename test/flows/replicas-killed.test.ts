@@ -302,11 +302,17 @@ test.skipIf(!hasPostgres)(
       for (let n = 0; !over; n++) {
         const text = `load-${place}-${n}`;
         const body = { tools: [mcp("work")], input: [call("work", "work", { text })] };
-        await client.responses.create(body).then(
-          (answer) => answered.push({ text, output: outputs(answer)[0] ?? null }),
-          (error: { status?: number; message: string }) => refused.push(`${error.status} ${error.message}`),
-        );
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        // Sent again, as clients do, until it is answered.
+        for (let isAnswered = false; !isAnswered;) {
+          await client.responses.create(body, { headers: { "Idempotency-Key": text } }).then(
+            (answer) => {
+              isAnswered = true;
+              answered.push({ text, output: outputs(answer)[0] ?? null });
+            },
+            (error: { status?: number; message: string }) => refused.push(`${error.status} ${error.message}`),
+          );
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
       }
     };
     const load = Promise.all(Array.from({ length: 6 }, (_, place) => worker(place)));
@@ -325,8 +331,11 @@ test.skipIf(!hasPostgres)(
     // A call that was under way may have failed, but nobody is told anything that is not so.
     const wrong = answered.filter(({ text, output }) => output !== null && output !== `did ${text}`);
     expect(wrong).toEqual([]);
-    expect(new Set(refused)).toEqual(new Set(["503 503 Not available right now: database."]));
-    expect(new Set(ran).size).toBe(ran.length);
+    const unclear = refused.filter(
+      (one) => !one.includes("Not available right now: database.") && !one.includes("still runs"),
+    );
+    expect(unclear).toEqual([]);
+    expect(answered.filter(({ text }) => runsOf(text) !== 1)).toEqual([]);
     expect(await ready()).toEqual([200, 200, 200]);
   },
   START_MS,
