@@ -25,6 +25,7 @@ import { createWorkloadIssuer } from "./secrets/issuer.ts";
 import { KeyringError } from "./secrets/keyring.ts";
 import { createVaults, type Vaults } from "./secrets/keyvault.ts";
 import { createDefaultCredential } from "./secrets/azure-credential.ts";
+import { createDraining } from "./draining.ts";
 import { dataFolder, ensureBootstrap, ensureProject, loadKeys } from "./first-start.ts";
 import { createTokenVerifier } from "./secrets/jwt.ts";
 import { EXCHANGE } from "./secrets/entra-settings.ts";
@@ -57,7 +58,7 @@ export type Running = {
   world: World;
   /** The bootstrap key, if this start made one. */
   madeKey: string | null;
-  /** Stops taking requests, lets those under way finish within the configured time, closes everything. */
+  /** Says so at `/readyz`, stops taking requests, lets those under way finish within the configured time, closes everything. */
   stop: () => Promise<void>;
 };
 
@@ -149,6 +150,8 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
     new Response("starting", { status: 503 });
   const server = createServer(tls, (request, bindings) => answer(request, bindings));
+  const draining = createDraining();
+  draining.watch(server);
   const port = await listen(server, config).catch(async (error: unknown) => {
     await store.close();
     throw error;
@@ -208,7 +211,16 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const madeKey = await ensureBootstrap(world, config);
   await ensureProject(world);
 
-  const deps = { world, broker, publicUrl, version, checkTarget: urlFault, metrics: metrics.read };
+  const { isStopping } = draining;
+  const deps = {
+    world,
+    broker,
+    publicUrl,
+    version,
+    checkTarget: urlFault,
+    metrics: metrics.read,
+    isStopping,
+  };
   const app = createApp({
     world,
     routes: createRoutes(deps),
@@ -235,7 +247,8 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
 
   const stop = async () => {
     log("info", "stopping", { graceMs: config.shutdownMs });
-    await closeServer(server, config.shutdownMs);
+    await draining.begin(config.drainMs);
+    await closeServer(server, config.shutdownMs - config.drainMs);
     await scraped?.stop();
     const atRest = Promise.all([sweeps.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
     await Promise.race([atRest, delay(STOP_MARGIN_MS, undefined, { ref: false })]);

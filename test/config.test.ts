@@ -47,6 +47,7 @@ describe("without any setting", () => {
       metrics: null,
       traces: null,
       shutdownMs: 25_000,
+      drainMs: 0,
     });
   });
 
@@ -55,6 +56,11 @@ describe("without any setting", () => {
       parseConfig({ CONSENTRY_PORT: "", CONSENTRY_MODEL_BASE_URL: " ", CONSENTRY_TLS: undefined }),
     ).toEqual(parseConfig({}));
   });
+});
+
+test("requests are taken for no longer than a stop takes", () => {
+  expect(parseConfig({ CONSENTRY_SHUTDOWN_MS: "300", CONSENTRY_DRAIN_MS: "9000" }).drainMs).toBe(300);
+  expect(parseConfig({ ...served, CONSENTRY_SHUTDOWN_MS: "0" }).drainMs).toBe(0);
 });
 
 describe("off loopback", () => {
@@ -68,6 +74,7 @@ describe("off loopback", () => {
       egressAllow: "",
       consentProof: null,
       rateLimits: { perCaller: 6000, perAddress: 300 },
+      drainMs: 5_000,
     });
   });
 
@@ -397,6 +404,7 @@ describe("faults", () => {
     ["CONSENTRY_ALLOWED_HOSTS", "x.example/path"],
     ["CONSENTRY_RATE_LIMIT", "many"],
     ["CONSENTRY_SHUTDOWN_MS", "600001"],
+    ["CONSENTRY_DRAIN_MS", "5s"],
   ])("%s=%s is refused by name, once", (name, value) => {
     const faults = faultsOf({ [name]: value });
     expect(faults.filter((fault) => fault.startsWith(`${name} `))).toHaveLength(1);
@@ -492,7 +500,7 @@ describe("docs/configuration.md", () => {
       const literal = /else `([^`]+)`$/.exec(text)?.[1];
       return literal === undefined ? [] : [{ name, literal }];
     });
-    expect(elsewhere).toHaveLength(3);
+    expect(elsewhere).toHaveLength(4);
     for (const { name, literal } of elsewhere) {
       expect(parseConfig({ ...served, [name]: literal })).toEqual(parseConfig(served));
     }

@@ -11,6 +11,7 @@ import type { McpTool } from "./request.ts";
 import { findByUrl, type Server, serverOf } from "./servers.ts";
 import { type HeldCall, heldCallAad } from "./storage.ts";
 import { judge, type KnownTool, type ToolDesk } from "./tools.ts";
+import { untilKept } from "./until-kept.ts";
 
 export type Desks = { world: World; access: AccessDesk; tools: ToolDesk };
 
@@ -180,7 +181,8 @@ async function keepEnd(world: World, call: HeldCall, end: CallEnd): Promise<void
     JSON.stringify(end),
     heldCallAad(call.project, call.id, "outcome"),
   );
-  await world.store.heldCalls.finish({ project: call.project, id: call.id, sealedOutcome }, []);
+  const done = { project: call.project, id: call.id, sealedOutcome };
+  await untilKept(world.clock, () => world.store.heldCalls.finish(done, []));
 }
 
 /** Asks anew about what would run now. Null: somebody else already took the approval. */

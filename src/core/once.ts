@@ -1,5 +1,5 @@
 import type { Context } from "./context.ts";
-import { BrokerError } from "./errors.ts";
+import { BrokerError, isRefusal } from "./errors.ts";
 import { answerAad, type Attempt, type IdempotentRequest } from "./idempotency.ts";
 import { viewer } from "./identity.ts";
 import type { ResponseId } from "./ids.ts";
@@ -10,6 +10,7 @@ import type { World } from "./ports.ts";
 import { replay } from "./replay.ts";
 import type { Response, TurnEvent } from "./request.ts";
 import { loadItems, withLinks, withoutLinks } from "./thread.ts";
+import { untilKept } from "./until-kept.ts";
 
 /** A request's `Idempotency-Key`, and all that the request says, for telling it from another one. */
 export type OnceKey = { key: string; body: Json };
@@ -52,11 +53,11 @@ export function createOnce(world: World, stopping: AbortSignal) {
         const digest = await signer.sign(PURPOSE, said);
         const times = { leaseUntil: now + LEASE_MS, expiresAt: now + KEPT_MS, now };
         const leave = enter(canonicalJson([project.name, caller.principal]));
-        const begun = await idempotency.begin({ ...attempt, digest, ...times }).catch((cause: unknown) => {
+        const isFirst = await begun(attempt, { digest, ...times }).catch((cause: unknown) => {
           leave();
           throw cause;
         });
-        if (begun) return first(attempt, { begin, leave });
+        if (isFirst) return first(attempt, { begin, leave });
         leave();
         continue;
       }
@@ -70,6 +71,34 @@ export function createOnce(world: World, stopping: AbortSignal) {
       await clock.sleep(POLL_MS, signal);
     }
   };
+
+  async function begun(
+    attempt: Attempt,
+    said: Omit<Parameters<typeof idempotency.begin>[0], keyof Attempt>,
+  ): Promise<boolean> {
+    try {
+      return await idempotency.begin({ ...attempt, ...said });
+    } catch (cause) {
+      // It may have counted, with its answer lost: nobody would run under this key before its lease is over.
+      await free(attempt);
+      throw cause;
+    }
+  }
+
+  function free(attempt: Attempt): Promise<void> {
+    return soonerOrLater(null, () => idempotency.release(attempt));
+  }
+
+  /** Nobody is kept waiting for a database that is away, and it is written when that is back. An attempt that is not there any more changes nothing. */
+  async function soonerOrLater(responseId: ResponseId | null, write: () => Promise<unknown>): Promise<void> {
+    const unsettled = (err: unknown) => world.log("warn", "idempotency_not_settled", { responseId, err });
+    try {
+      await write();
+    } catch (err) {
+      if (!isRefusal(err, "unavailable")) return unsettled(err);
+      void untilKept(clock, write).catch(unsettled);
+    }
+  }
 
   /** `leave`: gives back the turn's place among those under way. */
   async function first(
@@ -88,7 +117,7 @@ export function createOnce(world: World, stopping: AbortSignal) {
       return kept(attempt, { started, turn, leave });
     } catch (cause) {
       await turn?.return(undefined);
-      await idempotency.release(attempt).catch(() => {});
+      await free(attempt);
       leave();
       throw cause;
     }
@@ -128,12 +157,12 @@ export function createOnce(world: World, stopping: AbortSignal) {
   async function settle(attempt: Attempt, { response, output }: Ended): Promise<void> {
     try {
       const isOver = response.status === "completed" || response.status === "incomplete";
-      if (!isOver && !output.some(hasActed)) return await idempotency.release(attempt);
+      if (!isOver && !output.some(hasActed)) return await free(attempt);
       // A failed one may have failed because it could not be stored.
       const isStored = response.store && response.status !== "failed";
       const answer = { response, output: output.map(withoutLinks) };
       const sealed = isStored ? null : await world.sealer.seal(JSON.stringify(answer), answerAad(attempt));
-      await idempotency.finish({ ...attempt, sealed });
+      await soonerOrLater(response.id, () => idempotency.finish({ ...attempt, sealed }));
     } catch (err) {
       world.log("warn", "idempotency_not_settled", { responseId: response.id, err });
     }

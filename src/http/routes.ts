@@ -35,6 +35,7 @@ export type Deps = {
   checkTarget: (url: string) => string | null;
   version: string;
   metrics: ReadMetrics;
+  isStopping: () => boolean;
 };
 
 /** Everything that can be asked over HTTP. A feature adds its routes here and nowhere else. */
