@@ -1,5 +1,4 @@
-import { defineConfig, mergeConfig } from "vitest/config";
-import config from "./vitest.config.ts";
+import { defineConfig } from "vitest/config";
 
 // What concerns Workers, whole: the store's contract on D1, the broker in workerd, and of the flows and attacks on Node those that need nothing
 // of a broker but its port.
@@ -25,17 +24,20 @@ const NOT_THROUGH_PROXIES = [
   "a caller that leaves cancels the call",
 ];
 
-export default mergeConfig(
-  { ...config, test: { ...config.test, include: [] } },
-  defineConfig({
-    test: {
-      include: [
-        "test/store/**/*.test.ts",
-        "test/worker/**/*.test.ts",
-        ...SAME_SENTENCES.map((name) => `test/${name}.test.ts`),
-      ],
-      testNamePattern: new RegExp(`^(?!.*(${NOT_THROUGH_PROXIES.join("|")}))`),
-      env: { CONSENTRY_TEST_D1: "all", CONSENTRY_TEST_DOOR: "workers" },
-    },
-  }),
-);
+// Else workerd's keeper asks the world which data centre it is in.
+process.env["CLOUDFLARE_CF_FETCH_ENABLED"] ??= "false";
+
+export default defineConfig({
+  test: {
+    globalSetup: ["test/helpers/postgres.ts", "test/helpers/d1.ts"],
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    include: [
+      "test/store/**/*.test.ts",
+      "test/worker/**/*.test.ts",
+      ...SAME_SENTENCES.map((name) => `test/${name}.test.ts`),
+    ],
+    testNamePattern: new RegExp(`^(?!.*(${NOT_THROUGH_PROXIES.join("|")}))`),
+    env: { CONSENTRY_TEST_D1: "all", CONSENTRY_TEST_DOOR: "workers" },
+  },
+});

@@ -19,6 +19,7 @@ const REFUSED: Record<string, string> = {
     "is not for Workers: nothing is counted over isolates, see Cloudflare's own metrics",
   CONSENTRY_METRICS_PORT:
     "is not for Workers: nothing is counted over isolates, see Cloudflare's own metrics",
+  CONSENTRY_DRAIN_MS: "is not for Workers: they are never stopped",
   CONSENTRY_SHUTDOWN_MS: "is not for Workers: they are never stopped",
   OTEL_EXPORTER_OTLP_ENDPOINT: "is not for Workers: callers' traces are passed on, but no spans are sent",
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT:

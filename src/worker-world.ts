@@ -1,6 +1,7 @@
 import { ensureProject, putBootstrapKey } from "./bootstrap.ts";
 import { textsOf, type WorkerConfig } from "./config-worker.ts";
 import { createBroker } from "./core/broker.ts";
+import { expireConsents } from "./core/consent-ends.ts";
 import { callerAudiences } from "./core/issuers.ts";
 import type { Keep } from "./core/keep.ts";
 import { noObserver } from "./core/observe.ts";
@@ -120,7 +121,15 @@ export async function openWorker(
   await ensureProject(world);
   const app = createApp({
     world,
-    routes: createRoutes({ world, broker, publicUrl, version, checkTarget: urlFault, metrics: null }),
+    routes: createRoutes({
+      world,
+      broker,
+      publicUrl,
+      version,
+      checkTarget: urlFault,
+      metrics: null,
+      isStopping: () => false,
+    }),
     isHostOurs: allowHosts({ publicUrl, listening: listenerOf(publicUrl), extra: config.allowedHosts }),
     // Cloudflare's own word, which no client can write.
     addressOf: (c) => c.req.header("cf-connecting-ip") ?? null,
@@ -131,6 +140,7 @@ export async function openWorker(
     sweep: () =>
       sweepOnce(log, {
         handles: () => store.handles.sweep(clock.now()),
+        consents: () => expireConsents(world),
         idempotency: () => store.idempotency.sweep(clock.now()),
         revocations: () => broker.disconnect.sweep(),
         signingKeys: () => world.workload.sweep(),

@@ -1,14 +1,23 @@
 import { holdCalls, requestItem } from "./approval.ts";
-import { type CallEnd, callUnderWay, errorOf, failed, makeCall, unknownTool } from "./calls.ts";
+import {
+  type CallEnd,
+  callUnderWay,
+  errorOf,
+  failed,
+  makeCall,
+  type ReadyCall,
+  unknownTool,
+} from "./calls.ts";
 import { auditEntry } from "./context.ts";
-import { asTheyEnd } from "./as-they-end.ts";
+import { asTheyGo, type Task } from "./as-they-end.ts";
 import type { CallError, ToolCall } from "./items.ts";
+import type { CallProgress } from "./ports.ts";
 import type { TurnEvent } from "./request.ts";
 import type { Server } from "./servers.ts";
 import { standingOf } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
-import { judge, type KnownTool, type Verdict } from "./tools.ts";
-import { finishCall, noteConsent, say, type Turn } from "./turn-say.ts";
+import { judge, type Verdict } from "./tools.ts";
+import { finishCall, noteConsent, say, tellProgress, type Turn } from "./turn-say.ts";
 
 /** A call and its server, with what is to be done about it. */
 export type Judged = { call: ToolCall; server: Server; todo: Todo };
@@ -62,7 +71,8 @@ function revoked({ revoked: message }: { revoked: string }): CallError {
  */
 export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<TurnEvent> {
   const held = await hold(turn, judged);
-  const tasks: (() => Promise<{ index: number; end: CallEnd }>)[] = [];
+  const tasks: Task<{ index: number; end: CallEnd }, CallProgress>[] = [];
+  const places: { index: number; itemId: string }[] = [];
   for (const { call, server, todo } of judged) {
     if (todo.kind === "told") continue;
     if (todo.kind === "consent") {
@@ -78,15 +88,20 @@ export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<T
     const index = turn.output.length;
     const item = callUnderWay({ id: call.id, label: call.label, name: call.name, approvalRequestId: null });
     turn.output.push({ ...item, arguments: call.arguments });
-    tasks.push(async () => {
-      const end = todo.kind === "run" ? await start(turn, call, server, todo.tool) : endOfTodo(todo);
+    places.push({ index, itemId: item.id });
+    tasks.push(async (report) => {
+      const ready = { server, arguments: call.arguments, report };
+      const end = todo.kind === "run" ? await start(turn, { ...ready, tool: todo.tool }) : endOfTodo(todo);
       return { index, end };
     });
     yield { kind: "item_added", index, item };
     yield { kind: "call_progress", index, itemId: item.id, state: "in_progress" };
     yield { kind: "call_arguments", index, itemId: item.id, arguments: call.arguments };
   }
-  for await (const { index, end } of asTheyEnd(tasks, MAX_AT_ONCE)) yield* finishCall(turn, index, end);
+  for await (const step of asTheyGo(tasks, MAX_AT_ONCE)) {
+    if ("end" in step) yield* finishCall(turn, step.end.index, step.end.end);
+    else yield* tellProgress(places[step.of], step.news);
+  }
 }
 
 /** Calls of one response that run at the same time. */
@@ -109,15 +124,9 @@ async function hold({ desks, plan }: Turn, judged: Judged[]): Promise<Map<ToolCa
   return new Map(waiting.flatMap(({ call }, at) => (held[at] ? [[call, held[at]] as const] : [])));
 }
 
-function start({ desks, plan }: Turn, call: ToolCall, server: Server, tool: KnownTool): Promise<CallEnd> {
+function start({ desks, plan }: Turn, ready: ReadyCall): Promise<CallEnd> {
   const facts = { agent: plan.response.agent?.name ?? null, responseId: plan.response.id, approvalId: null };
-  return makeCall(
-    desks.world,
-    desks.access,
-    plan.context,
-    { server, tool, arguments: call.arguments },
-    facts,
-  );
+  return makeCall(desks.world, desks.access, plan.context, ready, facts);
 }
 
 function endOfTodo(todo: Todo): CallEnd {

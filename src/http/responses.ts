@@ -115,16 +115,17 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const context = await call.forUser(safetyIdentifier ?? user);
   const agent = call.params["agent"];
   const fixed = agent === undefined ? request : { ...request, agent: { name: agent, version: null } };
-  const left = new AbortController();
-  const signal = AbortSignal.any([context.signal, left.signal]);
+  // Whoever reads one body leaves with the request; two signals in one are dear.
+  const left = stream ? new AbortController() : null;
+  const signal = left ? AbortSignal.any([context.signal, left.signal]) : context.signal;
   const key = idempotencyKeyOf(call.request.headers);
-  const asked = { ...context, signal };
+  const asked = { ...context, signal, watched: stream };
   const { include } = request;
   const turn =
     key === null
       ? await broker.respond(asked, fixed)
       : await broker.respondOnce(asked, fixed, { key, body: [agent ?? null, jsonOf(value)] });
-  return stream ? streamTurn(turn, { onLeave: () => left.abort(), include }) : drainTurn(turn, include);
+  return left ? streamTurn(turn, { onLeave: () => left.abort(), include }) : drainTurn(turn, include);
 }
 
 /** `stream: false`: the same turn in one body. A model that failed before anything was done is an HTTP error. */

@@ -36,6 +36,7 @@ export type Deps = {
   version: string;
   /** Null: nothing is counted here, and the route is not there. */
   metrics: ReadMetrics | null;
+  isStopping: () => boolean;
 };
 
 /** Everything that can be asked over HTTP. A feature adds its routes here and nowhere else. */

@@ -5,7 +5,7 @@ import type { Route } from "./route.ts";
  * part of it: routes that differ only there share a pattern and `chooseRoute` tells them apart, which keeps Hono on
  * its compiled router.
  */
-export function patternOf(template: string): string {
+function patternOf(template: string): string {
   return template.replace(VERB, "").replaceAll(/\{(\w+)\}/g, ":$1");
 }
 
@@ -15,23 +15,51 @@ function verbOf(template: string): string {
   return VERB.exec(template)?.[0] ?? "";
 }
 
-/** Routes that share method and pattern, those with a verb first. */
+/**
+ * Routes that share method and pattern, by both, those with a verb first. A fixed word at the end of a path, where a parameter stands in
+ * another one of the method (`/responses/compact` beside `/responses/{id}/cancel`), is a parameter of the pattern, too: the
+ * compiled router takes only one of the two.
+ */
 export function groupRoutes(routes: readonly Route[]): Map<string, Route[]> {
+  const ends = new Set(
+    routes.flatMap(({ method, path }) => headsOf(path).map((head) => `${method} ${head}`)),
+  );
   const groups = new Map<string, Route[]>();
   for (const route of routes) {
-    const key = `${route.method} ${patternOf(route.path)}`;
+    const { head, word } = endOf(route.path);
+    const isBeside = word !== null && ends.has(`${route.method} ${patternOf(head)}`);
+    const key = `${route.method} ${isBeside ? `${patternOf(head)}/:${WORD}` : patternOf(route.path)}`;
     groups.set(key, [...(groups.get(key) ?? []), route]);
   }
   for (const group of groups.values()) group.sort((a, b) => verbOf(b.path).length - verbOf(a.path).length);
   return groups;
 }
 
+/** The patterns of what stands before each parameter. */
+function headsOf(path: string): string[] {
+  return [...path.matchAll(/\/\{/g)].map(({ index }) => patternOf(path.slice(0, index)));
+}
+
+/** A path's last word, where that is fixed, and what stands before it. */
+function endOf(path: string): { head: string; word: string | null } {
+  const at = path.lastIndexOf("/");
+  const word = path.slice(at + 1);
+  return /^\w+$/.test(word) ? { head: path.slice(0, at), word } : { head: path, word: null };
+}
+
+const WORD = "word";
+
 /** The route of a group that the path means, and its parameters. Null: the path has a verb that nobody knows, or a wrong word. */
 export function chooseRoute(
   group: readonly Route[],
   params: Record<string, string>,
 ): { route: Route; params: Record<string, string> } | null {
+  const { [WORD]: word, ...named } = params;
   for (const route of group) {
+    if (word !== undefined) {
+      if (endOf(route.path).word === word) return { route, params: named };
+      continue;
+    }
     // After a fixed word (`/consents:confirm`) Hono takes a verb for a parameter, and anything for its value.
     const fixed = FIXED_VERB.exec(route.path)?.[1];
     if (fixed !== undefined) {

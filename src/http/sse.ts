@@ -28,6 +28,7 @@ export function streamTurn(
   let sequence = 0;
   let coming: Promise<IteratorResult<TurnEvent>> | null = null;
   let patience: ReturnType<typeof setTimeout> | undefined;
+  let hasLeft = false;
 
   async function leave(): Promise<void> {
     onLeave();
@@ -41,6 +42,8 @@ export function streamTurn(
       clearTimeout(patience);
       coming ??= turn.next();
       const step = await orHeartbeat(coming);
+      // While the turn was waited for: nobody is there to be patient with.
+      if (hasLeft) return;
       if (step !== HEARTBEAT) coming = null;
       if (step !== HEARTBEAT && step.done) {
         controller.enqueue(encoder.encode("data: [DONE]\n\n"));
@@ -62,6 +65,7 @@ export function streamTurn(
       }
     },
     cancel: async () => {
+      hasLeft = true;
       clearTimeout(patience);
       await leave();
     },

@@ -11,12 +11,12 @@ export function createNewId(source: {
 }): NewId {
   let lastAt = -1;
   let count = 0;
-  let pool: Uint8Array = new Uint8Array();
+  let pool = "";
   // Asking for randomness costs far more than the bytes themselves, and a call makes five ids. None is handed out twice.
-  const randomHex = (bytes: number) => {
-    if (pool.length < bytes) pool = source.randomBytes(POOL_BYTES);
-    const taken = hex(pool.subarray(0, bytes));
-    pool = pool.subarray(bytes);
+  const randomHex = (digits: number) => {
+    if (pool.length < digits) pool = hex(source.randomBytes(POOL_BYTES));
+    const taken = pool.slice(0, digits);
+    pool = pool.slice(digits);
     return taken;
   };
   const timed = (at: number) => {
@@ -26,11 +26,12 @@ export function createNewId(source: {
   };
   return (prefix, at) => {
     const head = prefix === "evt" ? timed(at ?? source.now()) : "";
-    return `${prefix}_${head}${randomHex((ID_DIGITS - head.length) / 2)}`;
+    return `${prefix}_${head}${randomHex(ID_DIGITS - head.length)}`;
   };
 }
 
-const POOL_BYTES = 4096;
+/** A piece of a text keeps the whole in memory for as long as it is kept itself, so the whole is small. */
+const POOL_BYTES = 512;
 const ID_DIGITS = 50;
 const TIME_DIGITS = 12;
 const COUNT_DIGITS = 4;

@@ -4,6 +4,7 @@ import Database from "better-sqlite3";
 import { drizzle } from "drizzle-orm/better-sqlite3";
 import { BrokerError } from "../core/errors.ts";
 import type { Store } from "../core/storage.ts";
+import { compile } from "./compiled.ts";
 import type { Db, Engine, Results, Statement, Step, Values } from "./engine.ts";
 import { APPLIED, CREATE_TABLE, missing, readMigrations } from "./migrate.node.ts";
 import * as schema from "./schema.sqlite.ts";
@@ -41,7 +42,7 @@ export function openSqliteEngine(path: string, { migrations }: { migrations: str
     const known = prepared.get(statement) ?? prepare(statement, db);
     prepared.set(statement, known);
     // The statement's own type says what its rows are.
-    return known.execute(values).sync() as T;
+    return known(values) as T;
   };
   const list = file.transaction((steps: readonly Step<unknown>[]) => steps.map(execute));
 
@@ -57,11 +58,13 @@ export function openSqliteEngine(path: string, { migrations }: { migrations: str
   };
 }
 
-/** What Drizzle's prepared statements are on a synchronous engine. */
-type Prepared = { execute: (values?: Values) => { sync: () => unknown } };
+type Prepared = (values: Values) => unknown;
 
 function prepare(statement: Statement<unknown>, db: Db): Prepared {
-  return statement(db).prepare() as unknown as Prepared;
+  const made = statement(db).prepare();
+  // What Drizzle's prepared statements are on a synchronous engine.
+  const { execute } = made as unknown as { execute: (values: Values) => { sync: () => unknown } };
+  return compile(made) ?? ((values) => execute.call(made, values).sync());
 }
 
 function setPragmas(file: Database.Database): void {

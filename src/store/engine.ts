@@ -97,11 +97,12 @@ export function placeholderRows<T extends SQLiteTable>(table: T, count: number):
 
 /** The values of several rows under the names of `placeholderRows`. */
 export function rowValues(rows: readonly Values[]): Values {
-  return Object.fromEntries(
-    rows.flatMap((row, index) =>
-      Object.entries(row).map(([name, value]) => [rowName(name, index), value] as const),
-    ),
-  );
+  // Records of the audit come this way by the hundred: a loop costs a tenth of pairs that are made and flattened.
+  const values: Values = {};
+  for (const [index, row] of rows.entries()) {
+    for (const name of Object.keys(row)) values[rowName(name, index)] = row[name];
+  }
+  return values;
 }
 
 const rowName = (name: string, index: number) => (index === 0 ? name : `${name}.${index}`);

@@ -47,11 +47,11 @@ export function createEgress(options: {
     if (text.length <= MAX_ALLOWED_CHARS) allowed.set(text, url);
     return url;
   };
-  const ask =
-    (limits: EgressLimits): EgressAsk =>
+  const askWith =
+    (limits: EgressLimits, own: { headers: "taken" | "copied" }): EgressAsk =>
     async (input, init = {}) => {
       const url = check(input);
-      const hop = readInit(url, init);
+      const hop = readInit(url, init, own);
       const watch = startWatch({ url, limits, callerSignal: init.signal ?? null, watches });
       try {
         return toAnswer(await follow(hop, { rules, send, watch, redirect: init.redirect }), watch);
@@ -60,11 +60,11 @@ export function createEgress(options: {
       }
     };
   return {
-    ask,
+    ask: (limits) => askWith(limits, { headers: "taken" }),
     fetch:
       (limits) =>
       async (input, init = {}) =>
-        toResponse(await ask(limits)(input, init)),
+        toResponse(await askWith(limits, { headers: "copied" })(input, init)),
     close: async () => {
       for (const watch of watches) watch.abort(watch.failure("closed", "was not awaited: the broker stops"));
       await options.close();
@@ -74,10 +74,11 @@ export function createEgress(options: {
 
 type Hop = Omit<OutboundRequest, "signal">;
 
-function readInit(url: URL, init: RequestInit): Hop {
+function readInit(url: URL, init: RequestInit, own: { headers: "taken" | "copied" }): Hop {
   const method = (init.method ?? "GET").toUpperCase();
   try {
-    const headers = new Headers(init.headers);
+    const given = init.headers;
+    const headers = own.headers === "taken" && given instanceof Headers ? given : new Headers(given);
     // It would decide which name TLS verifies and which site of a shared address answers.
     headers.delete("host");
     return { url, method, headers, body: readBody(init.body ?? null, headers) };

@@ -66,7 +66,7 @@ export type Egress = {
   fetch: (limits: EgressLimits) => EgressFetch;
   /**
    * The same, without making a `Response` of the answer: a stream of the web's and its reader cost more than the rest of a call
-   * together, and most answers are wanted whole.
+   * together, and most answers are wanted whole. `Headers` that it is given are its own from then on.
    */
   ask: (limits: EgressLimits) => EgressAsk;
   /** Ends what is under way with `closed` and closes every socket. */

@@ -36,8 +36,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
 }
 
 async function startWorkerd(): Promise<{ url: URL; stop: () => Promise<void> }> {
-  // Else it asks the world which data centre it is in.
-  process.env["CLOUDFLARE_CF_FETCH_ENABLED"] = "false";
   // Read by those alone who want a database: it takes a second.
   const { createTestHarness } = await import("wrangler");
   const harness = createTestHarness({

@@ -17,8 +17,6 @@ const configPath = join(import.meta.dirname, "../../wrangler.toml");
 export async function createWorkerWorld(
   options: { model?: ScriptedModel; env?: Record<string, string> } = {},
 ): Promise<WorkerWorld> {
-  // Else it asks the world which data centre it is in.
-  process.env["CLOUDFLARE_CF_FETCH_ENABLED"] = "false";
   const { createTestHarness } = await import("wrangler");
   const workersAt = (publicUrl: string) => [
     {

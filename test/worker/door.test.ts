@@ -1,5 +1,5 @@
 // The door of Workers, called by name, on a database in workerd: what it does before it serves, and whom it refuses.
-import { expect, test, vi } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import journal from "../../drizzle/sqlite/meta/_journal.json" with { type: "json" };
 import { createD1Engine, type D1 } from "../../src/store/d1.ts";
 import { createStore } from "../../src/store/store.ts";
@@ -10,6 +10,7 @@ import { ADMIN_KEY, call } from "../helpers/world.ts";
 import { migrations } from "../store/engines.ts";
 
 const URL_HERE = "https://broker.example.com";
+afterEach(() => vi.restoreAllMocks());
 
 /** A Worker with these settings. `applied`: what wrangler has noted down. */
 async function createTest(settings: Record<string, unknown> = {}, applied: "all" | "nothing" = "all") {

@@ -7,7 +7,6 @@ let harness: TestHarness;
 let url: URL;
 
 beforeAll(async () => {
-  process.env["CLOUDFLARE_CF_FETCH_ENABLED"] = "false";
   const { createTestHarness } = await import("wrangler");
   const config = {
     name: "life",
