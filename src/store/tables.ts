@@ -10,6 +10,7 @@ import type { SigningPurpose } from "../core/signing-keys.ts";
 import type { Columns } from "./columns.ts";
 import { defineConversationTables } from "./conversation-tables.ts";
 import { defineIdempotencyTable } from "./idempotency-table.ts";
+import { defineLeaseTable } from "./lease-table.ts";
 import { defineOAuthTables } from "./oauth-tables.ts";
 
 /**
@@ -316,6 +317,7 @@ export const defineTables = (c: Columns) => {
     ...defineConversationTables(c, { projects, threads }),
     heldCalls,
     ...defineIdempotencyTable(c, projects),
+    ...defineLeaseTable(c),
     ...defineOAuthTables(c, projects),
     signingKeys,
     boxChunks,
