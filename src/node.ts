@@ -1,8 +1,7 @@
 import { readFileSync } from "node:fs";
-import { mkdir, open } from "node:fs/promises";
 import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { getConnInfo } from "@hono/node-server/conninfo";
@@ -12,7 +11,7 @@ import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from
 import { createBroker } from "./core/broker.ts";
 import { isRefusal } from "./core/errors.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
-import type { Store } from "./core/storage.ts";
+import { openStore } from "./database.ts";
 import { createApp } from "./http/app.ts";
 import { allowHosts } from "./http/hosts.ts";
 import type { ReadMetrics } from "./http/metrics.ts";
@@ -34,10 +33,8 @@ import { lendSecrets } from "./lent-secrets.ts";
 import { listenForMetrics, type MetricsListener } from "./metrics-listener.ts";
 import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
-import { startSweeps } from "./sweeps.ts";
+import { startUpkeep } from "./upkeep.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
-import { openSqlite } from "./store/better-sqlite3.ts";
-import { openPostgres } from "./store/postgres.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { observeUpstream } from "./telemetry/observed.ts";
 import type { Traces } from "./telemetry/traces.ts";
@@ -218,12 +215,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     rateLimits: config.rateLimits,
   });
   answer = (request, bindings) => app.fetch(request, bindings as object);
-  const sweeps = startSweeps(world, {
-    handles: () => store.handles.sweep(clock.now()),
-    idempotency: () => store.idempotency.sweep(clock.now()),
-    revocations: () => broker.disconnect.sweep(),
-    signingKeys: () => world.workload.sweep(),
-  });
+  const upkeep = startUpkeep(world, { broker, keys });
   const watching = keys.watch();
   log("info", "started", {
     url: publicUrl,
@@ -237,7 +229,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     log("info", "stopping", { graceMs: config.shutdownMs });
     await closeServer(server, config.shutdownMs);
     await scraped?.stop();
-    const atRest = Promise.all([sweeps.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
+    const atRest = Promise.all([upkeep.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
     await Promise.race([atRest, delay(STOP_MARGIN_MS, undefined, { ref: false })]);
     await upstream.close();
     await audit.close();
@@ -301,15 +293,6 @@ function pinoLog(config: Config): Log {
     logger[level]({ event, ...fields });
     if (event !== "http_request") lines.flush();
   };
-}
-
-async function openStore({ database }: Config, log: Log): Promise<Store> {
-  if (database.kind === "postgres")
-    return openPostgres(database.url, { migrations: join(root, "drizzle/pg"), log });
-  await mkdir(dirname(database.path), { recursive: true, mode: 0o700 });
-  // Made before SQLite makes it readable for everybody; its side files take over the mode.
-  await (await open(database.path, "a", 0o600)).close();
-  return openSqlite(database.path, { migrations: join(root, "drizzle/sqlite") });
 }
 
 type Server = ReturnType<typeof createAdaptorServer>;

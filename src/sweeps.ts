@@ -1,26 +1,28 @@
 import type { World } from "./core/ports.ts";
 
 /** What is swept, by the name that the log knows it by. */
-export type Jobs = Record<string, () => Promise<void>>;
+export type Jobs = Record<string, (stopping: AbortSignal) => Promise<void>>;
 
 /**
- * Work that no request waits for: every job once now, and again every ten minutes. A job that fails is logged and has its
- * next turn like the others. `stop` begins no other round and resolves when the one under way has ended.
+ * Work that no request waits for: every job once now, and again every ten minutes, or as often as is said. A job that fails is logged
+ * and has its next turn like the others. `stop` begins no other round and resolves when the one under way has ended, which long
+ * jobs hear of.
  */
 export function startSweeps(
   { clock, log }: Pick<World, "clock" | "log">,
   jobs: Jobs,
+  everyMs = SWEEP_MS,
 ): { stop: () => Promise<void> } {
   const stopping = new AbortController();
   const { signal } = stopping;
   const round = async () => {
     for (const [job, sweep] of Object.entries(jobs))
-      await sweep().catch((error: unknown) => log("warn", "sweep_failed", { job, err: error }));
+      await sweep(signal).catch((error: unknown) => log("warn", "sweep_failed", { job, err: error }));
   };
   const sweeping = (async () => {
     await round();
     while (!signal.aborted) {
-      await clock.sleep(SWEEP_MS, signal);
+      await clock.sleep(everyMs, signal);
       if (!signal.aborted) await round();
     }
   })();

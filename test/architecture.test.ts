@@ -40,6 +40,7 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
     node: [
       "secrets/crypto.node.ts",
       "secrets/keyring.node.ts",
+      "secrets/keyring-edit.node.ts",
       "secrets/files.node.ts",
       "secrets/operator-secrets.node.ts",
       "secrets/secret-files.node.ts",
@@ -64,12 +65,17 @@ const parts: Record<string, string> = {
   "config-traces.ts": "config.ts",
   "config-texts.ts": "config.ts",
 };
-// first-start.ts, lent-secrets.ts, sweeps.ts, metrics-listener.ts, azure.ts and the tls files are parts of the door node.ts, in files of their own.
+// first-start.ts, lent-secrets.ts, sweeps.ts, upkeep.ts, metrics-listener.ts, azure.ts and the tls files are parts of the door node.ts, in files of
+// their own; keys.ts is the door of `npm run keys`, with keys-commands.ts; database.ts is a part of both.
 const doors = [
   "node.ts",
   "first-start.ts",
   "lent-secrets.ts",
   "sweeps.ts",
+  "upkeep.ts",
+  "database.ts",
+  "keys.ts",
+  "keys-commands.ts",
   "metrics-listener.ts",
   "azure.ts",
   "tls.ts",

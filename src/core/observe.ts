@@ -32,6 +32,8 @@ export type Observer = {
   /** By this replica, and after it was kept. */
   consentBecame: (status: "opened" | "connected" | "declined" | "failed") => void;
   approvalBecame: (status: "requested" | "approved" | "denied") => void;
+  /** A box under an older key (core/reseal). */
+  boxResealed: (how: "resealed" | "changed" | "unopened") => void;
   /** A request was refused. */
   refused: (code: Refusal) => void;
 };
@@ -46,5 +48,6 @@ export const noObserver: Observer = {
   refreshBegun: (_, parent) => nothing(parent),
   consentBecame: () => {},
   approvalBecame: () => {},
+  boxResealed: () => {},
   refused: () => {},
 };

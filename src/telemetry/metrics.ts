@@ -56,6 +56,9 @@ export function createMetrics(
   ]);
   const consents = counter("consents_total", "Consents, by what became of them", ["outcome"]);
   const approvals = counter("approvals_total", "Held calls, by what became of them", ["outcome"]);
+  const reseals = counter("boxes_resealed_total", "Boxes under an older key, by what became of them", [
+    "outcome",
+  ]);
 
   function timed<How>(trace: Trace | null, count: (how: How, tookS: number) => void): Ongoing<How> {
     const begun = now();
@@ -84,6 +87,7 @@ export function createMetrics(
       timed(parent, (outcome) => refreshes.inc({ ...places.labelsOf(place), outcome })),
     consentBecame: (outcome) => consents.inc({ outcome }),
     approvalBecame: (outcome) => approvals.inc({ outcome }),
+    boxResealed: (outcome) => reseals.inc({ outcome }),
     refused: (code) => refusals.inc({ code }),
   };
   return {
