@@ -32,6 +32,7 @@ import { createSigner } from "./secrets/signer.ts";
 import { lendSecrets } from "./lent-secrets.ts";
 import { listenForMetrics, type MetricsListener } from "./metrics-listener.ts";
 import { SecretSourcesError } from "./secrets/secret-sources.ts";
+import { systemClock } from "./system-clock.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
 import { startUpkeep } from "./upkeep.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
@@ -244,22 +245,6 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
 const STOP_MARGIN_MS = 5_000;
 const VOUCH_MS = 10_000;
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
-
-const systemClock: Clock = {
-  now: () => Date.now(),
-  // Not of timers/promises: there every wait that is given up costs an AbortError.
-  sleep: (ms, signal) =>
-    new Promise((resolve) => {
-      if (signal?.aborted) return resolve();
-      const end = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", end);
-        resolve();
-      };
-      const timer = setTimeout(end, ms);
-      signal?.addEventListener("abort", end);
-    }),
-};
 
 /** What waits for somebody who does not read it. Beyond that lines are dropped. */
 const MAX_LOG_CHARS = 32 * 1024 * 1024;

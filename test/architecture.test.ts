@@ -66,7 +66,7 @@ const parts: Record<string, string> = {
   "config-texts.ts": "config.ts",
 };
 // first-start.ts, lent-secrets.ts, sweeps.ts, upkeep.ts, metrics-listener.ts, azure.ts and the tls files are parts of the door node.ts, in files of
-// their own; keys.ts is the door of `npm run keys`, with keys-commands.ts; database.ts is a part of both.
+// their own; keys.ts is the door of `npm run keys`, with keys-desk.ts and keys-commands.ts; database.ts and system-clock.ts are parts of both.
 const doors = [
   "node.ts",
   "first-start.ts",
@@ -74,6 +74,10 @@ const doors = [
   "sweeps.ts",
   "upkeep.ts",
   "database.ts",
+  "keys.ts",
+  "keys-desk.ts",
+  "keys-commands.ts",
+  "system-clock.ts",
   "keys.ts",
   "keys-commands.ts",
   "metrics-listener.ts",
