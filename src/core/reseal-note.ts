@@ -4,11 +4,14 @@ import type { BoxKey, BoxPlace } from "./sealed-boxes.ts";
 /** Behind which row everything is still to be done. `after` null: the whole place is. */
 export type ResealPoint = { place: BoxPlace; after: BoxKey | null };
 
-/** How far the boxes are sealed under `newest`. `endedAt` null: they are not yet, and `at` says how far. */
-export type ResealNote = { newest: string; at: ResealPoint | null; endedAt: number | null };
+/**
+ * How far the boxes are sealed anew by a keyring of these ids: a key that was put back opens what was passed by before. `endedAt`
+ * null: they are not all yet, and `at` says how far.
+ */
+export type ResealNote = { keyIds: string; at: ResealPoint | null; endedAt: number | null };
 
-export const writeResealNote = ({ newest, at, endedAt }: ResealNote): Json => ({
-  newest,
+export const writeResealNote = ({ keyIds, at, endedAt }: ResealNote): Json => ({
+  keyIds,
   at: at && { place: at.place, after: at.after && [...at.after] },
   endedAt,
 });
@@ -16,9 +19,9 @@ export const writeResealNote = ({ newest, at, endedAt }: ResealNote): Json => ({
 /** Null: there is none, or none that is known here; then everything is done anew. */
 export function readResealNote(note: Json): ResealNote | null {
   if (note === null || typeof note !== "object" || Array.isArray(note)) return null;
-  const { newest, at, endedAt } = note;
-  if (typeof newest !== "string") return null;
-  return { newest, at: pointOf(at), endedAt: typeof endedAt === "number" ? endedAt : null };
+  const { keyIds, at, endedAt } = note;
+  if (typeof keyIds !== "string") return null;
+  return { keyIds, at: pointOf(at), endedAt: typeof endedAt === "number" ? endedAt : null };
 }
 
 function pointOf(at: Json | undefined): ResealPoint | null {

@@ -22,7 +22,7 @@ export type ResealCounts = {
   missing: Record<string, number>;
 };
 
-/** `ended`: everything was looked through. `stopped`: asked to, or another key is the newest by now. `elsewhere`: another replica is at it. */
+/** `ended`: everything was looked through. `stopped`: asked to, or the keyring is another one by now. `elsewhere`: another replica is at it. */
 export type ResealOutcome = { how: "ended" | "stopped"; counts: ResealCounts } | { how: "elsewhere" };
 
 export type Resealer = {
@@ -34,7 +34,7 @@ export type Resealer = {
 
 type Tell = (place: BoxPlace, counts: ResealCounts) => void;
 type Row = { place: BoxPlace; key: BoxKey };
-type Way = { newest: string; from: ResealPoint | null; signal: AbortSignal; tell: Tell };
+type Way = { keyIds: string; from: ResealPoint | null; signal: AbortSignal; tell: Tell };
 
 /**
  * The pass that lets an old key go: every box that names one is opened and sealed under the newest, a few at a time, by one replica. A
@@ -50,30 +50,31 @@ export function createResealer(
   const { clock, log, observer, sealer, store } = world;
   const { boxes } = store.upkeep;
   /** What the note said, so that nobody asks for it every minute. */
-  let done: { newest: string; until: number } | null = null;
+  let done: { keyIds: string; until: number } | null = null;
 
   async function pass(mode: "go on" | "anew", signal: AbortSignal, tell: Tell): Promise<ResealOutcome> {
     const outcome = await alone(world, "reseal", async (held): Promise<ResealOutcome> => {
-      const [newest] = await keys.ids();
+      const ids = await keys.ids();
+      const keyIds = ids.join();
       const note = readResealNote(held.note);
-      const isSame = mode === "go on" && note?.newest === newest;
+      const isSame = mode === "go on" && note?.keyIds === keyIds;
       if (isSame && note.endedAt !== null && clock.now() < note.endedAt + AGAIN_MS) {
-        done = { newest, until: note.endedAt + AGAIN_MS };
+        done = { keyIds, until: note.endedAt + AGAIN_MS };
         return { how: "ended", counts: nothing() };
       }
       const from = isSame && note.endedAt === null ? note.at : null;
-      const { how, counts } = await walk(held, { newest, from, signal, tell });
-      report(newest, how, counts);
+      const { how, counts } = await walk(held, { keyIds, from, signal, tell });
+      report(ids[0], how, counts);
       if (how === "stopped") return { how, counts };
       const endedAt = clock.now();
-      await held.keep(writeResealNote({ newest, at: null, endedAt }));
-      done = { newest, until: endedAt + AGAIN_MS };
+      await held.keep(writeResealNote({ keyIds, at: null, endedAt }));
+      done = { keyIds, until: endedAt + AGAIN_MS };
       return { how, counts };
     });
     return outcome ?? { how: "elsewhere" };
   }
 
-  async function walk(held: Held, { newest, from, signal, tell }: Way) {
+  async function walk(held: Held, { keyIds, from, signal, tell }: Way) {
     const counts = nothing();
     const ended = (how: "ended" | "stopped") => ({ how, counts });
     let keptAt = clock.now();
@@ -83,7 +84,7 @@ export function createResealer(
       for (;;) {
         const ids = await keys.ids();
         // Another keyring: whoever begins next begins anew.
-        if (ids[0] !== newest || signal.aborted) return ended("stopped");
+        if (ids.join() !== keyIds || signal.aborted) return ended("stopped");
         const rows = await boxes.window(place, after, WINDOW_ROWS);
         await resealAll(stale(place, rows, { ids, counts }), { counts, signal });
         if (signal.aborted) return ended("stopped");
@@ -91,7 +92,7 @@ export function createResealer(
         if (rows.length < WINDOW_ROWS) break;
         if (clock.now() - keptAt >= KEEP_EVERY_MS) {
           keptAt = clock.now();
-          const note = writeResealNote({ newest, at: { place, after }, endedAt: null });
+          const note = writeResealNote({ keyIds, at: { place, after }, endedAt: null });
           if (!(await held.keep(note))) return ended("stopped");
           tell(place, counts);
         }
@@ -163,8 +164,8 @@ export function createResealer(
 
   return {
     tend: async (signal) => {
-      const [newest] = await keys.ids();
-      if (done?.newest === newest && clock.now() < done.until) return;
+      const keyIds = (await keys.ids()).join();
+      if (done?.keyIds === keyIds && clock.now() < done.until) return;
       await pass("go on", signal, (place, counts) => log("info", "reseal_progress", { place, ...counts }));
     },
     all: (signal, tell = () => {}) => pass("anew", signal, tell),

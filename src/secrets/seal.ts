@@ -33,7 +33,10 @@ export function createSealer({ keyring, suite }: { keyring: Keyring | Keys; suit
     const { keyring: ring, isSure } = await keys.another("box");
     const found = ring.find(isNamed);
     if (found) return found;
-    throw unopened(`the keyring has no key "${id}"`, isSure ? {} : { passing: true });
+    throw unopened(
+      `the keyring has no key "${id}", which must be put back (docs/keys.md)`,
+      isSure ? {} : { passing: true },
+    );
   };
   return {
     seal: async (plain, aad) => {
