@@ -1,4 +1,5 @@
 import type { Broker } from "./core/broker.ts";
+import { createHousekeeper } from "./core/housekeeping.ts";
 import type { World } from "./core/ports.ts";
 import { createResealer } from "./core/reseal.ts";
 import { createBoxKeys } from "./secrets/box-keys.ts";
@@ -10,10 +11,8 @@ export function startUpkeep(
   world: World,
   { broker, keys }: { broker: Broker; keys: Keys },
 ): { stop: () => Promise<void> } {
-  const { clock, store } = world;
   const sweeps = startSweeps(world, {
-    handles: () => store.handles.sweep(clock.now()),
-    idempotency: () => store.idempotency.sweep(clock.now()),
+    housekeeping: createHousekeeper(world).tend,
     revocations: () => broker.disconnect.sweep(),
     signingKeys: () => world.workload.sweep(),
   });

@@ -238,6 +238,4 @@ export type Handles = {
   }) => Promise<Handle | null>;
   /** Ends all of a subject's, such as the sessions of a user who was blocked. */
   drop: (project: string, kind: Handle["kind"], subject: string) => Promise<void>;
-  /** Removes what has expired. */
-  sweep: (now: number) => Promise<void>;
 };

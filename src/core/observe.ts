@@ -34,6 +34,8 @@ export type Observer = {
   approvalBecame: (status: "requested" | "approved" | "denied") => void;
   /** A box under an older key (core/reseal). */
   boxResealed: (how: "resealed" | "changed" | "unopened") => void;
+  /** Rows of one sort that have ended by themselves (core/housekeeping). */
+  swept: (chore: string, rows: number) => void;
   /** A request was refused. */
   refused: (code: Refusal) => void;
 };
@@ -49,5 +51,6 @@ export const noObserver: Observer = {
   consentBecame: () => {},
   approvalBecame: () => {},
   boxResealed: () => {},
+  swept: () => {},
   refused: () => {},
 };

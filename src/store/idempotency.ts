@@ -74,11 +74,6 @@ export function createIdempotency(engine: Engine): Idempotency {
       .returning({ run: idempotency.run });
   const release: Statement<unknown> = (db) => db.delete(idempotency).where(own);
   const expired = lte(idempotency.expiresAt, now);
-  const removeChunks: Statement<unknown> = (db) =>
-    db
-      .delete(boxChunks)
-      .where(sql`${boxChunks.owner} in (select ${idempotency.run} from ${idempotency} where ${expired})`);
-  const removeExpired: Statement<unknown> = (db) => db.delete(idempotency).where(expired);
   // Of an attempt that is about to be replaced in its slot: afterwards nobody knows its name.
   const removeReplaced: Statement<unknown> = (db) =>
     db
@@ -124,10 +119,6 @@ export function createIdempotency(engine: Engine): Idempotency {
 
     release: async (attempt) => {
       await engine.run(release, attempt);
-    },
-
-    sweep: async (at) => {
-      await engine.atomic([step(removeChunks, { now: at }), step(removeExpired, { now: at })]);
     },
   };
 }

@@ -59,6 +59,7 @@ export function createMetrics(
   const reseals = counter("boxes_resealed_total", "Boxes under an older key, by what became of them", [
     "outcome",
   ]);
+  const swept = counter("swept_rows_total", "Rows that ended by themselves, by what they are", ["chore"]);
 
   function timed<How>(trace: Trace | null, count: (how: How, tookS: number) => void): Ongoing<How> {
     const begun = now();
@@ -88,6 +89,7 @@ export function createMetrics(
     consentBecame: (outcome) => consents.inc({ outcome }),
     approvalBecame: (outcome) => approvals.inc({ outcome }),
     boxResealed: (outcome) => reseals.inc({ outcome }),
+    swept: (chore, rows) => swept.inc({ chore }, rows),
     refused: (code) => refusals.inc({ code }),
   };
   return {
