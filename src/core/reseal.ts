@@ -118,12 +118,16 @@ export function createResealer(
   }
 
   async function resealAll(rows: Row[], { counts, signal }: { counts: ResealCounts; signal: AbortSignal }) {
-    for (let at = 0; at < rows.length && !signal.aborted; at += AT_ONCE) {
-      const outcomes = await Promise.all(rows.slice(at, at + AT_ONCE).map(resealOne));
-      for (const outcome of outcomes) {
-        counts[outcome]++;
-        observer.boxResealed(outcome);
-      }
+    for (let at = 0; at < rows.length && !signal.aborted; at += BATCH_BOXES) {
+      const waiting = rows.slice(at, at + BATCH_BOXES).values();
+      const lane = async () => {
+        for (const row of waiting) {
+          const outcome = await resealOne(row);
+          counts[outcome]++;
+          observer.boxResealed(outcome);
+        }
+      };
+      await Promise.all(Array.from({ length: LANES }, lane));
       // Calls come first.
       await clock.sleep(PAUSE_MS, signal);
     }
@@ -176,8 +180,9 @@ const nothing = (): ResealCounts => ({ resealed: 0, changed: 0, unopened: 0, mis
 
 /** How many rows are looked at together: a query of a few milliseconds. */
 const WINDOW_ROWS = 200;
-/** How many boxes are on their way at once. */
-const AT_ONCE = 8;
+/** How many boxes are sealed anew between two pauses, and how many of them at once: calls need the database's clients, too. */
+const BATCH_BOXES = 20;
+const LANES = 4;
 const PAUSE_MS = 5;
 /** Far more often than a lease ends. */
 const KEEP_EVERY_MS = 5_000;

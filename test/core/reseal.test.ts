@@ -196,7 +196,7 @@ onEveryEngine("sealing anew", (replicas) => {
       now: () => now,
       sleep: async () => {
         now += 6_000;
-        if (++waits === 60) stopping.abort();
+        if (++waits === 30) stopping.abort();
       },
     };
     const first = await resealing(a, [next, old], clock).resealer.all(stopping.signal);
