@@ -11,5 +11,11 @@ if (major < MINIMUM[0] || (major === MINIMUM[0] && minor < MINIMUM[1])) {
   process.exit(1);
 }
 
-const { main } = await import("../src/node.ts");
-await main(process.env);
+const [command, ...args] = process.argv.slice(2);
+if (command === "keys") {
+  const { keysCommand } = await import("../src/keys.ts");
+  process.exitCode = await keysCommand(process.env, args);
+} else {
+  const { main } = await import("../src/node.ts");
+  await main(process.env);
+}

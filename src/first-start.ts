@@ -7,7 +7,9 @@ import type { Clock, Log, World } from "./core/ports.ts";
 import type { Store } from "./core/storage.ts";
 import { isPlaceholder, type Keyring, KeyringError, parseKeyring } from "./secrets/keyring.ts";
 import { ensureKeyringFile, readKeyringFile } from "./secrets/keyring.node.ts";
-import { openVaultKeyring, type WatchedKeys } from "./secrets/keyring-vault.ts";
+import { watchKeyringFile } from "./secrets/keyring-file.node.ts";
+import { openVaultKeyring } from "./secrets/keyring-vault.ts";
+import type { WatchedKeys } from "./secrets/keyring-watch.ts";
 import { keysOf } from "./secrets/keys.ts";
 import type { Vaults } from "./secrets/keyvault.ts";
 import { parseSecretId } from "./secrets/secret-ids.ts";
@@ -25,9 +27,10 @@ export async function loadKeys(
     if (!secret) throw new KeyringError([`${keyring.secret} is no secret of a vault`]);
     return openVaultKeyring({ secret, vaults, clock, log });
   }
-  const fixed = await loadKeyring({ keyring, database: config.database }, store);
-  for (const key of fixed.filter(isPlaceholder)) log("warn", "keyring_placeholder", { keyId: key.id });
-  return { ...keysOf(fixed), watch: () => ({ stop: async () => {} }) };
+  const read = await loadKeyring({ keyring, database: config.database }, store);
+  for (const key of read.filter(isPlaceholder)) log("warn", "keyring_placeholder", { keyId: key.id });
+  if (keyring.kind === "file") return watchKeyringFile(keyring.path, read, { clock, log });
+  return { ...keysOf(read), watch: () => ({ stop: async () => {} }) };
 }
 
 type Kept = { keyring: Exclude<Config["keyring"], { kind: "vault" }>; database: Config["database"] };

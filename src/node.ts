@@ -1,8 +1,7 @@
 import { readFileSync } from "node:fs";
-import { mkdir, open } from "node:fs/promises";
 import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { getConnInfo } from "@hono/node-server/conninfo";
@@ -10,10 +9,9 @@ import { openAzure } from "./azure.ts";
 import { ensureProject } from "./bootstrap.ts";
 import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
 import { createBroker } from "./core/broker.ts";
-import { expireConsents } from "./core/consent-ends.ts";
 import { isRefusal } from "./core/errors.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
-import type { Store } from "./core/storage.ts";
+import { openStore } from "./database.ts";
 import { createApp } from "./http/app.ts";
 import { allowHosts } from "./http/hosts.ts";
 import type { ReadMetrics } from "./http/metrics.ts";
@@ -36,8 +34,9 @@ import { lendSecrets } from "./lent-secrets.ts";
 import { createLog } from "./log.ts";
 import { listenForMetrics, type MetricsListener } from "./metrics-listener.ts";
 import { SecretSourcesError } from "./secrets/secret-sources.ts";
+import { systemClock } from "./system-clock.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
-import { startSweeps } from "./sweeps.ts";
+import { startUpkeep } from "./upkeep.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { observeUpstream } from "./telemetry/observed.ts";
@@ -230,13 +229,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     rateLimits: config.rateLimits,
   });
   answer = (request, bindings) => app.fetch(request, bindings as object);
-  const sweeps = startSweeps(world, {
-    handles: () => store.handles.sweep(clock.now()),
-    consents: () => expireConsents(world),
-    idempotency: () => store.idempotency.sweep(clock.now()),
-    revocations: () => broker.disconnect.sweep(),
-    signingKeys: () => world.workload.sweep(),
-  });
+  const upkeep = startUpkeep(world, { broker, keys });
   const watching = keys.watch();
   log("info", "started", {
     url: publicUrl,
@@ -251,7 +244,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     await draining.begin(config.drainMs);
     await closeServer(server, config.shutdownMs - config.drainMs);
     await scraped?.stop();
-    const atRest = Promise.all([sweeps.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
+    const atRest = Promise.all([upkeep.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
     await Promise.race([atRest, delay(STOP_MARGIN_MS, undefined, { ref: false })]);
     await upstream.close();
     await audit.close();
@@ -266,35 +259,6 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
 const STOP_MARGIN_MS = 5_000;
 const VOUCH_MS = 10_000;
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
-
-const systemClock: Clock = {
-  now: () => Date.now(),
-  // Not of timers/promises: there every wait that is given up costs an AbortError.
-  sleep: (ms, signal) =>
-    new Promise((resolve) => {
-      if (signal?.aborted) return resolve();
-      const end = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", end);
-        resolve();
-      };
-      const timer = setTimeout(end, ms);
-      signal?.addEventListener("abort", end);
-    }),
-};
-
-async function openStore({ database }: Config, log: Log): Promise<Store> {
-  if (database.kind === "postgres") {
-    // Read by those alone who have it, as SQLite's is: each is a driver and tables of its own.
-    const { openPostgres } = await import("./store/postgres.ts");
-    return openPostgres(database.url, { migrations: join(root, "drizzle/pg"), log });
-  }
-  await mkdir(dirname(database.path), { recursive: true, mode: 0o700 });
-  // Made before SQLite makes it readable for everybody; its side files take over the mode.
-  await (await open(database.path, "a", 0o600)).close();
-  const { openSqlite } = await import("./store/better-sqlite3.ts");
-  return openSqlite(database.path, { migrations: join(root, "drizzle/sqlite") });
-}
 
 type Server = ReturnType<typeof createAdaptorServer>;
 

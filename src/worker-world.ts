@@ -1,15 +1,17 @@
 import { ensureProject, putBootstrapKey } from "./bootstrap.ts";
 import { textsOf, type WorkerConfig } from "./config-worker.ts";
 import { createBroker } from "./core/broker.ts";
-import { expireConsents } from "./core/consent-ends.ts";
+import { createHousekeeper } from "./core/housekeeping.ts";
 import { callerAudiences } from "./core/issuers.ts";
 import type { Keep } from "./core/keep.ts";
 import { noObserver } from "./core/observe.ts";
+import { createResealer } from "./core/reseal.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
 import { createApp } from "./http/app.ts";
 import { allowHosts } from "./http/hosts.ts";
 import { createRoutes } from "./http/routes.ts";
 import { readAgentDefinition } from "./http/wire/request.ts";
+import { createBoxKeys } from "./secrets/box-keys.ts";
 import { createWebCrypto } from "./secrets/crypto.web.ts";
 import { createNewId } from "./secrets/ids.ts";
 import { createWorkloadIssuer } from "./secrets/issuer.ts";
@@ -138,13 +140,16 @@ export async function openWorker(
   return {
     fetch: async (request) => app.fetch(request),
     sweep: () =>
-      sweepOnce(log, {
-        handles: () => store.handles.sweep(clock.now()),
-        consents: () => expireConsents(world),
-        idempotency: () => store.idempotency.sweep(clock.now()),
-        revocations: () => broker.disconnect.sweep(),
-        signingKeys: () => world.workload.sweep(),
-      }),
+      sweepOnce(
+        log,
+        {
+          housekeeping: createHousekeeper(world).tend,
+          revocations: () => broker.disconnect.sweep(),
+          signingKeys: () => world.workload.sweep(),
+          reseal: createResealer(world, createBoxKeys(keyring)).tend,
+        },
+        new AbortController().signal,
+      ),
   };
 }
 

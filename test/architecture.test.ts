@@ -44,6 +44,7 @@ const law: Record<string, { packages: Record<string, "any" | string[]>; node: "n
     node: [
       "secrets/crypto.node.ts",
       "secrets/keyring.node.ts",
+      "secrets/keyring-edit.node.ts",
       "secrets/files.node.ts",
       "secrets/operator-secrets.node.ts",
       "secrets/secret-files.node.ts",
@@ -69,8 +70,9 @@ const parts: Record<string, string> = {
   "config-texts.ts": "config.ts",
   "config-worker.ts": "config.ts",
 };
-// migrate-store.ts is a door of its own; first-start.ts, draining.ts, lent-secrets.ts, log.ts, metrics-listener.ts, azure.ts and the tls files
-// are parts of the door node.ts, worker-world.ts and worker-life.ts of worker.ts, bootstrap.ts and sweeps.ts of both, in files of their own.
+// migrate-store.ts is a door of its own, and keys.ts that of `npm run keys`, with keys-desk.ts and keys-commands.ts; first-start.ts, draining.ts,
+// lent-secrets.ts, log.ts, metrics-listener.ts, upkeep.ts, azure.ts and the tls files are parts of the door node.ts, worker-world.ts and worker-life.ts
+// of worker.ts, bootstrap.ts and sweeps.ts of both, database.ts and system-clock.ts of all on Node, in files of their own.
 const doors = [
   "node.ts",
   "migrate-store.ts",
@@ -80,6 +82,12 @@ const doors = [
   "lent-secrets.ts",
   "sweeps.ts",
   "log.ts",
+  "upkeep.ts",
+  "database.ts",
+  "keys.ts",
+  "keys-desk.ts",
+  "keys-commands.ts",
+  "system-clock.ts",
   "metrics-listener.ts",
   "azure.ts",
   "tls.ts",

@@ -77,11 +77,6 @@ export type Consents = {
     consent: Consent,
     audit: AuditEntry[],
   ) => Promise<{ consent: Consent; isNew: boolean; ended: { expired: number; failed: number } }>;
-  /**
-   * Ends those that have expired by `before`, and whose person is not on the way any more by then; gives how many. Of any number
-   * of racers one counts each.
-   */
-  expire: (times: { now: number; before: number }) => Promise<number>;
   /** By id alone: whoever asks has proven that the id is ours. */
   find: (id: ConsentId) => Promise<Consent | null>;
   /** A user's consents for a connection that were opened since then; newest first, at most 20. */
@@ -246,6 +241,4 @@ export type Handles = {
   }) => Promise<Handle | null>;
   /** Ends all of a subject's, such as the sessions of a user who was blocked. */
   drop: (project: string, kind: Handle["kind"], subject: string) => Promise<void>;
-  /** Removes what has expired. */
-  sweep: (now: number) => Promise<void>;
 };

@@ -37,8 +37,6 @@ export type Idempotency = {
   finish: (attempt: Attempt & { sealed: Uint8Array | null }) => Promise<boolean>;
   /** The slot is free again: nothing was done. */
   release: (attempt: Attempt) => Promise<void>;
-  /** Removes what has expired. */
-  sweep: (now: number) => Promise<void>;
 };
 
 export type Attempt = Pick<IdempotentRequest, "project" | "slot" | "run">;

@@ -34,6 +34,10 @@ export type Observer = {
   /** By this replica, and after it was kept. */
   consentBecame: (status: "opened" | "connected" | "declined" | "failed" | "expired") => void;
   approvalBecame: (status: "requested" | "approved" | "denied") => void;
+  /** A box under an older key (core/reseal). */
+  boxResealed: (how: "resealed" | "changed" | "unopened") => void;
+  /** Rows of one sort that have ended by themselves (core/housekeeping). */
+  swept: (chore: string, rows: number) => void;
   /** A request was refused. */
   refused: (code: Refusal) => void;
 };
@@ -48,5 +52,7 @@ export const noObserver: Observer = {
   refreshBegun: (_, parent) => nothing(parent),
   consentBecame: () => {},
   approvalBecame: () => {},
+  boxResealed: () => {},
+  swept: () => {},
   refused: () => {},
 };

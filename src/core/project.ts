@@ -19,6 +19,9 @@ export type Settings = {
     /** How long a held call waits for its decision. */
     expireAfterMs: number;
   };
+  /** How long stored responses, and conversations since they were last used, are kept. Null: until they are deleted. */
+  responseRetentionDays: number | null;
+  conversationRetentionDays: number | null;
   /** What a `server_url` without a connection may reach. Null: `allow` on loopback, `deny` elsewhere. */
   adhocServers: "deny" | "allow" | string[] | null;
   /** How the person at a consent page is proven to be the user. Null: the operator's default. */
@@ -60,6 +63,8 @@ export const DEFAULT_SETTINGS: Settings = {
   users: { fromBody: true, assertedAs: null },
   defaultRequireApproval: null,
   approvals: { expireAfterMs: 24 * 60 * 60 * 1000 },
+  responseRetentionDays: null,
+  conversationRetentionDays: null,
   adhocServers: null,
   consentProof: null,
   signIn: null,

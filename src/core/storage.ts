@@ -11,6 +11,7 @@ import type { ConnectionId, HeldCallId, KeyId, ResponseId, ThreadId, UserId } fr
 import type { Project, Settings } from "./project.ts";
 import type { StoredResponse } from "./request.ts";
 import type { SigningKeys } from "./signing-keys.ts";
+import type { Upkeep } from "./upkeep.ts";
 
 /**
  * What the broker remembers. Every method is one statement or one atomic list of statements; there is no transaction
@@ -44,6 +45,7 @@ export type Store = {
   handles: Handles;
   signingKeys: SigningKeys;
   audit: AuditLog;
+  upkeep: Upkeep;
   /** Throws `unavailable` when the database does not answer; used by `/readyz`. */
   ping: () => Promise<void>;
   close: () => Promise<void>;

@@ -33,7 +33,10 @@ export function createSealer({ keyring, suite }: { keyring: Keyring | Keys; suit
     const { keyring: ring, isSure } = await keys.another("box");
     const found = ring.find(isNamed);
     if (found) return found;
-    throw unopened(`the keyring has no key "${id}"`, isSure ? {} : { passing: true });
+    throw unopened(
+      `the keyring has no key "${id}", which must be put back (docs/keys.md)`,
+      isSure ? {} : { passing: true },
+    );
   };
   return {
     seal: async (plain, aad) => {
@@ -75,15 +78,22 @@ function takeApart(box: Uint8Array): Box | null {
   if (idLength === undefined) return null;
   const headerEnd = 2 + idLength;
   const nonceEnd = headerEnd + NONCE_BYTES;
-  if (box.length < nonceEnd + TAG_BYTES) return null;
-  const keyId = decoder.decode(box.subarray(2, headerEnd));
-  if (!KEY_ID.test(keyId)) return null;
+  const keyId = keyIdOf(box);
+  if (keyId === null || box.length < nonceEnd + TAG_BYTES) return null;
   return {
     header: box.subarray(0, headerEnd),
     keyId,
     nonce: box.subarray(headerEnd, nonceEnd),
     sealed: box.subarray(nonceEnd),
   };
+}
+
+/** The id of the key that a box names, of its first bytes. Null: it is no box. */
+export function keyIdOf(start: Uint8Array): string | null {
+  const idLength = start[1];
+  if (start[0] !== VERSION || idLength === undefined || start.length < 2 + idLength) return null;
+  const keyId = decoder.decode(start.subarray(2, 2 + idLength));
+  return KEY_ID.test(keyId) ? keyId : null;
 }
 
 // The header has a length of its own, so no two pairs of header and place give the same bytes.

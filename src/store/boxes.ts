@@ -1,4 +1,5 @@
-import { and, asc, eq } from "drizzle-orm";
+import { type Column, type SQL, and, asc, eq, sql } from "drizzle-orm";
+import type { SQLiteTable } from "drizzle-orm/sqlite-core";
 import {
   type Engine,
   type Marked,
@@ -25,7 +26,7 @@ export type BoxPlace = { project: string; owner: string; part: number };
 export const headOf = (bytes: Uint8Array) => bytes.subarray(0, HEAD_BYTES);
 
 export type Boxes = {
-  /** The whole of a box whose head was read. */
+  /** The whole of what is written once, and whose head was read. */
   whole: (place: BoxPlace, head: Uint8Array) => Promise<Uint8Array>;
   /** What must be written besides the head. */
   rest: (place: BoxPlace, bytes: Uint8Array) => Step<unknown>[];
@@ -55,6 +56,45 @@ export function createBoxes(engine: Engine): Boxes {
     },
   };
 }
+
+/**
+ * Reads the whole of a sealed box whose head was read: a large one's head once more, together with its chunks, for it may have
+ * been sealed anew meanwhile. `where`: the row, by `owner` and `part` of the place, or by values of its own.
+ */
+export function createBoxReader(engine: Engine, of: { table: SQLiteTable; head: Column; where: SQL }) {
+  const { boxChunks } = engine.tables;
+  const isRest = and(
+    eq(boxChunks.project, given(boxChunks.project, "project")),
+    eq(boxChunks.owner, given(boxChunks.owner, "owner")),
+    eq(boxChunks.part, given(boxChunks.part, "part")),
+  );
+  const read: Statement<Piece[]> = (db) =>
+    db
+      .select({ head: headOnce(of.head, boxChunks.seq), bytes: boxChunks.bytes })
+      .from(of.table)
+      .leftJoin(boxChunks, isRest)
+      .where(of.where)
+      .orderBy(asc(boxChunks.seq));
+  return async (place: BoxPlace, head: Uint8Array, values: Values = {}): Promise<Uint8Array> => {
+    if (head.length < HEAD_BYTES) return head;
+    return joinedPieces(await engine.run(read, { ...values, ...place }));
+  };
+}
+
+export type Piece = { head: Uint8Array | null; bytes: Uint8Array | null };
+
+/** The head beside its first chunk alone. */
+export const headOnce = (head: Column, seq: Column) =>
+  asBytes(sql`case when coalesce(${seq}, 0) = 0 then ${head} end`, head);
+
+/** What is made of a column of bytes, read as that column is. */
+export function asBytes(made: SQL, column: Column): SQL<Uint8Array | null> {
+  // The column's type is gone where the column may be any; it holds bytes (columns.ts).
+  return made.mapWith((value: unknown) => column.mapFromDriverValue(value) as Uint8Array);
+}
+
+export const joinedPieces = (pieces: Piece[]) =>
+  joined(pieces.flatMap(({ head, bytes }) => [head, bytes]).filter((bytes) => bytes !== null));
 
 /** Like `rest`, as later statements of a list: only if the marked row is there. */
 export function createMarkedRest(tables: Tables, row: Marked) {

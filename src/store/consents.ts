@@ -1,4 +1,4 @@
-import { and, desc, eq, getTableColumns, gt, gte, isNotNull, isNull, lte, ne, or } from "drizzle-orm";
+import { and, desc, eq, getTableColumns, gt, gte, isNull, lte, ne, or } from "drizzle-orm";
 import type { Consent, Consents } from "../core/consents.ts";
 import { createMarkedAudit } from "./audit.ts";
 import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
@@ -41,28 +41,6 @@ export function createConsents(engine: Engine): Consents {
         ...mark,
       })
       .where(and(inSlot, ne(consents.generation, given(consents.generation, "generation"))))
-      .returning({ id: consents.id });
-  // Those that nobody asks for again. Who is on the way back from an authorization server is waited for.
-  const expireAll: Statement<{ id: string }[]> = (db) =>
-    db
-      .update(consents)
-      .set({
-        ...OVER,
-        status: "expired",
-        outcome: "expired",
-        endedAt: given(consents.endedAt, "now"),
-        ...mark,
-      })
-      .where(
-        and(
-          isNotNull(slot),
-          lte(consents.expiresAt, given(consents.expiresAt, "before")),
-          or(
-            isNull(consents.stateExpiresAt),
-            lte(consents.stateExpiresAt, given(consents.stateExpiresAt, "before")),
-          ),
-        ),
-      )
       .returning({ id: consents.id });
   const insert: Statement<{ id: string }[]> = (db) =>
     db
@@ -186,8 +164,6 @@ export function createConsents(engine: Engine): Consents {
         if (found[0]) return { consent: found[0], isNew: made.length > 0, ended };
       }
     },
-
-    expire: async (times) => (await engine.run(expireAll, { ...times, mark: newMark() })).length,
 
     find: async (id) => (await engine.run(find, { id }))[0] ?? null,
 

@@ -26,7 +26,10 @@ export const defineConversationTables = (
       metadata: c.json<Record<string, string>>("metadata").notNull(),
       writeId: c.text("write_id").notNull(),
     },
-    (t) => [c.index("conversations_by_user").on(t.project, t.ownerUser)],
+    (t) => [
+      c.index("conversations_by_user").on(t.project, t.ownerUser),
+      c.index("conversations_by_time").on(t.project, t.createdAt, t.id),
+    ],
   );
   return { conversations };
 };

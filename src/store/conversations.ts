@@ -1,7 +1,7 @@
 import { and, asc, desc, eq, gt, lt, sql } from "drizzle-orm";
 import type { Conversation, Conversations, StoredConversation } from "../core/conversations.ts";
 import type { ItemRow } from "../core/storage.ts";
-import { createBoxes, createMarkedRest, headOf } from "./boxes.ts";
+import { createMarkedRest, headOf } from "./boxes.ts";
 import { createExtendConversation } from "./conversation-thread.ts";
 import { createDeleteConversation, createDeleteItem } from "./conversations-delete.ts";
 import {
@@ -14,6 +14,7 @@ import {
   placeholderRows,
   step,
 } from "./engine.ts";
+import { createItemReader } from "./item-boxes.ts";
 import { listed } from "./paging.ts";
 import type { Tables } from "./tables.ts";
 import { indexKey } from "./text.ts";
@@ -24,7 +25,6 @@ type ItemTableRow = Tables["items"]["$inferSelect"];
 
 export function createConversations(engine: Engine): Conversations {
   const { threads, conversations, items } = engine.tables;
-  const boxes = createBoxes(engine);
   const row = marked(threads, [threads.id]);
   const rest = createMarkedRest(engine.tables, row);
   const insertItem = insertIfMarked(items, row);
@@ -102,11 +102,7 @@ export function createConversations(engine: Engine): Conversations {
       .from(items)
       .where(and(inThread, eq(items.id, given(items.id, "itemId")), isLast));
 
-  const whole = async ({ id, position, threadId, project, sealed }: ItemTableRow): Promise<ItemRow> => ({
-    id,
-    position,
-    sealed: await boxes.whole({ project, owner: threadId, part: position }, sealed),
-  });
+  const whole = createItemReader(engine);
   const itemSteps = async (project: string, threadId: string, rows: ItemRow[], mark: string) => {
     const found = row.values([threadId], mark);
     const keyed = await Promise.all(rows.map(async (item) => ({ ...item, id: await indexKey(item.id) })));

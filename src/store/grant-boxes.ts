@@ -1,6 +1,6 @@
 import { and, asc, eq } from "drizzle-orm";
 import type { Grant, GrantKey } from "../core/grants.ts";
-import { HEAD_BYTES, createMarkedRest, joined } from "./boxes.ts";
+import { HEAD_BYTES, type Piece, createMarkedRest, headOnce, joinedPieces } from "./boxes.ts";
 import {
   type Engine,
   type Marked,
@@ -12,12 +12,12 @@ import {
   step,
 } from "./engine.ts";
 
-/** A chunk of a grant's box, with the version at which the row was when it was read. */
-export type Chunk = { version: number; bytes: Uint8Array | null };
+/** A piece of a grant's box, with the version at which the row was when it was read. */
+export type Chunk = Piece & { version: number };
 
 /**
- * The boxes of grants. Other boxes are written once; these are replaced, so their chunks are kept by version, and read
- * together with the row: whoever holds an older row learns of it.
+ * The boxes of grants. Other boxes hold the same text for ever; these are replaced, so their chunks are kept by version, and
+ * read together with the row: whoever holds an older row learns of it.
  */
 export type GrantBoxes = {
   /** With its whole box. Null: the row has moved on, and the chunks of its version may be gone. */
@@ -35,7 +35,11 @@ export function createGrantBoxes(engine: Engine, row: Marked): GrantBoxes {
 
   const read: Statement<Chunk[]> = (db) =>
     db
-      .select({ version: grants.version, bytes: boxChunks.bytes })
+      .select({
+        version: grants.version,
+        head: headOnce(grants.sealed, boxChunks.seq),
+        bytes: boxChunks.bytes,
+      })
       .from(grants)
       .leftJoin(
         boxChunks,
@@ -85,12 +89,11 @@ export function createGrantBoxes(engine: Engine, row: Marked): GrantBoxes {
 
 /** A row with the chunks that were read at its version. */
 export function withChunks(grant: Grant, chunks: Chunk[]): Grant {
-  const parts = chunks.flatMap(({ bytes }) => (bytes === null ? [] : [bytes]));
-  return parts.length === 0 ? grant : { ...grant, sealed: joined([grant.sealed, ...parts]) };
+  return chunks.length === 0 ? grant : { ...grant, sealed: joinedPieces(chunks) };
 }
 
 /** Nothing but the key of what may hold more. */
 export const keyOf = ({ project, connectionId, user }: GrantKey) => ({ project, connectionId, user });
 
 /** By the key, not the id, so that it is known before the row was read. */
-const ownerOf = ({ connectionId, user }: GrantKey) => `grant:${connectionId}:${user}`;
+export const ownerOf = ({ connectionId, user }: Omit<GrantKey, "project">) => `grant:${connectionId}:${user}`;

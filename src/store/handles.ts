@@ -1,4 +1,4 @@
-import { and, eq, gt, isNull, lte, or } from "drizzle-orm";
+import { and, eq, gt, isNull, or } from "drizzle-orm";
 import type { Handle, Handles } from "../core/consents.ts";
 import { createAuditInsert } from "./audit.ts";
 import { type Engine, type Statement, given, placeholderRows, step } from "./engine.ts";
@@ -35,9 +35,6 @@ export function createHandles(engine: Engine): Handles {
           eq(handles.subject, given(handles.subject, "subject")),
         ),
       );
-  const sweep: Statement<unknown> = (db) =>
-    db.delete(handles).where(lte(handles.expiresAt, given(handles.expiresAt, "now")));
-
   return {
     put: async (handle, audit) => {
       await engine.atomic([step(put, handle), ...unconditional(audit)]);
@@ -49,10 +46,6 @@ export function createHandles(engine: Engine): Handles {
 
     drop: async (project, kind, subject) => {
       await engine.run(drop, { project, kind, subject });
-    },
-
-    sweep: async (now) => {
-      await engine.run(sweep, { now });
     },
   };
 }

@@ -1,7 +1,7 @@
-import { and, asc, desc, eq, gt, inArray, lt, lte, or, sql, type SQL } from "drizzle-orm";
+import { and, asc, desc, eq, gt, inArray, lt, lte, or, sql, type Column, type SQL } from "drizzle-orm";
 import type { HeldCall, HeldCalls, HeldCallStatus } from "../core/storage.ts";
 import { createAuditInsert, createMarkedAudit } from "./audit.ts";
-import { createBoxes, createMarkedRest, headOf } from "./boxes.ts";
+import { createBoxes, createBoxReader, createMarkedRest, headOf } from "./boxes.ts";
 import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
 import { CALL, OUTCOME, REASON, type HeldCallRow, callOf, rowOf } from "./held-call-row.ts";
 import { listed } from "./paging.ts";
@@ -87,14 +87,22 @@ export function createHeldCalls(engine: Engine): HeldCalls {
       .where(and(one, inArray(heldCalls.status, ["pending", "approved"])))
       .returning();
 
+  const readerOf = (head: Column) =>
+    createBoxReader(engine, {
+      table: heldCalls,
+      head,
+      where: sql`${heldCalls.id} = ${given(heldCalls.id, "owner")}`,
+    });
+  const wholeCall = readerOf(heldCalls.sealed);
+  const wholeReason = readerOf(heldCalls.sealedReason);
+  const wholeOutcome = readerOf(heldCalls.sealedOutcome);
   const whole = async (found: HeldCallRow): Promise<HeldCall> => {
     const { project, id: owner } = found;
-    const box = (part: number, head: Uint8Array | null) =>
-      head && boxes.whole({ project, owner, part }, head);
+    const place = (part: number) => ({ project, owner, part });
     return callOf(found, {
-      sealed: await boxes.whole({ project, owner, part: CALL }, found.sealed),
-      sealedReason: await box(REASON, found.sealedReason),
-      sealedOutcome: await box(OUTCOME, found.sealedOutcome),
+      sealed: await wholeCall(place(CALL), found.sealed),
+      sealedReason: found.sealedReason && (await wholeReason(place(REASON), found.sealedReason)),
+      sealedOutcome: found.sealedOutcome && (await wholeOutcome(place(OUTCOME), found.sealedOutcome)),
     });
   };
   const first = async (rows: HeldCallRow[]) => (rows[0] ? whole(rows[0]) : null);

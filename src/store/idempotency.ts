@@ -1,6 +1,6 @@
 import { and, eq, gt, lte, sql } from "drizzle-orm";
 import type { Idempotency } from "../core/idempotency.ts";
-import { createBoxes, createMarkedRest, headOf } from "./boxes.ts";
+import { createBoxReader, createMarkedRest, headOf } from "./boxes.ts";
 import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
 import type { Tables } from "./tables.ts";
 
@@ -9,7 +9,11 @@ type Row = Tables["idempotency"]["$inferSelect"];
 /** An answer's chunks are the attempt's, so that those of another one in the same slot are never read for its. */
 export function createIdempotency(engine: Engine): Idempotency {
   const { idempotency, boxChunks } = engine.tables;
-  const boxes = createBoxes(engine);
+  const whole = createBoxReader(engine, {
+    table: idempotency,
+    head: idempotency.sealed,
+    where: sql`${idempotency.project} = ${given(idempotency.project, "project")} and ${idempotency.run} = ${given(idempotency.run, "owner")}`,
+  });
   const row = marked(idempotency, [idempotency.project, idempotency.slot]);
   const rest = createMarkedRest(engine.tables, row);
   const slot = and(
@@ -70,11 +74,6 @@ export function createIdempotency(engine: Engine): Idempotency {
       .returning({ run: idempotency.run });
   const release: Statement<unknown> = (db) => db.delete(idempotency).where(own);
   const expired = lte(idempotency.expiresAt, now);
-  const removeChunks: Statement<unknown> = (db) =>
-    db
-      .delete(boxChunks)
-      .where(sql`${boxChunks.owner} in (select ${idempotency.run} from ${idempotency} where ${expired})`);
-  const removeExpired: Statement<unknown> = (db) => db.delete(idempotency).where(expired);
   // Of an attempt that is about to be replaced in its slot: afterwards nobody knows its name.
   const removeReplaced: Statement<unknown> = (db) =>
     db
@@ -104,7 +103,7 @@ export function createIdempotency(engine: Engine): Idempotency {
       if (!found) return null;
       const { writeId: _, sealed, ...request } = found;
       const place = { project, owner: found.run, part: 0 };
-      return { ...request, sealed: sealed && (await boxes.whole(place, sealed)) };
+      return { ...request, sealed: sealed && (await whole(place, sealed)) };
     },
 
     renew: async (attempt) => (await engine.run(renew, { ...attempt, mark: newMark() })).length > 0,
@@ -120,10 +119,6 @@ export function createIdempotency(engine: Engine): Idempotency {
 
     release: async (attempt) => {
       await engine.run(release, attempt);
-    },
-
-    sweep: async (at) => {
-      await engine.atomic([step(removeChunks, { now: at }), step(removeExpired, { now: at })]);
     },
   };
 }

@@ -93,6 +93,7 @@ export const defineOAuthTables = (c: Columns, projects: { name: AnySQLiteColumn 
       c.uniqueIndex("consents_by_state").on(t.stateHash),
       c.index("consents_by_key").on(t.project, t.connectionId, t.user, t.createdAt),
       c.index("consents_by_user").on(t.project, t.user),
+      c.index("consents_by_end").on(t.endedAt),
     ],
   );
 

@@ -3,7 +3,14 @@ import { hasPrefix } from "../core/ids.ts";
 import type { Response } from "../core/request.ts";
 import type { Responses } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
-import { createBoxes, createMarkedRest, headOf, jsonBytes, parseJsonBytes } from "./boxes.ts";
+import {
+  createBoxes,
+  createBoxReader,
+  createMarkedRest,
+  headOf,
+  jsonBytes,
+  parseJsonBytes,
+} from "./boxes.ts";
 import {
   type Engine,
   MAX_PARAMETERS,
@@ -17,6 +24,8 @@ import {
   step,
 } from "./engine.ts";
 import { createExtendConversation } from "./conversation-thread.ts";
+import { createItemReader } from "./item-boxes.ts";
+import { BODY, TOOL_SECRETS } from "./response-boxes.ts";
 import { createDeleteResponse } from "./responses-delete.ts";
 import type { Tables } from "./tables.ts";
 import { indexKey } from "./text.ts";
@@ -96,11 +105,12 @@ export function createResponses(engine: Engine): Responses {
       )
       .returning({ id: threads.id });
 
-  const wholeItem = async (item: ItemTableRow) => {
-    const { id, position, threadId, project } = item;
-    const sealed = await boxes.whole({ project, owner: threadId, part: position }, item.sealed);
-    return { id, position, sealed };
-  };
+  const wholeItem = createItemReader(engine);
+  const wholeSecrets = createBoxReader(engine, {
+    table: responses,
+    head: responses.sealedToolSecrets,
+    where: sql`${responses.id} = ${given(responses.id, "owner")}`,
+  });
 
   const wholeResponse = async (found: ResponseRow) => {
     const { id, project, threadId, inputFrom, outputFrom, end, sealedToolSecrets: secrets } = found;
@@ -111,7 +121,7 @@ export function createResponses(engine: Engine): Responses {
       inputFrom,
       outputFrom,
       end,
-      sealedToolSecrets: secrets && (await boxes.whole({ project, owner: id, part: TOOL_SECRETS }, secrets)),
+      sealedToolSecrets: secrets && (await wholeSecrets({ project, owner: id, part: TOOL_SECRETS }, secrets)),
     };
   };
 
@@ -219,7 +229,3 @@ export function createResponses(engine: Engine): Responses {
     delete: createDeleteResponse(engine),
   };
 }
-
-// The boxes of a response. Those of a thread are its items, by position.
-const BODY = 0;
-const TOOL_SECRETS = 1;

@@ -15,6 +15,7 @@ export const {
   responses,
   conversations,
   idempotency,
+  leases,
   heldCalls,
   grants,
   consents,

@@ -6,15 +6,19 @@ import { createConnectors } from "./connectors.ts";
 import { createConsents } from "./consents.ts";
 import type { Engine } from "./engine.ts";
 import { createConversations } from "./conversations.ts";
+import { createExpiry } from "./expiry.ts";
 import { createGrants } from "./grants.ts";
 import { createHandles } from "./handles.ts";
 import { createIdempotency } from "./idempotency.ts";
 import { createHeldCalls } from "./held-calls.ts";
 import { createKeys } from "./keys.ts";
+import { createLeases } from "./leases.ts";
 import { createProjects } from "./projects.ts";
 import { createRedirects } from "./redirects.ts";
 import { createRegistrations } from "./registrations.ts";
 import { createResponses } from "./responses.ts";
+import { createRetention } from "./retention.ts";
+import { createSealedBoxes } from "./sealed-boxes.ts";
 import { createSigningKeys } from "./signing-keys.ts";
 import { createToolPins } from "./tool-pins.ts";
 import { createUsers } from "./users.ts";
@@ -41,6 +45,12 @@ export function createStore(engine: Engine): Store {
     handles: createHandles(engine),
     signingKeys: createSigningKeys(engine),
     audit: createAuditLog(engine),
+    upkeep: {
+      leases: createLeases(engine),
+      boxes: createSealedBoxes(engine),
+      expiry: createExpiry(engine),
+      retention: createRetention(engine),
+    },
     ping: async () => {
       await projects.list({ after: null, limit: 1 });
     },

@@ -10,6 +10,7 @@ import type { SigningPurpose } from "../core/signing-keys.ts";
 import type { Columns } from "./columns.ts";
 import { defineConversationTables } from "./conversation-tables.ts";
 import { defineIdempotencyTable } from "./idempotency-table.ts";
+import { defineLeaseTable } from "./lease-table.ts";
 import { defineOAuthTables } from "./oauth-tables.ts";
 
 /**
@@ -208,7 +209,10 @@ export const defineTables = (c: Columns) => {
       sealedToolSecrets: c.bytes("sealed_tool_secrets"),
       writeId: writeId(),
     },
-    (t) => [c.index("responses_by_thread").on(t.threadId, t.end)],
+    (t) => [
+      c.index("responses_by_thread").on(t.threadId, t.end),
+      c.index("responses_by_time").on(t.project, t.createdAt, t.id),
+    ],
   );
 
   const heldCalls = c.table(
@@ -248,6 +252,7 @@ export const defineTables = (c: Columns) => {
     (t) => [
       c.index("held_calls_by_time").on(t.project, t.createdAt, t.id),
       c.index("held_calls_by_response").on(t.responseId),
+      c.index("held_calls_by_status").on(t.status, t.expiresAt),
       c.index("held_calls_by_user").on(t.project, t.ownerUser),
     ],
   );
@@ -316,6 +321,7 @@ export const defineTables = (c: Columns) => {
     ...defineConversationTables(c, { projects, threads }),
     heldCalls,
     ...defineIdempotencyTable(c, projects),
+    ...defineLeaseTable(c),
     ...defineOAuthTables(c, projects),
     signingKeys,
     boxChunks,

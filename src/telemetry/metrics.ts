@@ -58,6 +58,10 @@ export function createMetrics(
   ]);
   const consents = counter("consents_total", "Consents, by what became of them", ["outcome"]);
   const approvals = counter("approvals_total", "Held calls, by what became of them", ["outcome"]);
+  const reseals = counter("boxes_resealed_total", "Boxes under an older key, by what became of them", [
+    "outcome",
+  ]);
+  const swept = counter("swept_rows_total", "Rows that ended by themselves, by what they are", ["chore"]);
 
   const lines = counter("log_lines_dropped_total", "Lines of the log that were lost", []);
 
@@ -90,6 +94,8 @@ export function createMetrics(
       timed(parent, (outcome) => refreshes.inc({ ...places.labelsOf(place), outcome })),
     consentBecame: (outcome) => consents.inc({ outcome }),
     approvalBecame: (outcome) => approvals.inc({ outcome }),
+    boxResealed: (outcome) => reseals.inc({ outcome }),
+    swept: (chore, rows) => swept.inc({ chore }, rows),
     refused: (code) => refusals.inc({ code }),
   };
   return {

@@ -2,7 +2,7 @@
 import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { expireConsents } from "../../src/core/consent-ends.ts";
+import { createHousekeeper } from "../../src/core/housekeeping.ts";
 import { startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
 import { type ModernServer, startModernServer } from "../helpers/mcp-servers.ts";
 import { type ScriptedModel, startModel } from "../helpers/model.ts";
@@ -93,8 +93,8 @@ describe("what happens is counted", () => {
     world.advance(2 * 60 * 60_000);
     await ask();
     await expect.poll(() => valueOf('consents_total{outcome="expired"}')).toBe(1);
-    await expireConsents(world.world);
-    await expireConsents(world.world);
+    const { tend } = createHousekeeper(world.world);
+    for (const _ of ["once", "and again"]) await tend(new AbortController().signal);
     await expect.poll(() => valueOf('consents_total{outcome="expired"}')).toBe(2);
     expect(await valueOf('consents_total{outcome="opened"}')).toBe(3);
   });

@@ -252,6 +252,8 @@ describe("settings", () => {
     users: { fromBody: true, assertedAs: null },
     defaultRequireApproval: null,
     approvals: { expireAfterMs: 86_400_000 },
+    responseRetentionDays: null,
+    conversationRetentionDays: null,
     adhocServers: null,
     consentProof: null,
     signIn: null,
@@ -293,6 +295,9 @@ describe("settings", () => {
   test.each([
     [{ approvals: { expireAfterMs: 1 } }, "approvals.expireAfterMs"],
     [{ approvals: { expireAfterMs: "1h" } }, "approvals.expireAfterMs"],
+    [{ responseRetentionDays: 0 }, "responseRetentionDays"],
+    [{ responseRetentionDays: "30" }, "responseRetentionDays"],
+    [{ conversationRetentionDays: 1.5 }, "conversationRetentionDays"],
     [{ adhocServers: "sometimes" }, "adhocServers"],
     [{ adhocServers: ["https://a.example"] }, "adhocServers[0]"],
     [{ adhocServers: ["ok.example", "A.example", "x/y", ""] }, "adhocServers[1]"],

@@ -188,7 +188,9 @@ describe("there is no token", () => {
     const sealer = createSealer({ keyring: parseKeyring(`k9:${suite.randomText(32)}`), suite });
     const issuer = createWorkloadIssuer({ ...app.world, sealer, callerAudiences: () => [] });
     expect(await ask(theProject, {}, issuer)).toEqual({
-      ...refusal('signing key 1 (a sealed value cannot be opened: the keyring has no key "k1")'),
+      ...refusal(
+        'signing key 1 (a sealed value cannot be opened: the keyring has no key "k1", which must be put back (docs/keys.md))',
+      ),
       transient: true,
     });
   });

@@ -119,35 +119,6 @@ onEveryEngine("consents: opening", (replicas) => {
     expect(await eventsOf(a, consent.project)).toEqual(["consent_opened"]);
   });
 
-  test("those that nobody asks for again expire, each counted by one of twenty, but not while their person is on the way", async () => {
-    const { a, b } = replicas();
-    const project = await newProject(a);
-    const made = (user: `app:${string}`, expiresAt: number) =>
-      aConsent(project, { user, expiresAt, browserHash: "browser" });
-    const [gone, waits, away, back] = [
-      made("app:ann", 1_000),
-      made("app:bob", 1_001),
-      made("app:cy", 500),
-      made("app:di", 500),
-    ];
-    for (const each of [gone, waits, away, back]) await a.consents.open(each, []);
-    for (const [each, stateExpiresAt] of [
-      [away, 1_001],
-      [back, 1_000],
-    ] as const)
-      await a.consents.authorize({ ...authorizing(each, {}), stateExpiresAt, now: 100 }, []);
-    // Of other projects there may be some that have expired by then, too.
-    await a.consents.expire({ now: 0, before: 999 });
-    const counts = await race({ a, b }, (store) => store.consents.expire({ now: 2_000, before: 1_000 }));
-    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(2);
-    const found = await Promise.all([gone, waits, away, back].map(({ id: own }) => b.consents.find(own)));
-    expect(found.map((consent) => consent?.status)).toEqual(["expired", "open", "authorizing", "expired"]);
-    expect(found[3]).toMatchObject({ outcome: "expired", endedAt: 2_000, stateHash: null, sealedFlow: null });
-    expect(await eventsOf(a, project)).toEqual([]);
-    const next = made("app:ann", 9_000);
-    expect((await b.consents.open(next, [])).isNew).toBe(true);
-  });
-
   test("one of another generation makes way, to one of twenty", async () => {
     const { a, b } = replicas();
     const consent = await newConsent(a);

@@ -87,7 +87,7 @@ onEveryEngine("handles", (replicas) => {
     const project = await newProject(a);
     const [old, live] = [aHandle(project, { expiresAt: 5_000 }), aHandle(project, { expiresAt: 5_001 })];
     for (const handle of [old, live]) await a.handles.put(handle, []);
-    await b.handles.sweep(5_000);
+    await b.upkeep.expiry.handles(5_000, 1_000);
     expect(await a.handles.get(old.kind, old.hash, 1)).toBeNull();
     expect(await a.handles.get(live.kind, live.hash, 1)).toEqual(live);
   });

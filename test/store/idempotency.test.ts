@@ -70,9 +70,9 @@ onEveryEngine("idempotent requests", (replicas) => {
     const found = await b.idempotency.get(project, attempt.slot, 1_000);
     expect(found?.status).toBe("done");
     expect(Buffer.compare(found?.sealed ?? new Uint8Array(), sealed)).toBe(0);
-    await b.idempotency.sweep(89_999);
+    await b.upkeep.expiry.idempotency(89_999, 1_000);
     expect(await a.idempotency.get(project, attempt.slot, 1_000)).not.toBeNull();
-    await b.idempotency.sweep(90_000);
+    await b.upkeep.expiry.idempotency(90_000, 1_000);
     expect(await a.idempotency.get(project, attempt.slot, 1_000)).toBeNull();
     // Nothing of it is left for who comes by the same name.
     await a.idempotency.begin({ ...attempt, ...times });

@@ -63,6 +63,22 @@ test("whatever is no route has one series, whatever its method", async () => {
   ]);
 });
 
+test("what is sealed anew, and what ended by itself, is counted", async () => {
+  const metrics = make();
+  metrics.observer.boxResealed("resealed");
+  metrics.observer.boxResealed("resealed");
+  metrics.observer.boxResealed("changed");
+  metrics.observer.swept("handles", 100);
+  metrics.observer.swept("handles", 7);
+  expect(await linesOf(metrics, "consentry_boxes_resealed_total{")).toEqual([
+    'consentry_boxes_resealed_total{outcome="resealed"} 2',
+    'consentry_boxes_resealed_total{outcome="changed"} 1',
+  ]);
+  expect(await linesOf(metrics, "consentry_swept_rows_total{")).toEqual([
+    'consentry_swept_rows_total{chore="handles"} 107',
+  ]);
+});
+
 test("two brokers in one process count apart", async () => {
   const [one, other] = [make(), make()];
   one.observer.consentBecame("opened");

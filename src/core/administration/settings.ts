@@ -25,6 +25,8 @@ export type SettingsChange = {
     | undefined;
   defaultRequireApproval?: ApprovalRule | null | undefined;
   approvals?: { expireAfterMs?: number | undefined } | undefined;
+  responseRetentionDays?: number | null | undefined;
+  conversationRetentionDays?: number | null | undefined;
   adhocServers?: Settings["adhocServers"] | undefined;
   consentProof?: Settings["consentProof"] | undefined;
   signIn?: SignInChange | null | undefined;
@@ -69,6 +71,8 @@ export function changeSettings(before: Settings, change: SettingsChange, rules: 
     },
     defaultRequireApproval: orBefore(change.defaultRequireApproval, before.defaultRequireApproval),
     approvals: { expireAfterMs: change.approvals?.expireAfterMs ?? before.approvals.expireAfterMs },
+    responseRetentionDays: orBefore(change.responseRetentionDays, before.responseRetentionDays),
+    conversationRetentionDays: orBefore(change.conversationRetentionDays, before.conversationRetentionDays),
     adhocServers: orBefore(change.adhocServers, before.adhocServers),
     consentProof: orBefore(change.consentProof, before.consentProof),
     signIn,
@@ -207,8 +211,15 @@ function proofFaults(
   return [{ param, message }];
 }
 
-function faultsOf({ approvals, adhocServers }: Settings): Fault[] {
-  const faults: Fault[] = [];
+function faultsOf(settings: Settings): Fault[] {
+  const { approvals, adhocServers } = settings;
+  const faults = (["responseRetentionDays", "conversationRetentionDays"] as const).flatMap(
+    (param): Fault[] => {
+      const days = settings[param];
+      if (days === null || (Number.isInteger(days) && days >= 1 && days <= MAX_RETENTION_DAYS)) return [];
+      return [{ param, message: `must be a whole number of days from 1 to ${MAX_RETENTION_DAYS}, or null` }];
+    },
+  );
   const { expireAfterMs } = approvals;
   if (!Number.isInteger(expireAfterMs) || expireAfterMs < MIN_EXPIRY_MS || expireAfterMs > MAX_EXPIRY_MS) {
     const message = `must be a whole number from ${MIN_EXPIRY_MS} to ${MAX_EXPIRY_MS}`;
@@ -226,3 +237,4 @@ function faultsOf({ approvals, adhocServers }: Settings): Fault[] {
 const MIN_EXPIRY_MS = 60_000;
 const MAX_EXPIRY_MS = 30 * 24 * 60 * 60_000;
 const MAX_HOSTS = 200;
+const MAX_RETENTION_DAYS = 3_650;

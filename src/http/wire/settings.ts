@@ -21,6 +21,8 @@ const settings = {
   users: only({ fromBody: z.boolean().optional(), assertedAs: assertedAs.nullable().optional() }).optional(),
   defaultRequireApproval: approvalRule.optional(),
   approvals: only({ expireAfterMs: z.number().optional() }).optional(),
+  responseRetentionDays: z.number().nullable().optional(),
+  conversationRetentionDays: z.number().nullable().optional(),
   adhocServers: z
     .union([z.enum(["allow", "deny"]), arrayOf(z.string(), 1_000), z.null()], {
       error: 'must be "allow", "deny", an array of hosts, or null',
@@ -61,6 +63,8 @@ export const settingsBody = z.object({
   users: z.object({ fromBody: z.boolean(), assertedAs: assertedAs.nullable() }),
   defaultRequireApproval: z.union([z.enum(["always", "never"]), jsonObject, z.null()]),
   approvals: z.object({ expireAfterMs: z.number() }),
+  responseRetentionDays: z.number().nullable(),
+  conversationRetentionDays: z.number().nullable(),
   adhocServers: z.union([z.enum(["allow", "deny"]), z.array(z.string()), z.null()]),
   consentProof: z.enum(CONSENT_PROOFS).nullable(),
   signIn: signIn.omit({ clientSecret: true }).nullable(),
@@ -77,6 +81,8 @@ export function writeSettingsBody(settings: Settings): z.infer<typeof settingsBo
     users,
     defaultRequireApproval: defaultRequireApproval && writeApprovalRule(defaultRequireApproval),
     approvals: { expireAfterMs: approvals.expireAfterMs },
+    responseRetentionDays: settings.responseRetentionDays,
+    conversationRetentionDays: settings.conversationRetentionDays,
     adhocServers,
     consentProof,
     signIn: settings.signIn,
