@@ -61,9 +61,9 @@ export type Manifest = {
   metadata: { name: string; namespace?: string; labels?: Record<string, string> };
 } & Record<string, unknown>;
 
-/** The objects of a file with YAML documents. Throws for what is not YAML. */
+/** The objects of a file with YAML documents, read as Kubernetes does (YAML 1.1: `0440` is octal). Throws for what is not YAML. */
 export function readManifests(path: string): Manifest[] {
-  return [...parseAllDocuments(recipe(path))].map((document) => {
+  return [...parseAllDocuments(recipe(path), { version: "1.1" })].map((document) => {
     if (document.errors.length > 0) throw new Error(`${path}: ${document.errors.join("; ")}`);
     return document.toJS() as Manifest; // Seam: the tests say what is not so.
   });
