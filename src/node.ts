@@ -148,8 +148,9 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const traces = await openTraces(config, log);
   const observer = traces?.traced(metrics.observer) ?? metrics.observer;
 
-  let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
-    new Response("starting", { status: 503 });
+  const ready = Promise.withResolvers<Answer>();
+  // Whoever balances without probes sends what it has as soon as the port is open: it waits, and is not turned away.
+  let answer: Answer = async (request, bindings) => (await ready.promise)(request, bindings);
   const server = createServer(tls, (request, bindings) => answer(request, bindings));
   const draining = createDraining();
   draining.watch(server);
@@ -230,6 +231,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     rateLimits: config.rateLimits,
   });
   answer = (request, bindings) => app.fetch(request, bindings as object);
+  ready.resolve(answer);
   const sweeps = startSweeps(world, {
     handles: () => store.handles.sweep(clock.now()),
     consents: () => expireConsents(world),
@@ -297,6 +299,7 @@ async function openStore({ database }: Config, log: Log): Promise<Store> {
 }
 
 type Server = ReturnType<typeof createAdaptorServer>;
+type Answer = (request: Request, bindings: unknown) => Promise<Response> | Response;
 
 function createServer(tls: TlsFiles | null, fetch: (request: Request, env: unknown) => unknown): Server {
   return createAdaptorServer(
