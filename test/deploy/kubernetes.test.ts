@@ -18,7 +18,6 @@ type Container = {
   startupProbe: Get;
   readinessProbe: Get;
   livenessProbe: Get;
-  lifecycle: { preStop: { sleep: { seconds: number } } };
   securityContext: unknown;
   volumeMounts: { name: string; mountPath: string; readOnly: boolean }[];
 };
@@ -144,12 +143,16 @@ test("ports are the image's and the settings', and every service leads to one", 
 
 test("a pod is given longer to end than the broker takes", () => {
   const CONSENTRY_ADMIN_KEY = Buffer.from(Array.from({ length: 32 }, (_, at) => at)).toString("base64");
-  const { shutdownMs } = parseConfig({ ...imageEnvironment(), ...settings, CONSENTRY_ADMIN_KEY });
-  const { seconds } = container.lifecycle.preStop.sleep;
+  const { shutdownMs, drainMs } = parseConfig({
+    ...imageEnvironment(),
+    ...settings,
+    CONSENTRY_ADMIN_KEY,
+  });
   // What is at rest only then has 5 seconds more (src/node.ts).
-  expect(pod.terminationGracePeriodSeconds * 1000).toBeGreaterThan(seconds * 1000 + shutdownMs + 10_000);
+  expect(pod.terminationGracePeriodSeconds * 1000).toBeGreaterThan(shutdownMs + 10_000);
   const { periodSeconds, failureThreshold } = container.readinessProbe;
-  expect(seconds).toBeGreaterThan(periodSeconds * failureThreshold);
+  expect(drainMs).toBeGreaterThan(2 * periodSeconds * failureThreshold * 1000);
+  expect(shutdownMs - drainMs).toBeGreaterThan(30_000);
 });
 
 test("an update never has fewer replicas than before, nor does a node that is emptied take two", () => {

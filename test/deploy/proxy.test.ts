@@ -1,9 +1,10 @@
 // deploy/compose/nginx.conf in a real nginx, before servers that behave well and badly.
 import { createServer } from "node:http";
 import { setTimeout as pause } from "node:timers/promises";
+import { parseEnv } from "node:util";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { MAX_BODY_BYTES } from "../../src/http/body.ts";
-import { recipe } from "../helpers/deploy.ts";
+import { readCompose, recipe } from "../helpers/deploy.ts";
 import { type HttpServer, startHttpServer } from "../helpers/http-server.ts";
 import { freePorts, hasNginx, type Proxy, startNginx } from "../helpers/nginx.ts";
 
@@ -219,4 +220,8 @@ test("nginx gives up an idle connection before the broker does", () => {
   expect(Number(seconds)).toBeGreaterThan(0);
   // Node's, which the broker does not change.
   expect(Number(seconds) * 1000).toBeLessThan(createServer().keepAliveTimeout);
+  // While a replica drains, no idle connection is left that it would close at the end.
+  const { CONSENTRY_DRAIN_MS = "0" } =
+    readCompose(parseEnv(recipe("compose/.env.example"))).services["broker-1"]?.environment ?? {};
+  expect(Number(seconds) * 1000).toBeLessThan(Number(CONSENTRY_DRAIN_MS));
 });

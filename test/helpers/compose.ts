@@ -37,7 +37,7 @@ export type Composed = {
   environments: Record<string, string>[];
   metricsPorts: number[];
   adminKey: string;
-  /** Ends one as Compose does, and starts it again. Gives its exit code. */
+  /** Ends one as Compose does, and starts it again. `meanwhile`: while it is gone. Gives its exit code. */
   roll: (place: number, meanwhile?: () => Promise<void>) => Promise<number | null>;
   /** With the admin key, or another one. */
   rest: (
@@ -53,13 +53,12 @@ export type Composed = {
 export const BROKERS = ["broker-1", "broker-2", "broker-3"] as const;
 
 /**
- * Starts them with exactly what compose.yaml and the Dockerfile give them, in which hosts, ports and paths alone are others. `env`: what an
- * operator writes into `.env`, and settings of the test's own.
+ * Starts them with exactly what compose.yaml and the Dockerfile give them, in which hosts, ports and paths alone are others. `dotEnv`: what an
+ * operator writes into `.env`.
  */
 export async function startComposed(options: {
   databaseUrl: string;
   dotEnv: Record<string, string>;
-  env?: Record<string, string>;
 }): Promise<Composed> {
   const secrets = await createSecrets();
   await secrets.make();
@@ -78,7 +77,6 @@ export async function startComposed(options: {
     CONSENTRY_DATABASE_URL: options.databaseUrl,
     CONSENTRY_METRICS_HOST: "127.0.0.1",
     CONSENTRY_METRICS_PORT: String(metricsPorts[at]),
-    ...options.env,
   }));
   const start = (at: number) =>
     startBroker(environments[at] ?? {}, nodeArgsOf(services[BROKERS[at] ?? ""]).map(here));
