@@ -1,10 +1,11 @@
 // deploy/kubernetes without a cluster: that its manifests fit each other, the image and the broker.
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parseConfig } from "../../src/config.ts";
 import { imageEnvironment } from "../helpers/compose.ts";
-import { deploy, type Manifest, readManifests, recipe } from "../helpers/deploy.ts";
+import { deploy, type Manifest, manifestsOf, readManifests, recipe } from "../helpers/deploy.ts";
 import { readDockerfile, textsOf } from "../helpers/dockerfile.ts";
 
 type Port = { name: string; containerPort: number };
@@ -70,6 +71,20 @@ test("the kustomization names every manifest but the one that needs the Promethe
   expect(resources.toSorted()).toEqual(names.filter((name) => !optional.includes(name)).toSorted());
   expect(images.map(({ name }) => name)).toEqual([container.image]);
   expect(manifests.filter(({ metadata }) => metadata?.namespace !== undefined)).toEqual([]);
+});
+
+const hasKubectl = spawnSync("kubectl", ["version", "--client"]).status === 0;
+if (!hasKubectl) console.warn("deploy/kubernetes is not rendered: there is no kubectl here.");
+
+test.skipIf(!hasKubectl)("kubectl makes one set of manifests of it, with the image that it names", () => {
+  const { stdout, stderr, status } = spawnSync("kubectl", ["kustomize", folder], { encoding: "utf8" });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  const rendered = manifestsOf(stdout);
+  const others = ["Kustomization", "ServiceMonitor"];
+  expect(rendered.map(({ kind }) => kind).toSorted()).toEqual(
+    manifests.flatMap(({ kind }) => (others.includes(kind) ? [] : kind)).toSorted(),
+  );
+  expect(stdout).toMatch(/image: registry\.example\.com\/consentry:\d+\.\d+\.\d+\n/);
 });
 
 test("every manifest is of a version that current clusters know", () => {

@@ -61,10 +61,13 @@ export type Manifest = {
   metadata: { name: string; namespace?: string; labels?: Record<string, string> };
 } & Record<string, unknown>;
 
-/** The objects of a file with YAML documents, read as Kubernetes does (YAML 1.1: `0440` is octal). Throws for what is not YAML. */
-export function readManifests(path: string): Manifest[] {
-  return [...parseAllDocuments(recipe(path), { version: "1.1" })].map((document) => {
-    if (document.errors.length > 0) throw new Error(`${path}: ${document.errors.join("; ")}`);
+/** The objects of a file of the recipes. Throws for what is not YAML. */
+export const readManifests = (path: string) => manifestsOf(recipe(path));
+
+/** The objects of YAML documents, read as Kubernetes does (YAML 1.1: `0440` is octal). Throws for what is not YAML. */
+export function manifestsOf(text: string): Manifest[] {
+  return [...parseAllDocuments(text, { version: "1.1" })].map((document) => {
+    if (document.errors.length > 0) throw new Error(document.errors.join("; "));
     return document.toJS() as Manifest; // Seam: the tests say what is not so.
   });
 }
