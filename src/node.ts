@@ -147,8 +147,9 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const traces = await openTraces(config, log);
   const observer = traces?.traced(metrics.observer) ?? metrics.observer;
 
-  let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
-    new Response("starting", { status: 503 });
+  const ready = Promise.withResolvers<Answer>();
+  // Whoever balances without probes sends what it has as soon as the port is open: it waits, and is not turned away.
+  let answer: Answer = async (request, bindings) => (await ready.promise)(request, bindings);
   const server = createServer(tls, (request, bindings) => answer(request, bindings));
   const draining = createDraining();
   draining.watch(server);
@@ -229,6 +230,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     rateLimits: config.rateLimits,
   });
   answer = (request, bindings) => app.fetch(request, bindings as object);
+  ready.resolve(answer);
   const upkeep = startUpkeep(world, { broker, keys });
   const watching = keys.watch();
   log("info", "started", {
@@ -261,6 +263,7 @@ const VOUCH_MS = 10_000;
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
 
 type Server = ReturnType<typeof createAdaptorServer>;
+type Answer = (request: Request, bindings: unknown) => Promise<Response> | Response;
 
 function createServer(tls: TlsFiles | null, fetch: (request: Request, env: unknown) => unknown): Server {
   return createAdaptorServer(

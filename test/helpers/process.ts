@@ -24,9 +24,13 @@ export function childEnv(): Record<string, string> {
   };
 }
 
-export async function startBroker(env: Record<string, string>): Promise<BrokerProcess> {
+/** `nodeArgs`: what stands before the command, for Node. */
+export async function startBroker(
+  env: Record<string, string>,
+  nodeArgs: readonly string[] = [],
+): Promise<BrokerProcess> {
   const door = join(import.meta.dirname, "../../bin/consentry.mjs");
-  const child = spawn(process.execPath, [door], {
+  const child = spawn(process.execPath, [...nodeArgs, door], {
     env: { ...childEnv(), CONSENTRY_PORT: "0", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
