@@ -1,5 +1,6 @@
 import type { Agent, AgentIdentity, AgentVersion } from "./agents.ts";
 import type { AuditEntry, AuditEvent } from "./audit.ts";
+import type { Background } from "./background.ts";
 import type { ConnectionRecord } from "./connection.ts";
 import type { Conversations } from "./conversations.ts";
 import type { Connectors, Redirects } from "./connectors.ts";
@@ -35,6 +36,7 @@ export type Store = {
   responses: Responses;
   conversations: Conversations;
   idempotency: Idempotency;
+  background: Background;
   heldCalls: HeldCalls;
   grants: Grants;
   connectors: Connectors;

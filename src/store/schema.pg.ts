@@ -15,6 +15,8 @@ export const {
   responses,
   conversations,
   idempotency,
+  background,
+  backgroundBatches,
   heldCalls,
   grants,
   consents,
