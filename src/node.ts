@@ -221,9 +221,11 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const sweeps = startSweeps(world, {
     handles: () => store.handles.sweep(clock.now()),
     idempotency: () => store.idempotency.sweep(clock.now()),
+    background: () => store.background.sweep(clock.now()),
     revocations: () => broker.disconnect.sweep(),
     signingKeys: () => world.workload.sweep(),
   });
+  broker.background.work();
   const watching = keys.watch();
   log("info", "started", {
     url: publicUrl,

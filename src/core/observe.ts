@@ -32,6 +32,10 @@ export type Observer = {
   /** By this replica, and after it was kept. */
   consentBecame: (status: "opened" | "connected" | "declined" | "failed") => void;
   approvalBecame: (status: "requested" | "approved" | "denied") => void;
+  /** A response in the background: `lost` broke off too often and could not even be stored as failed. */
+  backgroundBecame: (status: "queued" | "done" | "lost") => void;
+  /** How many this process makes now. */
+  backgroundRunning: (count: number) => void;
   /** A request was refused. */
   refused: (code: Refusal) => void;
 };
@@ -46,5 +50,7 @@ export const noObserver: Observer = {
   refreshBegun: (_, parent) => nothing(parent),
   consentBecame: () => {},
   approvalBecame: () => {},
+  backgroundBecame: () => {},
+  backgroundRunning: () => {},
   refused: () => {},
 };

@@ -13,6 +13,10 @@ import { loadItems, withLinks, withoutLinks } from "./thread.ts";
 /** A request's `Idempotency-Key`, and all that the request says, for telling it from another one. */
 export type OnceKey = { key: string; body: Json };
 
+/** `isSure`: it had begun. Otherwise its process died, and whether it had is told by whether it is there. */
+type Begun = { id: ResponseId; isSure: boolean };
+/** `record` must be told the id before anything is done. */
+type Beginning = (record: (id: ResponseId) => Promise<void>) => Promise<void>;
 type Begin = (signal: AbortSignal) => Promise<AsyncGenerator<TurnEvent>>;
 
 const KEPT_MS = 24 * 60 * 60 * 1000;
@@ -36,8 +40,11 @@ export function createOnce(world: World, stopping: AbortSignal) {
   const { clock, signer } = world;
   const { idempotency } = world.store;
 
-  return async (context: Context, { key, body }: OnceKey, begin: Begin) => {
-    const { project, caller, user, signal } = context;
+  /** The slot, or what is known of the request that has it. */
+  async function take(
+    { project, caller, user, signal }: Context,
+    { key, body }: OnceKey,
+  ): Promise<{ attempt: Attempt } | { row: IdempotentRequest }> {
     const slot = await world.crypto.sha256(canonicalJson([caller.principal, user, key]));
     const said = canonicalJson(body);
     const until = clock.now() + WAIT_MS;
@@ -48,19 +55,15 @@ export function createOnce(world: World, stopping: AbortSignal) {
       if (!row || mayBeReplaced(row, now)) {
         const digest = await signer.sign(PURPOSE, said);
         const times = { leaseUntil: now + LEASE_MS, expiresAt: now + KEPT_MS, now };
-        if (await idempotency.begin({ ...attempt, digest, ...times })) return first(attempt, begin);
+        if (await idempotency.begin({ ...attempt, digest, ...times })) return { attempt };
         continue;
       }
       if (!(await signer.isOurs(PURPOSE, said, row.digest))) refuse("other_body");
-      if (row.status === "done" || row.leaseUntil <= now) {
-        const answer = await answerOf(world, context, row);
-        await requireStanding(world, context, answer.response.owner);
-        return replay(answer.response, answer.output);
-      }
+      if (row.status === "done" || row.leaseUntil <= now) return { row };
       if (now >= until || signal.aborted) refuse("running");
       await clock.sleep(POLL_MS, signal);
     }
-  };
+  }
 
   async function first(attempt: Attempt, begin: Begin): Promise<AsyncGenerator<TurnEvent>> {
     let turn: AsyncGenerator<TurnEvent> | null = null;
@@ -110,6 +113,25 @@ export function createOnce(world: World, stopping: AbortSignal) {
     }
   }
 
+  /** `begin` says the response's id before it does anything. Once it has, only a refusal means that nothing was done. */
+  async function firstBegin(attempt: Attempt, begin: Beginning): Promise<ResponseId> {
+    let responseId: ResponseId | null = null;
+    try {
+      await begin(async (id) => {
+        const leaseUntil = clock.now() + LEASE_MS;
+        if (!(await idempotency.renew({ ...attempt, leaseUntil, responseId: id }))) refuse("running");
+        responseId = id;
+      });
+    } catch (cause) {
+      const isRefused = cause instanceof BrokerError && cause.code !== "unavailable";
+      if (responseId === null || isRefused) await idempotency.release(attempt).catch(() => {});
+      throw cause;
+    }
+    if (responseId === null) throw new Error("a response began without its id");
+    await idempotency.finish({ ...attempt, sealed: null });
+    return responseId;
+  }
+
   /** What cannot be recorded is found by the response's id once the lease has ended, or stays unknown. */
   async function settle(attempt: Attempt, { response, output }: Ended): Promise<void> {
     try {
@@ -124,6 +146,23 @@ export function createOnce(world: World, stopping: AbortSignal) {
       world.log("warn", "idempotency_not_settled", { responseId: response.id, err });
     }
   }
+
+  return {
+    turn: async (context: Context, key: OnceKey, begin: Begin): Promise<AsyncGenerator<TurnEvent>> => {
+      const taken = await take(context, key);
+      if ("attempt" in taken) return first(taken.attempt, begin);
+      const answer = await answerOf(world, context, taken.row);
+      await requireStanding(world, context, answer.response.owner);
+      return replay(answer.response, answer.output);
+    },
+    /** The same for a response in the background, whose answer is that it has begun. */
+    begin: async (context: Context, key: OnceKey, begin: Beginning): Promise<Begun> => {
+      const taken = await take(context, key);
+      if ("attempt" in taken) return { id: await firstBegin(taken.attempt, begin), isSure: true };
+      const { responseId: id, status } = taken.row;
+      return id ? { id, isSure: status === "done" } : refuse("unknown");
+    },
+  };
 }
 
 type Ended = TurnEvent & { kind: "ended" };

@@ -187,7 +187,8 @@ async function responseOfApprovals(
   return (await world.store.responses.get(project.name, id, viewer(caller, user))) ? id : null;
 }
 
-async function findServers({ world }: Only, context: Context, { tools }: Settled): Promise<Server[]> {
+/** The servers of the tools. Throws `invalid` with every fault. */
+export async function findServers({ world }: Only, context: Context, { tools }: Settled): Promise<Server[]> {
   const mcp = tools.flatMap((tool, at) => (tool.kind === "mcp" ? [{ tool, param: `tools[${at}]` }] : []));
   const labels = new Set<string>();
   const twice = mcp.find(({ tool: { label } }) => labels.size === labels.add(label).size);

@@ -8,6 +8,7 @@ import type { Server } from "./servers.ts";
 import { standingOf } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
 import { judge, type KnownTool, type Verdict } from "./tools.ts";
+import { left, mayLeave } from "./turn-journal.ts";
 import { finishCall, noteConsent, say, type Turn } from "./turn-say.ts";
 
 /** A call and its server, with what is to be done about it. */
@@ -62,7 +63,7 @@ function revoked({ revoked: message }: { revoked: string }): CallError {
  */
 export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<TurnEvent> {
   const held = await hold(turn, judged);
-  const tasks: (() => Promise<{ index: number; end: CallEnd }>)[] = [];
+  const tasks: (() => Promise<{ index: number; end: CallEnd | null }>)[] = [];
   for (const { call, server, todo } of judged) {
     if (todo.kind === "told") continue;
     if (todo.kind === "consent") {
@@ -86,7 +87,20 @@ export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<T
     yield { kind: "call_progress", index, itemId: item.id, state: "in_progress" };
     yield { kind: "call_arguments", index, itemId: item.id, arguments: call.arguments };
   }
-  for await (const { index, end } of asTheyEnd(tasks, MAX_AT_ONCE)) yield* finishCall(turn, index, end);
+  yield* finishAll(turn, tasks);
+}
+
+/** Runs calls that have their place in the output, and says how each ended. Null: it did not begin, the turn is left. */
+export async function* finishAll(
+  turn: Turn,
+  tasks: (() => Promise<{ index: number; end: CallEnd | null }>)[],
+): AsyncGenerator<TurnEvent> {
+  let isLeft = false;
+  for await (const { index, end } of asTheyEnd(tasks, MAX_AT_ONCE)) {
+    if (end) yield* finishCall(turn, index, end);
+    else isLeft = true;
+  }
+  if (isLeft) throw left();
 }
 
 /** Calls of one response that run at the same time. */
@@ -109,7 +123,16 @@ async function hold({ desks, plan }: Turn, judged: Judged[]): Promise<Map<ToolCa
   return new Map(waiting.flatMap(({ call }, at) => (held[at] ? [[call, held[at]] as const] : [])));
 }
 
-function start({ desks, plan }: Turn, call: ToolCall, server: Server, tool: KnownTool): Promise<CallEnd> {
+/** Makes a call. Null: it must not leave, since the turn is left. */
+export async function start(
+  { desks, plan, journal }: Turn,
+  call: ToolCall,
+  server: Server,
+  tool: KnownTool,
+): Promise<CallEnd | null> {
+  if (!(await mayLeave(journal, call.id))) return null;
+  // Told while it waited to leave.
+  if (journal && plan.context.signal.aborted) return failed(CANCELLED);
   const facts = { agent: plan.response.agent?.name ?? null, responseId: plan.response.id, approvalId: null };
   return makeCall(
     desks.world,
@@ -119,6 +142,8 @@ function start({ desks, plan }: Turn, call: ToolCall, server: Server, tool: Know
     facts,
   );
 }
+
+const CANCELLED: CallError = { kind: "http", code: 499, message: "the response was cancelled" };
 
 function endOfTodo(todo: Todo): CallEnd {
   if (todo.kind === "end") return todo.end;

@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Observer, Ongoing } from "../core/observe.ts";
 import { createSharedWork } from "../core/shared-work.ts";
 import type { Trace } from "../core/trace.ts";
@@ -57,6 +57,15 @@ export function createMetrics(
   const consents = counter("consents_total", "Consents, by what became of them", ["outcome"]);
   const approvals = counter("approvals_total", "Held calls, by what became of them", ["outcome"]);
 
+  const backgrounds = counter("background_responses_total", "In the background, by what became of them", [
+    "outcome",
+  ]);
+  const running = new Gauge({
+    name: "consentry_background_running",
+    help: "Responses that this process makes in the background now",
+    registers: [registry],
+  });
+
   function timed<How>(trace: Trace | null, count: (how: How, tookS: number) => void): Ongoing<How> {
     const begun = now();
     return { trace, ended: (how) => count(how, (now() - begun) / 1000) };
@@ -84,6 +93,8 @@ export function createMetrics(
       timed(parent, (outcome) => refreshes.inc({ ...places.labelsOf(place), outcome })),
     consentBecame: (outcome) => consents.inc({ outcome }),
     approvalBecame: (outcome) => approvals.inc({ outcome }),
+    backgroundBecame: (outcome) => backgrounds.inc({ outcome }),
+    backgroundRunning: (count) => running.set(count),
     refused: (code) => refusals.inc({ code }),
   };
   return {
