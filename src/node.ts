@@ -237,9 +237,12 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
 
   const stop = async () => {
     log("info", "stopping", { graceMs: config.shutdownMs });
+    // Before those are waited for who only read what another can go on with.
+    const handedOver = broker.background.stop();
     await closeServer(server, config.shutdownMs);
     await scraped?.stop();
-    const atRest = Promise.all([sweeps.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
+    const ends = [sweeps.stop(), watching.stop(), broker.idle(), broker.disconnect.idle(), handedOver];
+    const atRest = Promise.all(ends);
     await Promise.race([atRest, delay(STOP_MARGIN_MS, undefined, { ref: false })]);
     await upstream.close();
     await audit.close();

@@ -2,7 +2,7 @@ import type { Desks } from "./approved.ts";
 import type { BackgroundWork, Hold } from "./background.ts";
 import { createLog, LEASE_MS, openBatch } from "./background-log.ts";
 import type { Recalled } from "./background-plan.ts";
-import { BrokerError } from "./errors.ts";
+import { BrokerError, isRefusal } from "./errors.ts";
 import type { Viewer } from "./identity.ts";
 import type { Plan } from "./plan.ts";
 import type { World } from "./ports.ts";
@@ -133,7 +133,9 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
       await make();
     } catch (err) {
       world.log("error", "background_broke", { responseId: hold.id, err });
-      const later = { ...hold, at: clock.now() + RETRY_MS, counts: true };
+      // A vault that does not answer for an hour wears nothing out.
+      const passes = isRefusal(err, "unavailable") && err.details.passing === true;
+      const later = { ...hold, at: clock.now() + RETRY_MS, counts: !passes };
       await store.background.giveBack(later).catch(() => {});
     } finally {
       over.abort();

@@ -120,9 +120,7 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     conversations: createConversationDesk(world),
     idle: async () => {
       stopping.abort();
-      const ending = background.stop();
       while (underWay.size > 0) await Promise.all(underWay);
-      await ending;
     },
     respond,
     respondOnce: (context, request, key) =>

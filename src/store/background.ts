@@ -1,4 +1,4 @@
-import { and, asc, eq, gte, inArray, isNull, lte, sql } from "drizzle-orm";
+import { and, asc, eq, getTableColumns, gte, inArray, isNull, lte, sql } from "drizzle-orm";
 import type { Background, BackgroundWork } from "../core/background.ts";
 import type { ResponseId } from "../core/ids.ts";
 import type { Response } from "../core/request.ts";
@@ -17,7 +17,8 @@ import {
 import type { Tables } from "./tables.ts";
 import { viewerValues, visible } from "./viewer.ts";
 
-type Row = Tables["background"]["$inferSelect"];
+type ClaimedRow = Tables["background"]["$inferSelect"];
+type Row = Omit<ClaimedRow, "sealed">;
 type Batch = { seq: number; sealed: Uint8Array };
 
 export function createBackground(engine: Engine): Background {
@@ -47,7 +48,9 @@ export function createBackground(engine: Engine): Background {
           < ${given(background.batches, "most")}`,
       )
       .returning({ id: background.id });
-  const get: Statement<Row[]> = (db) => db.select().from(background).where(owned);
+  // Readers ask many times, and what is to be done is not for them.
+  const { sealed: _, ...shown } = getTableColumns(background);
+  const get: Statement<Row[]> = (db) => db.select(shown).from(background).where(owned);
   const due: Statement<{ project: string; id: ResponseId }[]> = (db) =>
     db
       .select({ project: background.project, id: background.id })
@@ -55,7 +58,7 @@ export function createBackground(engine: Engine): Background {
       .where(and(unfinished, lte(background.leaseUntil, given(background.leaseUntil, "now"))))
       .orderBy(asc(background.leaseUntil), asc(background.createdAt))
       .limit(sql.placeholder("limit"));
-  const claim: Statement<Row[]> = (db) =>
+  const claim: Statement<ClaimedRow[]> = (db) =>
     db
       .update(background)
       .set({
@@ -144,7 +147,7 @@ export function createBackground(engine: Engine): Background {
   const sweep: Statement<unknown> = (db) => db.delete(background).where(expired);
 
   const whole = async (found: Row): Promise<BackgroundWork> => {
-    const { ownerUser, ownerPrincipal, body, sealed: _, writeId: __, ...work } = found;
+    const { ownerUser, ownerPrincipal, body, writeId: _, ...work } = found;
     const bytes = await boxes.whole(placeOf(found, BODY), body);
     return {
       ...work,
@@ -190,7 +193,8 @@ export function createBackground(engine: Engine): Background {
     claim: async (hold) => {
       const [found] = await engine.run(claim, { ...hold, mark: newMark() });
       if (!found) return null;
-      return { ...(await whole(found)), sealed: await boxes.whole(placeOf(found, PLAN), found.sealed) };
+      const { sealed, ...work } = found;
+      return { ...(await whole(work)), sealed: await boxes.whole(placeOf(found, PLAN), sealed) };
     },
 
     append: async ({ sealed, ...hold }) => {

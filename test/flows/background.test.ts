@@ -249,3 +249,21 @@ test("a model that fails leaves a failed response, and its stream says so", asyn
   }).rejects.toThrow("down");
   expect(typesOf(events)).toEqual(["response.created", "response.queued", "response.in_progress"]);
 });
+
+test("one that waits is cancelled before anything of it has run", async () => {
+  const world = replicas[0];
+  if (!world) throw new Error("there is no replica");
+  const before = server.seen("tools/call").length;
+  const { background } = world.world.store;
+  const { begin } = background;
+  // As if this process made as many as it can.
+  background.begin = (work, ...rest) =>
+    begin({ ...work, run: null, leaseUntil: Date.now() + 60_000 }, ...rest);
+  const { id } = await client(0).responses.create(working);
+  background.begin = begin;
+  expect((await client(1).responses.retrieve(id)).status).toBe("queued");
+  for (const one of replicas) one.advance(120_000);
+  const cancelled = await client(1).responses.cancel(id);
+  expect(cancelled).toMatchObject({ status: "cancelled", output: [] });
+  expect(server.seen("tools/call").length).toBe(before);
+});
