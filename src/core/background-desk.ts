@@ -12,8 +12,11 @@ import type { ResponseId } from "./ids.ts";
 import type { Plan } from "./plan.ts";
 import type { Response, TurnEvent } from "./request.ts";
 
-/** Responses that one process makes at the same time. */
+/** Responses that one process makes at the same time, and those of one project among them: nobody's stand behind another's. */
 const MAX_RUNNING = 32;
+const MAX_RUNNING_OF_PROJECT = 16;
+/** So many that nobody has are looked at: those of a few projects that have all that they may have. */
+const MAX_LOOKED_AT = 500;
 /** Responses of one project that are not over. */
 const MAX_PER_PROJECT = 100;
 /** So often a process looks for work that nobody has. */
@@ -44,16 +47,16 @@ export type BackgroundDesk = {
 export function createBackgroundDesk(desks: Desks): BackgroundDesk {
   const { world } = desks;
   const { store, clock } = world;
-  const runs = new Map<string, Run>();
+  const runs = new Map<string, Run & { project: string }>();
   const bells = createBells(clock);
   const reader = createReader(world, bells);
   const stopping = new AbortController();
   let looking: Promise<void> | null = null;
 
   function launch(job: Job): void {
-    const { id } = job.hold;
+    const { id, project } = job.hold;
     const run = startRun(desks, job, () => bells.ring(id));
-    runs.set(id, run);
+    runs.set(id, { ...run, project });
     world.observer.backgroundRunning(runs.size);
     void run.over.then(() => {
       runs.delete(id);
@@ -74,10 +77,16 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
     launch({ work, hold, recall: (signal) => recallPlan(world, work, signal) });
   }
 
+  function hasRoom(project: string): boolean {
+    if (stopping.signal.aborted || runs.size >= MAX_RUNNING) return false;
+    return [...runs.values()].filter((run) => run.project === project).length < MAX_RUNNING_OF_PROJECT;
+  }
+
   async function look(): Promise<void> {
-    const room = MAX_RUNNING - runs.size;
-    if (room <= 0) return;
-    for (const { project, id } of await store.background.due(clock.now(), room)) await takeUp(project, id);
+    if (runs.size >= MAX_RUNNING) return;
+    for (const { project, id } of await store.background.due(clock.now(), MAX_LOOKED_AT)) {
+      if (hasRoom(project)) await takeUp(project, id);
+    }
   }
 
   async function lookOn(): Promise<void> {
@@ -108,7 +117,7 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
     begin: async (plan) => {
       const response: Response = { ...plan.response, status: "in_progress", background: true };
       const { id, project, owner, createdAt } = response;
-      const isOurs = runs.size < MAX_RUNNING && !stopping.signal.aborted;
+      const isOurs = hasRoom(project);
       const run = world.newId("w");
       const leaseUntil = isOurs ? clock.now() + LEASE_MS : 0;
       const kept = { id, project, owner, response, createdAt, expiresAt: createdAt, leaseUntil };

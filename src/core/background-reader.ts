@@ -93,8 +93,9 @@ export function createReader(world: World, bells: Bells) {
     /** As it said it so far, and then as it goes on. Throws `response_not_found`. */
     events: async (context: Context, id: string, signal: AbortSignal): Promise<AsyncGenerator<TurnEvent>> => {
       const work = await get(context, id);
-      if (work) return follow(context, work, signal);
-      const made = await stored(context, id);
+      const made = work && work.status !== "done" ? null : await stored(context, id);
+      // What was deleted is not told from what it once said.
+      if (work && (made || work.status !== "done")) return follow(context, work, signal);
       if (!made) throw new BrokerError("response_not_found", { id });
       return replay(made.response, made.output);
     },

@@ -135,7 +135,7 @@ export type Users = {
   /**
    * The kill switch: the user is blocked (the row is made when missing), the user's held calls that have not left yet
    * (`pending`, `approved`) are cancelled, the user's open consents fail (`user_blocked`), the user's conversations are gone
-   * with the responses in them, and the user's grants are taken back (`revoked`, their authorization servers still to be
+   * with the responses in them, what is made for the user in the background shall end, and the user's grants are taken back (`revoked`, their authorization servers still to be
    * told), in one step. `eachGrant`: the model of an audit row for
    * each of them, which gets the grant's user, connection, `detail.grant` and an id of its own.
    */

@@ -26,7 +26,7 @@ beforeAll(async () => {
   server = await startModernServer({ tools: [work] });
   world = await createWorld();
   await world.connect("work", { target: server.url });
-  await world.rest("PUT", "/api/projects/other", {});
+  await world.rest("POST", "/api/projects", { name: "other" });
   const made = await world.rest("POST", "/api/projects/default/keys", {
     name: "one-app",
     roles: ["runtime"],
@@ -89,6 +89,9 @@ test.each(acts)("by another project's route a caller %s nothing", async (_what, 
     rights: ["act_for_users"],
   });
   const foreign = clientOf(world.url, String(key.body["key"]), { project: "other", user: "alice" });
+  expect((await foreign.responses.create({ tools: [], input: "x", model: "m" }).catch((e) => e)).code).toBe(
+    "no_model",
+  );
   expect(await seen(act(foreign, running), running)).toBe(await seen(act(foreign, unknown), unknown));
 });
 

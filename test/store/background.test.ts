@@ -151,4 +151,26 @@ onEveryEngine("background work", (replicas) => {
       expect(await begin()).toBe(true);
     },
   );
+
+  test("blocking a user ends what is made for the user, and what was said goes with its response", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const ann = "app:ann" as const;
+    const of = (user: typeof ann | null) => ({
+      ...aWork(project),
+      owner: { user, principal: OWN.principal },
+    });
+    const [running, over, other] = [of(ann), of(ann), of(null)];
+    for (const work of [running, over, other]) await a.background.begin(work, bigBox(1_000_000), MOST);
+    const hold = { ...holdOf(over), leaseUntil: 2_000, now: 1_000 };
+    await a.background.claim(hold);
+    await a.background.finish({ ...hold, status: "done", expiresAt: 90_000 });
+    await b.users.block({ project, id: ann, at: 1_500 }, []);
+    const seen = { user: ann, principal: OWN.principal, inheritsUser: false };
+    expect((await a.background.get(project, running.id, seen))?.cancelledAt).toBe(1_500);
+    expect(await a.background.get(project, over.id, seen)).toBeNull();
+    expect((await a.background.get(project, other.id, OWN))?.cancelledAt).toBeNull();
+    // Nothing of it is left for who comes by the same name.
+    expect(await a.background.begin(over, bigBox(1_000_000), MOST)).toBe(true);
+  });
 });
