@@ -1,149 +1,38 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import type OpenAI from "openai";
-import type { Response, ResponseOutputItem, ResponseStreamEvent } from "openai/resources/responses/responses";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import type { ResponseOutputItem, ResponseStreamEvent } from "openai/resources/responses/responses";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import type { ResponseId } from "../../src/core/ids.ts";
-import type { Clock } from "../../src/core/ports.ts";
-import { type ModernServer, say, schemaOf, startModernServer } from "../helpers/mcp-servers.ts";
-import { lastText, type Script, type ScriptedModel, startModel } from "../helpers/model.ts";
-import { startBroker } from "../helpers/process.ts";
 import {
-  ADMIN_KEY,
-  type Body,
-  call,
-  clientOf,
-  createWorld,
-  itemsOf,
-  type TestWorld,
-} from "../helpers/world.ts";
+  ahead,
+  type BackgroundStage,
+  client,
+  createBackgroundStage,
+  followed,
+  metricOf,
+  polled,
+  scenarios,
+  tools,
+} from "../helpers/background.ts";
+import { lastText } from "../helpers/model.ts";
+import { ADMIN_KEY, call, clientOf, itemsOf } from "../helpers/world.ts";
 
-let folder: string;
-let server: ModernServer;
-let model: ScriptedModel;
-/** How often the tool ran, by what it was told. */
-let runs: Map<string, number>;
-let during: (text: string) => Promise<void> | void;
-let script: Exclude<Script, unknown[]>;
-let ending: (() => Promise<unknown>)[];
+let stage: BackgroundStage;
 
-beforeAll(async () => {
-  const work = {
-    name: "work",
-    inputSchema: schemaOf({ text: { type: "string" } }, ["text"]),
-    run: async ({ text }: Record<string, unknown>) => {
-      const name = String(text);
-      runs.set(name, (runs.get(name) ?? 0) + 1);
-      await during(name);
-      return say(`worked ${name}`);
-    },
-  };
-  [server, model] = await Promise.all([
-    startModernServer({ tools: [work] }),
-    startModel((request) => script(request)),
-  ]);
-});
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "consentry-background-"));
-  runs = new Map();
-  during = () => {};
-  ending = [];
+  stage = await createBackgroundStage();
 });
-afterEach(async () => {
-  await Promise.all(ending.map((end) => end()));
-  await rm(folder, { recursive: true, force: true });
-});
-afterAll(() => Promise.all([server.stop(), model.close()]));
-
-const env = () => ({
-  CONSENTRY_DATABASE_URL: `file:${join(folder, "consentry.db")}`,
-  CONSENTRY_KEYRING: `k1:${Buffer.alloc(32, 7).toString("base64")}`,
-});
-const client = (url: string) => clientOf(url, ADMIN_KEY, { project: "default" });
-const tools = [{ type: "mcp" as const, server_label: "work", require_approval: "never" as const }];
-
-/** A replica in this process. */
-async function replica(clock?: Clock): Promise<TestWorld> {
-  const world = await createWorld({ env: env(), model, ...(clock && { clock }) });
-  ending.push(() => world.stop());
-  await world.connect("work", { target: server.url });
-  return world;
-}
-
-/** A replica of its own process. */
-async function processReplica() {
-  const broker = await startBroker({
-    ...env(),
-    CONSENTRY_ADMIN_KEY: ADMIN_KEY,
-    CONSENTRY_MODEL_BASE_URL: model.baseUrl,
-    CONSENTRY_MODEL_API_KEY: "model-key",
-  });
-  ending.push(() => broker.kill9());
-  const put = await fetch(`${broker.url}/api/projects/default/connections/work`, {
-    method: "PUT",
-    headers: { authorization: `Bearer ${ADMIN_KEY}`, "content-type": "application/json" },
-    body: JSON.stringify({ properties: { authType: "None", target: server.url, timeoutMs: 5_000 } }),
-  });
-  expect(put.status).toBeLessThan(300);
-  return broker;
-}
-
-/** By its clock every lease of now has ended. */
-const ahead: Clock = {
-  now: () => Date.now() + 60_000,
-  sleep: (ms, signal) =>
-    new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
-    }),
-};
-
-async function polled(url: string, id: string): Promise<Response> {
-  for (;;) {
-    const response = await client(url).responses.retrieve(id);
-    if (response.status !== "queued" && response.status !== "in_progress") return response;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
-/** Reads it to its end by the client's own helper, which checks every event. */
-async function followed(url: string, id: string) {
-  const events: ResponseStreamEvent[] = [];
-  const stream = client(url).responses.stream({ response_id: id });
-  for await (const event of stream) events.push(event);
-  expect(events.map(({ sequence_number: n }) => n)).toEqual(events.map((_, at) => at));
-  return { events, response: await stream.finalResponse() };
-}
-
-/** What is asked for in the background, each with one call in it. */
-const scenarios: Record<string, (openai: OpenAI, name: string) => Promise<Body> | Body> = {
-  model: (_, name) => ({ model: "m", tools, input: `go ${name}` }),
-  explicit: (_, name) => ({ tools, input: [call("work", "work", { text: name }, "c1")] }),
-  approved: async (openai, name) => {
-    const asked = await openai.responses.create({
-      tools: [{ type: "mcp", server_label: "work" }],
-      input: [call("work", "work", { text: name }, "c1")],
-    });
-    const id = itemsOf(asked, "mcp_approval_request")[0]?.id ?? "";
-    return {
-      previous_response_id: asked.id,
-      input: [{ type: "mcp_approval_response", approval_request_id: id, approve: true }],
-    };
-  },
-};
+afterEach(() => stage.stop());
 
 test.each(Object.keys(scenarios))(
   "dead at any of its writes (%s): another ends it, and no tool runs twice",
   async (kind) => {
-    script = (request) => {
+    stage.script = (request) => {
       const name = /case-[\w-]+/.exec(JSON.stringify(request.messages))?.[0] ?? "";
       return /worked|may have run/.test(lastText(request))
         ? { text: ["It ", "has ", `worked ${name}.`] }
         : { text: "Wait. ", calls: [{ name: "work__work", arguments: { text: name } }] };
     };
-    const a = await replica();
-    const b = await replica();
+    const a = await stage.replica();
+    const b = await stage.replica();
     const deaths = new Map<string, { at: number; how: "before" | "after" }>();
     const waiting: { at: number; how: "before" | "after" }[] = [];
     const { background } = a.world.store;
@@ -189,7 +78,7 @@ test.each(Object.keys(scenarios))(
       const response = await polled(b.url, id);
       const calls = itemsOf(response, "mcp_call");
       const streamed = await followed(b.url, id);
-      const ran = runs.get(name) ?? 0;
+      const ran = stage.runs.get(name) ?? 0;
       expect({
         name,
         status: response.status,
@@ -222,32 +111,32 @@ function tells(made: ResponseOutputItem.McpCall, name: string, ran: number): boo
 test.each(["explicit", "approved"])(
   "killed while the tool runs (%s): another says that it may have run, and never runs it again",
   async (kind) => {
-    const a = await processReplica();
+    const a = await stage.processReplica();
     const { pid } = a;
-    during = () => {
+    stage.during = () => {
       process.kill(pid, "SIGKILL");
       return new Promise(() => {});
     };
     const body = await scenarios[kind]?.(client(a.url), "x");
     const { id } = await client(a.url).responses.create({ ...body, background: true });
     await a.exited;
-    during = () => {};
-    const b = await replica(ahead);
+    stage.during = () => {};
+    const b = await stage.replica(ahead);
     const response = await polled(b.url, id);
     expect(response.status).toBe("completed");
     const [made] = itemsOf(response, "mcp_call");
     expect(made).toMatchObject({ id: "c1", status: "failed", output: null });
     expect(JSON.stringify(made?.error)).toContain("may have run");
     await followed(b.url, id);
-    expect(runs.get("x")).toBe(1);
+    expect(stage.runs.get("x")).toBe(1);
   },
   60_000,
 );
 
 test("killed while the model speaks: it is asked anew, and readers see both, one after the other", async () => {
-  const a = await processReplica();
+  const a = await stage.processReplica();
   const spoken = Promise.withResolvers<void>();
-  script = () => ({
+  stage.script = () => ({
     frames: (async function* () {
       yield { id: "x", object: "chat.completion.chunk", choices: [{ index: 0, delta: { content: "Half" } }] };
       spoken.resolve();
@@ -269,8 +158,8 @@ test("killed while the model speaks: it is asked anew, and readers see both, one
   }
   await spoken.promise;
   await a.kill9();
-  script = () => ({ text: "Whole." });
-  const b = await replica(ahead);
+  stage.script = () => ({ text: "Whole." });
+  const b = await stage.replica(ahead);
   const response = await polled(b.url, id);
   expect(response.status).toBe("completed");
   expect(itemsOf(response, "message")).toMatchObject([
@@ -278,114 +167,14 @@ test("killed while the model speaks: it is asked anew, and readers see both, one
     { status: "completed", content: [{ text: "Whole." }] },
   ]);
   // The half is no part of what the model is asked.
-  expect(JSON.stringify(model.requests.at(-1)?.body.messages)).not.toContain("Half");
+  expect(JSON.stringify(stage.model.requests.at(-1)?.body.messages)).not.toContain("Half");
   const { events } = await followed(b.url, id);
   expect(events.slice(0, seen.length)).toMatchObject(seen);
 }, 60_000);
 
-test("asked to stop, it lets the call under way end, gives the rest back, and another goes on at once", async () => {
-  const begun = Promise.withResolvers<void>();
-  const finish = Promise.withResolvers<void>();
-  during = () => {
-    begun.resolve();
-    return finish.promise;
-  };
-  script = (request) =>
-    lastText(request).includes("worked")
-      ? { text: "Done." }
-      : { calls: [{ name: "work__work", arguments: { text: "x" } }] };
-  const a = await replica();
-  const b = await replica();
-  const { id } = await client(a.url).responses.create({ model: "m", background: true, tools, input: "go" });
-  await begun.promise;
-  const asked = model.requests.length;
-  const stopped = a.stop();
-  await expect.poll(() => a.logs.some(({ event }) => event === "stopping")).toBe(true);
-  finish.resolve();
-  await stopped;
-  const response = await polled(b.url, id);
-  expect(response).toMatchObject({ status: "completed", output_text: "Done." });
-  expect(itemsOf(response, "mcp_call")).toMatchObject([{ output: "worked x" }]);
-  expect(runs.get("x")).toBe(1);
-  expect(model.requests.length).toBe(asked + 1);
-}, 60_000);
-
-test("stopped while the model speaks, it is given back at once", async () => {
-  const spoken = Promise.withResolvers<void>();
-  script = () => ({
-    frames: (async function* () {
-      spoken.resolve();
-      await new Promise(() => {});
-      yield "";
-    })(),
-  });
-  const a = await replica();
-  const b = await replica();
-  const { id } = await client(a.url).responses.create({ model: "m", background: true, input: "go" });
-  await spoken.promise;
-  script = () => ({ text: "Whole." });
-  await a.stop();
-  expect(await polled(b.url, id)).toMatchObject({ status: "completed", output_text: "Whole." });
-}, 60_000);
-
-test("what is more than one process makes waits, and another makes it", async () => {
-  const finish = Promise.withResolvers<void>();
-  during = (text) => (text === "last" || text === "other" ? undefined : finish.promise);
-  const a = await replica();
-  const send = (text: string) =>
-    client(a.url).responses.create({
-      background: true,
-      tools,
-      input: [call("work", "work", { text }, text)],
-    });
-  for (let at = 0; at < 16; at++) await send(`c${at}`);
-  const last = await send("last");
-  await expect.poll(() => runs.size).toBe(16);
-  expect((await client(a.url).responses.retrieve(last.id)).status).toBe("queued");
-  const scraped = await fetch(`${a.url}/metrics`, { headers: { authorization: `Bearer ${ADMIN_KEY}` } });
-  const lines = (await scraped.text()).split("\n");
-  expect(lines).toContain("consentry_background_running 16");
-  expect(lines).toContain('consentry_background_responses_total{outcome="queued"} 17');
-  for (let at = 17; at < 100; at++) await send("last");
-  // A project's share is bounded; what is refused was not begun.
-  await expect(send("too much")).rejects.toMatchObject({ status: 429, code: "too_many_background" });
-  expect(runs.has("last")).toBe(false);
-  // Another project does not stand behind this one.
-  await a.rest("POST", "/api/projects", { name: "other" });
-  await a.connect("work", { target: server.url }, "other");
-  const other = clientOf(a.url, ADMIN_KEY, { project: "other" });
-  const input = [call("work", "work", { text: "other" }, "c1")];
-  const { id: own } = await other.responses.create({ background: true, tools, input });
-  await expect.poll(async () => (await other.responses.retrieve(own)).status).not.toBe("queued");
-  const b = await replica();
-  expect((await polled(b.url, last.id)).status).toBe("completed");
-  finish.resolve();
-  await expect.poll(() => runs.get("last"), { timeout: 20_000 }).toBe(84);
-  expect(runs.has("too much")).toBe(false);
-}, 60_000);
-
-test("stopped with more calls than run at once, those that had not begun are made by another, each once", async () => {
-  const finish = Promise.withResolvers<void>();
-  during = () => finish.promise;
-  const a = await replica();
-  const b = await replica();
-  const names = Array.from({ length: 40 }, (_, at) => `n${at}`);
-  const input = names.map((text) => call("work", "work", { text }, text));
-  const { id } = await client(a.url).responses.create({ background: true, tools, input });
-  await expect.poll(() => runs.size).toBe(32);
-  const stopped = a.stop();
-  await expect.poll(() => a.logs.some(({ event }) => event === "stopping")).toBe(true);
-  finish.resolve();
-  await stopped;
-  const response = await polled(b.url, id);
-  expect(itemsOf(response, "mcp_call").map(({ output }) => output)).toEqual(names.map((n) => `worked ${n}`));
-  expect([...runs.values()]).toEqual(names.map(() => 1));
-  await followed(b.url, id);
-}, 60_000);
-
 test("a process that only stood still wakes up and does nothing more: no call, no second answer", async () => {
-  const a = await replica();
-  const b = await replica();
+  const a = await stage.replica();
+  const b = await stage.replica();
   const { background, responses } = a.world.store;
   const { append, renew } = background;
   const save = responses.append;
@@ -430,8 +219,8 @@ test("a process that only stood still wakes up and does nothing more: no call, n
     "worked storing",
   ]);
   awake.resolve();
-  await expect.poll(async () => await fetchMetric(a, "consentry_background_running")).toBe("0");
-  expect([...runs]).toEqual([
+  await expect.poll(async () => await metricOf(a, "consentry_background_running")).toBe("0");
+  expect([...stage.runs]).toEqual([
     ["storing", 1],
     ["noting", 1],
   ]);
@@ -443,7 +232,7 @@ test("a process that only stood still wakes up and does nothing more: no call, n
 }, 60_000);
 
 test("what kills one process after the other does not go round for ever", async () => {
-  const a = await replica();
+  const a = await stage.replica();
   const { background } = a.world.store;
   const { begin, claim } = background;
   const far = Date.now() + 50_000;
@@ -461,23 +250,18 @@ test("what kills one process after the other does not go round for ever", async 
   const response = await polled(a.url, id);
   expect(response).toMatchObject({ status: "failed" });
   expect(response.error?.message).toContain("broke off too often");
-  expect(runs.size).toBe(0);
+  expect(stage.runs.size).toBe(0);
 }, 60_000);
 
-async function fetchMetric({ url }: TestWorld, name: string): Promise<string | undefined> {
-  const scraped = await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${ADMIN_KEY}` } });
-  return new RegExp(`^${name} (.*)$`, "m").exec(await scraped.text())?.[1];
-}
-
 test("whoever lost the right to it, or the server, meanwhile: it ends as failed and says why", async () => {
-  const a = await processReplica();
+  const a = await stage.processReplica();
   const hang = () => ({
     frames: (async function* () {
       await new Promise(() => {});
       yield "";
     })(),
   });
-  script = hang;
+  stage.script = hang;
   const asAdmin = (method: string, path: string, body?: unknown) =>
     fetch(`${a.url}/api/projects/default/${path}`, {
       method,
@@ -486,20 +270,20 @@ test("whoever lost the right to it, or the server, meanwhile: it ends as failed 
     });
   const made = await asAdmin("POST", "keys", { name: "r", roles: ["runtime"], rights: ["act_for_users"] });
   const { key, id: keyId } = (await made.json()) as { key: string; id: string };
-  await asAdmin("PUT", "connections/gone", { properties: { authType: "None", target: server.url } });
+  await asAdmin("PUT", "connections/gone", { properties: { authType: "None", target: stage.server.url } });
   const runtime = (user?: string) =>
     clientOf(a.url, key, { project: "default", ...(user !== undefined && { user }) });
   const body = { model: "m", background: true, input: "go" };
-  const before = model.requests.length;
+  const before = stage.model.requests.length;
   const blocked = await runtime("ann").responses.create(body);
   const ended = await runtime().responses.create(body);
   const deleted = await client(a.url).responses.create({
     ...body,
     tools: [{ type: "mcp", server_label: "gone" }],
   });
-  await expect.poll(() => model.requests.length, { timeout: 10_000 }).toBe(before + 3);
+  await expect.poll(() => stage.model.requests.length, { timeout: 10_000 }).toBe(before + 3);
   await a.kill9();
-  const b = await replica();
+  const b = await stage.replica();
   await b.rest("DELETE", "/api/projects/default/users/app:ann");
   await b.rest("DELETE", `/api/projects/default/keys/${keyId}`);
   await b.rest("DELETE", "/api/projects/default/connections/gone");
@@ -519,5 +303,5 @@ test("whoever lost the right to it, or the server, meanwhile: it ends as failed 
   const kept = await b.world.store.responses.get("default", blocked.id, own);
   expect(kept?.response.status).toBe("cancelled");
   // None of them asked the model again.
-  expect(model.requests.length).toBe(before + 3);
+  expect(stage.model.requests.length).toBe(before + 3);
 }, 60_000);
