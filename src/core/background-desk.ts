@@ -57,6 +57,8 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
     const { id, project } = job.hold;
     const run = startRun(desks, job, () => bells.ring(id));
     runs.set(id, { ...run, project });
+    // Begun while this process was told to stop.
+    if (stopping.signal.aborted) run.leave();
     world.observer.backgroundRunning(runs.size);
     void run.over.then(() => {
       runs.delete(id);

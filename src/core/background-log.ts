@@ -9,6 +9,9 @@ import type { Entry, Mark } from "./turn-journal.ts";
 const FLUSH_MS = 60;
 /** So long a run that says nothing more counts as alive. It is renewed a few times in it. */
 export const LEASE_MS = 30_000;
+/** So long a store that is away is waited for, and so often it is asked. */
+const PATIENCE_MS = 15_000;
+const RETRY_MS = 500;
 /** What is kept of one response: more is not a response any more. */
 const MAX_BYTES = 64 * 1024 * 1024;
 const MAX_BATCHES = 50_000;
@@ -49,13 +52,28 @@ export function createLog(
         JSON.stringify(shortened(entries)),
         backgroundAad(project, id, seq),
       );
-      const leaseUntil = world.clock.now() + LEASE_MS;
-      const answer = await world.store.background.append({ project, id, run, seq, sealed, leaseUntil });
+      const answer = await put(sealed);
       if (!answer) return lose();
       seq++;
       size += sealed.length;
       if (answer.cancelled) cancelled();
       kept();
+    }
+  }
+
+  /** A store that is away for a moment is waited for, as long as the work is surely this run's. */
+  async function put(sealed: Uint8Array): Promise<{ cancelled: boolean } | null> {
+    const { clock, store } = world;
+    const until = clock.now() + PATIENCE_MS;
+    for (;;) {
+      try {
+        const leaseUntil = clock.now() + LEASE_MS;
+        return await store.background.append({ project, id, run, seq, sealed, leaseUntil });
+      } catch (err) {
+        if (clock.now() >= until || isLost) throw err;
+        world.log("warn", "background_not_kept", { responseId: id, err });
+        await clock.sleep(RETRY_MS);
+      }
     }
   }
 
