@@ -3,18 +3,25 @@ import { createBrowser } from "../demo/browser.ts";
 import { type Call, once } from "./load.ts";
 import { type Server, startNode } from "./processes.ts";
 
-const ADMIN_KEY = `csk_${crypto.randomUUID()}${crypto.randomUUID()}`.replaceAll("-", "");
+export const ADMIN_KEY = `csk_${crypto.randomUUID()}${crypto.randomUUID()}`.replaceAll("-", "");
 const ACCOUNT = "ann@example.com";
 export { ACCOUNT };
 
-/** The broker as users run it, on a new SQLite file. `flags` are Node's own. */
-export function startBroker(folder: string, flags: string[] = []): Promise<Server> {
-  return startNode([...flags, join(import.meta.dirname, "../bin/consentry.mjs")], {
+/** What runs: the bundle, which people run, or the sources as they stand. */
+export const SOURCES = join(import.meta.dirname, "../bin/consentry.mjs");
+
+/** The broker of this entry, on a new SQLite file unless there is one in the folder. `flags` are Node's own. */
+export function startBroker(
+  entry: string,
+  { folder, flags = [], env = {} }: { folder: string; flags?: string[]; env?: Record<string, string> },
+): Promise<Server> {
+  return startNode([...flags, entry], {
     ready: /"event":"started","url":"([^"]+)"/,
     env: {
       CONSENTRY_PORT: "0",
       CONSENTRY_DATABASE_URL: `file:${join(folder, "consentry.db")}`,
       CONSENTRY_ADMIN_KEY: ADMIN_KEY,
+      ...env,
     },
   });
 }
@@ -78,7 +85,8 @@ function callOf(broker: string, key: string, { label, user }: { label: string; u
   };
 }
 
-async function consent(answer: string): Promise<void> {
+/** Presses what a person would press, until the answer's link has led to a grant. */
+export async function consent(answer: string): Promise<void> {
   const link = /"consent_link":"([^"]+)"/.exec(answer)?.[1];
   if (link === undefined) throw new Error(`nobody is asked for consent: ${answer}`);
   const browser = createBrowser();
@@ -86,7 +94,8 @@ async function consent(answer: string): Promise<void> {
   await browser.press(signIn, ACCOUNT);
 }
 
-function restOf(url: string) {
+/** The broker's administration, of one project. */
+export function restOf(url: string) {
   return async (method: string, path: string, body: unknown): Promise<Record<string, unknown>> => {
     const answer = await fetch(`${url}/api/projects/default/${path}`, {
       method,

@@ -1,29 +1,39 @@
 // `npm run bench`: what a call through the broker costs beside a direct one, one of a bare forward and one of nginx. Rounds are
 // interleaved, so that what the machine does meanwhile happens to all of them; figures are medians, and only ratios mean
-// something on another machine. See docs/performance.md.
+// something on another machine. `-- --start` measures starts and rest, `-- --soak` calls of every kind, and what they leave behind.
+// See docs/performance.md.
 import { mkdtemp, rm } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startAuthServer } from "../demo/auth-server.ts";
 import { ACCOUNT, prepare, startBroker } from "./broker.ts";
-import { type Call, load, once } from "./load.ts";
+import { bundled, type Entry, sources } from "./entry.ts";
+import { inspectedAt } from "./inspector.ts";
+import { type Call, load } from "./load.ts";
 import { startNginx } from "./nginx.ts";
-import { profiledAt, topOf } from "./profile.ts";
+import { topOf } from "./profile.ts";
 import { type Server, startNode, usageOf } from "./processes.ts";
+import { soak } from "./soak.ts";
+import { leaksOf, soakTable } from "./soak-verdict.ts";
+import { measureStarts } from "./start.ts";
 import { type Row, table } from "./table.ts";
 
 const { values } = parseArgs({
   options: {
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "3" },
-    soak: { type: "string", default: "100000" },
+    calls: { type: "string", default: "100000" },
+    rest: { type: "string", default: "60" },
     profile: { type: "boolean", default: false },
+    soak: { type: "boolean", default: false },
+    start: { type: "boolean", default: false },
+    sources: { type: "boolean", default: false },
   },
 });
 const rounds = Number(values.rounds);
 const seconds = Number(values.seconds);
-const soak = Number(values.soak);
+const calls = Number(values.calls);
 const CONNECTIONS = [1, 32];
 const INSPECTOR_PORT = 9231;
 const KINDS = ["sdk", "canned"] as const;
@@ -36,12 +46,16 @@ type Way = { name: string; call: Call; server: (Server & { children?: number[] }
 const folder = await mkdtemp(join(tmpdir(), "consentry-bench-"));
 const closing: (() => Promise<unknown>)[] = [() => rm(folder, { recursive: true, force: true })];
 try {
-  await measure();
+  const entry = values.sources ? sources : await bundled(folder);
+  console.log(`the broker: ${entry.name}`);
+  if (values.start) await tellStarts(entry);
+  else if (values.soak) await tellSoak(entry);
+  else await measure(entry);
 } finally {
   for (const close of closing.toReversed()) await close();
 }
 
-async function measure(): Promise<void> {
+async function measure(entry: Entry): Promise<void> {
   const authServer = await startAuthServer([ACCOUNT]);
   closing.push(authServer.stop);
   const upstreams: Record<string, Server> = {};
@@ -50,24 +64,28 @@ async function measure(): Promise<void> {
     closing.push(upstream.stop);
     upstreams[kind] = upstream;
   }
-  const broker = await startBroker(folder, values.profile ? profiledAt(INSPECTOR_PORT) : []);
+  const broker = await startBroker(entry.path, {
+    folder,
+    flags: values.profile ? inspectedAt(INSPECTOR_PORT) : [],
+    env: entry.env,
+  });
   closing.push(broker.stop);
   const atStart = await usageOf(broker.pid);
   const origins = Object.fromEntries(Object.entries(upstreams).map(([kind, { url }]) => [kind, url]));
-  const calls = await prepare(broker.url, origins);
-  if (values.profile) return tellProfile(calls["canned-key"]);
+  const made = await prepare(broker.url, origins);
+  if (values.profile) return tellProfile(made["canned-key"]);
   const plain = await plainCall(origins["canned"] ?? "");
 
   console.log(
     `${cpus().length} cores, Node ${process.versions.node}; ${rounds} rounds of ${seconds} s each\n`,
   );
   for (const kind of KINDS) {
-    const ways = await waysTo(kind, `${origins[kind] ?? ""}/mcp`, { calls, plain, broker });
+    const ways = await waysTo(kind, `${origins[kind] ?? ""}/mcp`, { calls: made, plain, broker });
     for (const connections of CONNECTIONS)
       console.log(`${table(kind, connections, await rowsOf(ways, connections))}\n`);
     for (const { server } of ways) if (server && server !== broker) await server.stop();
   }
-  await tellMemory(broker, atStart.rssMiB, calls);
+  await tellMemory(broker, atStart.rssMiB, made);
 }
 
 async function waysTo(
@@ -139,21 +157,38 @@ async function tellProfile(call: Call | undefined): Promise<void> {
   console.log(await topOf(INSPECTOR_PORT, () => work(3 * seconds)));
 }
 
-/** After as many calls as `soak`, of both kinds in turn. */
-async function tellMemory(broker: Server, atStart: number, calls: Record<string, Call>): Promise<void> {
+/** After as many calls as `calls`, of both kinds in turn. */
+async function tellMemory(broker: Server, atStart: number, ways: Record<string, Call>): Promise<void> {
   const before = await usageOf(broker.pid);
   let made = 0;
-  while (made < soak) {
+  while (made < calls) {
     for (const name of ["canned-key", "canned-oauth", "sdk-key", "sdk-oauth"]) {
-      const call = calls[name];
+      const call = ways[name];
       if (call) made += (await load(call, { connections: 32, seconds: 2, folder })).requests;
     }
   }
   const after = await usageOf(broker.pid);
-  await once(calls["canned-key"] ?? { url: broker.url, headers: {}, body: "" });
   const mib = (value: number) => `${Math.round(value)} MiB`;
   console.log(
     `resident memory of the broker: ${mib(atStart)} when started, ${mib(before.rssMiB)} after the rounds, ` +
       `${mib(after.rssMiB)} after ${made} calls more`,
   );
+}
+
+async function tellStarts({ path, env }: Entry): Promise<void> {
+  console.log(await measureStarts(path, { env, restMs: Number(values.rest) * 1000 }));
+}
+
+/** Fails when the second half left something behind that it should not have. */
+async function tellSoak({ path }: Entry): Promise<void> {
+  const readings = await soak(path, {
+    folder,
+    calls,
+    tell: (reading) => process.stderr.write(`${JSON.stringify(reading)}\n`),
+  });
+  console.log(soakTable(readings));
+  const [middle, end] = readings.slice(-2);
+  const leaks = middle && end ? leaksOf(middle, end) : ["nothing was read"];
+  for (const leak of leaks) console.log(`grew: ${leak}`);
+  if (leaks.length > 0) process.exitCode = 1;
 }

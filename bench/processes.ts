@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 
 /** A server of the benchmark, as a process of its own. */
@@ -16,7 +16,10 @@ export async function startNode(
 ): Promise<Server> {
   const child = spawn(process.execPath, args, {
     env: { PATH: process.env["PATH"] ?? "", NODE_ENV: "production", ...env },
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  createInterface({ input: child.stderr }).on("line", (line) => {
+    if (!OF_INSPECTOR.test(line)) console.error(line);
   });
   const exited = once(child, "exit");
   const url = await new Promise<string>((resolve, reject) => {
@@ -35,6 +38,9 @@ export async function startNode(
   return { url, pid, stop };
 }
 
+/** What Node says whenever somebody looks into it. */
+const OF_INSPECTOR = /^Debugger |^For help, see: https:\/\/nodejs\.org/;
+
 /** Of a process and, with `children`, of those that it started (nginx works in another one). By Linux's /proc. */
 export async function usageOf(pid: number, { children = [] as number[] } = {}): Promise<Usage> {
   const all = await Promise.all([pid, ...children].map(usageOfOne));
@@ -42,6 +48,15 @@ export async function usageOf(pid: number, { children = [] as number[] } = {}): 
     cpuS: all.reduce((sum, { cpuS }) => sum + cpuS, 0),
     rssMiB: all.reduce((sum, { rssMiB }) => sum + rssMiB, 0),
   };
+}
+
+/** Of a process and its threads, milliseconds of CPU so far: finer than the ticks of its `stat`. */
+export async function cpuMsOf(pid: number): Promise<number> {
+  const tasks = await readdir(`/proc/${pid}/task`);
+  const times = await Promise.all(
+    tasks.map((task) => readFile(`/proc/${pid}/task/${task}/schedstat`, "utf8").catch(() => "0")),
+  );
+  return times.reduce((sum, text) => sum + Number(text.split(" ")[0]) / 1e6, 0);
 }
 
 async function usageOfOne(pid: number): Promise<Usage> {

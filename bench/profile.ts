@@ -1,4 +1,5 @@
 import { join, relative } from "node:path";
+import { connect } from "./inspector.ts";
 
 /** What V8's profiler gives, as far as it is read here. Microseconds. */
 type Profile = {
@@ -9,17 +10,12 @@ type Profile = {
 
 const PER_SAMPLE_US = 200;
 
-/** Node's flag that lets a profiler in. */
-export const profiledAt = (port: number) => [`--inspect=127.0.0.1:${port}`];
-
 /**
  * The places and the functions in which a call spends most of its own time, as tables in Markdown: of a process that has
  * started and is warm. `work` gives how many calls it made.
  */
 export async function topOf(port: number, work: () => Promise<number>): Promise<string> {
-  const answer = await fetch(`http://127.0.0.1:${port}/json`);
-  const [target] = (await answer.json()) as { webSocketDebuggerUrl: string }[];
-  const profiler = await connect(target?.webSocketDebuggerUrl ?? "");
+  const profiler = await connect(port);
   await profiler.ask("Profiler.enable");
   await profiler.ask("Profiler.setSamplingInterval", { interval: PER_SAMPLE_US });
   await profiler.ask("Profiler.start");
@@ -27,26 +23,6 @@ export async function topOf(port: number, work: () => Promise<number>): Promise<
   const { profile } = (await profiler.ask("Profiler.stop")) as { profile: Profile };
   profiler.close();
   return tablesOf(profile, calls);
-}
-
-/** Chrome's DevTools protocol, as far as a profiler needs it. */
-async function connect(url: string) {
-  const socket = new WebSocket(url);
-  const waiting = new Map<number, (result: unknown) => void>();
-  let last = 0;
-  socket.addEventListener("message", ({ data }) => {
-    const { id, result } = JSON.parse(String(data)) as { id: number; result: unknown };
-    waiting.get(id)?.(result);
-  });
-  await new Promise((resolve) => socket.addEventListener("open", resolve, { once: true }));
-  return {
-    ask: (method: string, params: object = {}) => {
-      const id = ++last;
-      socket.send(JSON.stringify({ id, method, params }));
-      return new Promise<unknown>((resolve) => waiting.set(id, resolve));
-    },
-    close: () => socket.close(),
-  };
 }
 
 function tablesOf({ nodes, samples, timeDeltas }: Profile, calls: number): string {

@@ -12,7 +12,9 @@ for (const name of ["lib", "drizzle", "package.json"]) {
   await rm(join(out, name), { recursive: true, force: true });
 }
 await build({
-  entryPoints: [join(root, "bin/consentry.mjs"), join(root, "bin/healthcheck.mjs")],
+  entryPoints: ["consentry.mjs", "healthcheck.mjs", "migrate-store.mjs"].map((name) =>
+    join(root, "bin", name),
+  ),
   outdir: join(out, "lib"),
   outExtension: { ".js": ".mjs" },
   bundle: true,

@@ -20,7 +20,8 @@ export function createUpstream(url: string, headers: Record<string, string> = {}
   const egress = createNodeEgress({ allow: parseEgressAllow("loopback"), own: [] });
   const clientInfo = { name: "consentry", version: "0.0.0" };
   const upstream = createMcpUpstream({ egress, clock, log: note, clientInfo, answering });
-  const access = { url, headers, partition: "suite:1", session: "suite:1:ada" };
+  const holder = { project: "suite", connection: "suite", owner: "ada" };
+  const access = { url, headers, partition: "suite:1", session: "suite:1:ada", holder };
 
   async function list(): Promise<Tool[]> {
     const listed = await upstream.listTools(access, within());

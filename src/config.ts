@@ -44,8 +44,9 @@ export type Config = {
   metrics: { host: string; port: number } | null;
   /** Where spans are sent. Null: nowhere, and the traces of callers are passed on as they come. */
   traces: TraceSettings | null;
-  /** How long a stop waits for calls under way. */
+  /** How long a stop takes; for the first `drainMs` of it requests are still taken. */
   shutdownMs: number;
+  drainMs: number;
 };
 
 /** One wrong setting. `message` never holds the value: it may be a secret. */
@@ -166,6 +167,7 @@ export const settings = z.object({
   CONSENTRY_METRICS_HOST: bareHost,
   CONSENTRY_METRICS_PORT: wholeNumber(0, 65_535).optional(),
   CONSENTRY_SHUTDOWN_MS: wholeNumber(0, 600_000).prefault("25000"),
+  CONSENTRY_DRAIN_MS: wholeNumber(0, 600_000).optional(),
 });
 
 type Settings = z.infer<typeof settings>;
@@ -242,6 +244,7 @@ function configOf(values: Settings): Omit<Config, "traces"> {
     },
     metrics: metricsOf(values),
     shutdownMs: values.CONSENTRY_SHUTDOWN_MS,
+    drainMs: Math.min(values.CONSENTRY_DRAIN_MS ?? (local ? 0 : 5000), values.CONSENTRY_SHUTDOWN_MS),
   };
 }
 

@@ -1,12 +1,10 @@
 import { existsSync } from "node:fs";
 import { chmod, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { putBootstrapKey } from "./bootstrap.ts";
 import type { Config } from "./config.ts";
-import { RIGHTS, ROLES } from "./core/identity.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
-import { DEFAULT_SETTINGS } from "./core/project.ts";
 import type { Store } from "./core/storage.ts";
-import { DEFAULT_PROJECT } from "./http/app.ts";
 import { isPlaceholder, type Keyring, KeyringError, parseKeyring } from "./secrets/keyring.ts";
 import { ensureKeyringFile, readKeyringFile } from "./secrets/keyring.node.ts";
 import { openVaultKeyring, type WatchedKeys } from "./secrets/keyring-vault.ts";
@@ -14,7 +12,7 @@ import { keysOf } from "./secrets/keys.ts";
 import type { Vaults } from "./secrets/keyvault.ts";
 import { parseSecretId } from "./secrets/secret-ids.ts";
 
-// What the first start on Node makes: the keyring, the bootstrap key and a project. Part of the door `node.ts`.
+// What the first start on Node makes: the keyring and the bootstrap key. Part of the door `node.ts`.
 
 /** The keys that seal, from wherever they are kept. Throws `KeyringError`. */
 export async function loadKeys(
@@ -61,19 +59,7 @@ export async function ensureBootstrap(world: World, config: Config): Promise<str
   const secret = config.adminKey ?? `csk_${world.crypto.randomText(32)}`;
   // First of all: were it kept before, and the process died here, nobody would ever have it.
   if (config.adminKey === null) await handOver(secret, config);
-  await world.store.keys.putBootstrap({
-    id: "key_bootstrap",
-    project: null,
-    name: "bootstrap",
-    principal: "key:bootstrap",
-    hash: await world.crypto.sha256(secret),
-    roles: config.local ? [...ROLES] : ["admin"],
-    rights: config.local ? [...RIGHTS] : [],
-    confirmUrl: null,
-    doneUrl: null,
-    createdAt: known?.createdAt ?? world.clock.now(),
-    expiresAt: null,
-  });
+  await putBootstrapKey(world, secret);
   // It would be taken for the key that counts.
   if (config.adminKey !== null) await rm(keyFile(config), { force: true });
   return config.adminKey === null ? secret : null;
@@ -99,11 +85,4 @@ const keyFile = (config: Config) => join(dataFolder(config), "admin-key");
 /** Where files of the broker's own are kept: beside the database, if it is one. */
 export function dataFolder({ database }: Config): string {
   return database.kind === "sqlite" ? dirname(database.path) : ".";
-}
-
-export async function ensureProject({ store, clock }: World): Promise<void> {
-  const first = await store.projects.list({ after: null, limit: 1 });
-  if (first.rows.length > 0) return;
-  const project = { name: DEFAULT_PROJECT, settings: DEFAULT_SETTINGS, version: 1, createdAt: clock.now() };
-  await store.projects.insert(project, []);
 }

@@ -6,10 +6,11 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { getConnInfo } from "@hono/node-server/conninfo";
-import { pino } from "pino";
 import { openAzure } from "./azure.ts";
+import { ensureProject } from "./bootstrap.ts";
 import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from "./config.ts";
 import { createBroker } from "./core/broker.ts";
+import { expireConsents } from "./core/consent-ends.ts";
 import { isRefusal } from "./core/errors.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
 import type { Store } from "./core/storage.ts";
@@ -25,19 +26,19 @@ import { createWorkloadIssuer } from "./secrets/issuer.ts";
 import { KeyringError } from "./secrets/keyring.ts";
 import { createVaults, type Vaults } from "./secrets/keyvault.ts";
 import { createDefaultCredential } from "./secrets/azure-credential.ts";
-import { dataFolder, ensureBootstrap, ensureProject, loadKeys } from "./first-start.ts";
+import { createDraining } from "./draining.ts";
+import { dataFolder, ensureBootstrap, loadKeys } from "./first-start.ts";
 import { createTokenVerifier } from "./secrets/jwt.ts";
 import { EXCHANGE } from "./secrets/entra-settings.ts";
 import { createSealer } from "./secrets/seal.ts";
 import { createSigner } from "./secrets/signer.ts";
 import { lendSecrets } from "./lent-secrets.ts";
+import { createLog } from "./log.ts";
 import { listenForMetrics, type MetricsListener } from "./metrics-listener.ts";
 import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import { loadTls, type TlsFiles } from "./tls.ts";
 import { startSweeps } from "./sweeps.ts";
 import { createAuditQueue } from "./store/audit-queue.ts";
-import { openSqlite } from "./store/better-sqlite3.ts";
-import { openPostgres } from "./store/postgres.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { observeUpstream } from "./telemetry/observed.ts";
 import type { Traces } from "./telemetry/traces.ts";
@@ -58,7 +59,7 @@ export type Running = {
   world: World;
   /** The bootstrap key, if this start made one. */
   madeKey: string | null;
-  /** Stops taking requests, lets those under way finish within the configured time, closes everything. */
+  /** Says so at `/readyz`, stops taking requests, lets those under way finish within the configured time, closes everything. */
   stop: () => Promise<void>;
 };
 
@@ -118,7 +119,8 @@ function codeOf(error: unknown): string {
 /** Composes the broker of one process and serves it. Resolves when it answers. */
 export async function start(config: Config, seams: Seams = {}): Promise<Running> {
   const clock = seams.clock ?? systemClock;
-  const log = seams.log ?? pinoLog(config);
+  const metrics = createMetrics(() => performance.now());
+  const log = seams.log ?? createLog(config, { dropped: metrics.lineDropped });
   const allow = parseEgressAllow(config.egressAllow);
   const suite = createNodeCrypto();
   const newId = createNewId({
@@ -143,13 +145,14 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
     throw error;
   });
   const sealer = createSealer({ keyring: keys, suite });
-  const metrics = createMetrics(() => performance.now());
   const traces = await openTraces(config, log);
   const observer = traces?.traced(metrics.observer) ?? metrics.observer;
 
   let answer: (request: Request, env: unknown) => Promise<Response> | Response = () =>
     new Response("starting", { status: 503 });
   const server = createServer(tls, (request, bindings) => answer(request, bindings));
+  const draining = createDraining();
+  draining.watch(server);
   const port = await listen(server, config).catch(async (error: unknown) => {
     await store.close();
     throw error;
@@ -209,7 +212,16 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const madeKey = await ensureBootstrap(world, config);
   await ensureProject(world);
 
-  const deps = { world, broker, publicUrl, version, checkTarget: urlFault, metrics: metrics.read };
+  const { isStopping } = draining;
+  const deps = {
+    world,
+    broker,
+    publicUrl,
+    version,
+    checkTarget: urlFault,
+    metrics: metrics.read,
+    isStopping,
+  };
   const app = createApp({
     world,
     routes: createRoutes(deps),
@@ -220,6 +232,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   answer = (request, bindings) => app.fetch(request, bindings as object);
   const sweeps = startSweeps(world, {
     handles: () => store.handles.sweep(clock.now()),
+    consents: () => expireConsents(world),
     idempotency: () => store.idempotency.sweep(clock.now()),
     background: () => store.background.sweep(clock.now()),
     revocations: () => broker.disconnect.sweep(),
@@ -237,9 +250,10 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
 
   const stop = async () => {
     log("info", "stopping", { graceMs: config.shutdownMs });
+    await draining.begin(config.drainMs);
     // Before those are waited for who only read what another can go on with.
     const handedOver = broker.background.stop();
-    await closeServer(server, config.shutdownMs);
+    await closeServer(server, config.shutdownMs - config.drainMs);
     await scraped?.stop();
     const ends = [sweeps.stop(), watching.stop(), broker.idle(), broker.disconnect.idle(), handedOver];
     const atRest = Promise.all(ends);
@@ -274,46 +288,16 @@ const systemClock: Clock = {
     }),
 };
 
-/** What waits for somebody who does not read it. Beyond that lines are dropped. */
-const MAX_LOG_CHARS = 32 * 1024 * 1024;
-
-/** Lines about requests are written together, so many characters of them or after so many milliseconds: each write takes a system call. */
-const LOG_CHARS = 4096;
-const LOG_MS = 50;
-
-/**
- * Structured, one line each; `err` is an error with its stack. Lines wait for the one before to be written, not the broker for
- * them; what waits when the process ends is written first.
- */
-function pinoLog(config: Config): Log {
-  const lines = pino.destination({
-    dest: process.stdout.fd,
-    sync: false,
-    maxLength: MAX_LOG_CHARS,
-    minLength: LOG_CHARS,
-    periodicFlush: LOG_MS,
-  });
-  const logger = pino(
-    {
-      level: config.logLevel,
-      base: null,
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (level) => ({ level }) },
-    },
-    lines,
-  );
-  return (level, event, fields = {}) => {
-    logger[level]({ event, ...fields });
-    if (event !== "http_request") lines.flush();
-  };
-}
-
 async function openStore({ database }: Config, log: Log): Promise<Store> {
-  if (database.kind === "postgres")
+  if (database.kind === "postgres") {
+    // Read by those alone who have it, as SQLite's is: each is a driver and tables of its own.
+    const { openPostgres } = await import("./store/postgres.ts");
     return openPostgres(database.url, { migrations: join(root, "drizzle/pg"), log });
+  }
   await mkdir(dirname(database.path), { recursive: true, mode: 0o700 });
   // Made before SQLite makes it readable for everybody; its side files take over the mode.
   await (await open(database.path, "a", 0o600)).close();
+  const { openSqlite } = await import("./store/better-sqlite3.ts");
   return openSqlite(database.path, { migrations: join(root, "drizzle/sqlite") });
 }
 

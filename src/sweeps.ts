@@ -13,10 +13,7 @@ export function startSweeps(
 ): { stop: () => Promise<void> } {
   const stopping = new AbortController();
   const { signal } = stopping;
-  const round = async () => {
-    for (const [job, sweep] of Object.entries(jobs))
-      await sweep().catch((error: unknown) => log("warn", "sweep_failed", { job, err: error }));
-  };
+  const round = () => sweepOnce(log, jobs);
   const sweeping = (async () => {
     await round();
     while (!signal.aborted) {
@@ -30,6 +27,12 @@ export function startSweeps(
       return sweeping;
     },
   };
+}
+
+/** Every job once, one after the other. Never rejects. */
+export async function sweepOnce(log: World["log"], jobs: Jobs): Promise<void> {
+  for (const [job, sweep] of Object.entries(jobs))
+    await sweep().catch((error: unknown) => log("warn", "sweep_failed", { job, err: error }));
 }
 
 const SWEEP_MS = 10 * 60 * 1000;

@@ -47,6 +47,7 @@ describe("without any setting", () => {
       metrics: null,
       traces: null,
       shutdownMs: 25_000,
+      drainMs: 0,
     });
   });
 
@@ -55,6 +56,11 @@ describe("without any setting", () => {
       parseConfig({ CONSENTRY_PORT: "", CONSENTRY_MODEL_BASE_URL: " ", CONSENTRY_TLS: undefined }),
     ).toEqual(parseConfig({}));
   });
+});
+
+test("requests are taken for no longer than a stop takes", () => {
+  expect(parseConfig({ CONSENTRY_SHUTDOWN_MS: "300", CONSENTRY_DRAIN_MS: "9000" }).drainMs).toBe(300);
+  expect(parseConfig({ ...served, CONSENTRY_SHUTDOWN_MS: "0" }).drainMs).toBe(0);
 });
 
 describe("off loopback", () => {
@@ -68,6 +74,7 @@ describe("off loopback", () => {
       egressAllow: "",
       consentProof: null,
       rateLimits: { perCaller: 6000, perAddress: 300 },
+      drainMs: 5_000,
     });
   });
 
@@ -216,15 +223,52 @@ describe("traces", () => {
     expect(traces(endpoint)).toEqual({
       url: "http://collector:4318/v1/traces",
       serviceName: "consentry",
+      attributes: {},
       sampling,
     });
     const own = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://spans.example/in", OTEL_SERVICE_NAME: "b" };
     expect(traces({ ...endpoint, ...own })).toEqual({
       url: "https://spans.example/in",
       serviceName: "b",
+      attributes: {},
       sampling,
     });
     expect(traces({ OTEL_SERVICE_NAME: "b" })).toBeNull();
+  });
+
+  test("say of this process what OpenTelemetry's variables say", () => {
+    const said = (attributes: string, more: Record<string, string> = {}) =>
+      traces({ ...endpoint, OTEL_RESOURCE_ATTRIBUTES: attributes, ...more });
+    const text = "deployment.environment.name=prod, service.name=a%20b , k8s.pod.name=,x=a%2Cb%3Dc%C3%A9,";
+    expect(said(text)).toMatchObject({
+      serviceName: "a b",
+      attributes: {
+        "deployment.environment.name": "prod",
+        "service.name": "a b",
+        "k8s.pod.name": "",
+        x: "a,b=c\u00e9",
+      },
+    });
+    expect(said(text, { OTEL_SERVICE_NAME: "named" })?.serviceName).toBe("named");
+    expect(said("service.name=")?.serviceName).toBe("consentry");
+    const many = Array.from({ length: 129 }, (_, at) => `a${at}=1`).join();
+    for (const wrong of [
+      "canary",
+      "=canary",
+      "a=canary,b",
+      "a=canary%ff",
+      "a=canary b",
+      'a="canary"',
+      "a=caf\u00e9",
+      "a=1,,b=2",
+      many,
+    ]) {
+      const faults = faultsOf({ ...endpoint, OTEL_RESOURCE_ATTRIBUTES: wrong });
+      expect(faults).toEqual([expect.stringMatching(/^OTEL_RESOURCE_ATTRIBUTES must be /)]);
+      expect(faults.join()).not.toContain("canary");
+    }
+    // Where nothing is sent, nobody asks.
+    expect(faultsOf({ OTEL_RESOURCE_ATTRIBUTES: "canary" })).toEqual([]);
   });
 
   test("can be switched off, and sampled", () => {
@@ -360,6 +404,7 @@ describe("faults", () => {
     ["CONSENTRY_ALLOWED_HOSTS", "x.example/path"],
     ["CONSENTRY_RATE_LIMIT", "many"],
     ["CONSENTRY_SHUTDOWN_MS", "600001"],
+    ["CONSENTRY_DRAIN_MS", "5s"],
   ])("%s=%s is refused by name, once", (name, value) => {
     const faults = faultsOf({ [name]: value });
     expect(faults.filter((fault) => fault.startsWith(`${name} `))).toHaveLength(1);
@@ -455,7 +500,7 @@ describe("docs/configuration.md", () => {
       const literal = /else `([^`]+)`$/.exec(text)?.[1];
       return literal === undefined ? [] : [{ name, literal }];
     });
-    expect(elsewhere).toHaveLength(3);
+    expect(elsewhere).toHaveLength(4);
     for (const { name, literal } of elsewhere) {
       expect(parseConfig({ ...served, [name]: literal })).toEqual(parseConfig(served));
     }

@@ -3,7 +3,7 @@
 import { execFile, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
-import { chmod, chown, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
+import { chmod, chown, cp, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,8 +23,8 @@ import { type ModernServer, startModernServer } from "./helpers/mcp-servers.ts";
 
 const root = join(import.meta.dirname, "..");
 const run = promisify(execFile);
-const [build, image] = readDockerfile(readFileSync(join(root, "Dockerfile"), "utf8"));
-const stages = { build: stage(build), image: stage(image) };
+const [build, app, warm, last] = readDockerfile(readFileSync(join(root, "Dockerfile"), "utf8"));
+const stages = { build: stage(build), app: stage(app), warm: stage(warm), image: on(app, last) };
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
   version: string;
   optionalDependencies: Record<string, string>;
@@ -33,6 +33,14 @@ const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as
 function stage(found: Stage | undefined): Stage {
   if (!found) throw new Error("the Dockerfile has not two stages");
   return found;
+}
+
+/** A stage, with what the one has done that it begins from. */
+function on(base: Stage | undefined, added: Stage | undefined): Stage {
+  return {
+    ...stage(added),
+    instructions: [...stage(base).instructions, ...stage(added).instructions],
+  };
 }
 
 describe("the Dockerfile", () => {
@@ -48,8 +56,9 @@ describe("the Dockerfile", () => {
 
   test("has the Node that the tests run on", () => {
     const majors = Object.values(manifest.optionalDependencies).map((version) => version.split(".")[0]);
-    for (const { image: name } of [stages.build, stages.image])
+    for (const { image: name } of [stages.build, stages.app])
       expect([...new Set(majors)]).toEqual([/^node:(\d+)-slim$/.exec(name)?.[1]]);
+    for (const { image: name } of [stages.warm, stages.image]) expect(name).toBe(stages.app.name);
   });
 
   test("runs without a shell, as a user by number that is not root", () => {
@@ -70,7 +79,7 @@ describe("the Dockerfile", () => {
 
 describe("what the image holds", () => {
   let folder: string;
-  let app: string;
+  let home: string;
   let data: string;
   let server: ModernServer;
   let collector: Collector;
@@ -84,6 +93,7 @@ describe("what the image holds", () => {
   const command = (words: string[]) => ({ file: process.execPath, args: words.slice(1) });
   const environment = () => ({
     ...environmentOf(stages.image),
+    NODE_COMPILE_CACHE: join(home, "warm"),
     CONSENTRY_PORT: String(port),
     CONSENTRY_DATABASE_URL: `file:${join(data, "consentry.db")}`,
     SQLITE_TMPDIR: data,
@@ -97,22 +107,37 @@ describe("what the image holds", () => {
   });
   const healthcheck = (env: Record<string, string> = environment()) => {
     const { file, args } = command(execOf(textsOf(stages.image, "HEALTHCHECK")[0] ?? ""));
-    return spawnSync(file, args, { cwd: app, env, ...identity, encoding: "utf8" });
+    return spawnSync(file, args, { cwd: home, env, ...identity, encoding: "utf8" });
   };
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "consentry-image-"));
-    app = join(folder, "app");
+    home = join(folder, "app");
     data = join(folder, "data");
     await mkdir(data);
     await chmod(folder, 0o755);
     const dist = join(folder, "dist");
     await run(process.execPath, [join(root, "bin/build.mjs"), dist]);
+    const made = join(folder, "warm");
+    await mkdir(made);
+    if ("uid" in identity) for (const own of [made, data]) await chown(own, identity.uid, identity.gid);
     const locate = (source: string) =>
-      source.startsWith("/build/dist") ? source.replace("/build/dist", dist) : source.replace("/build", root);
-    for (const one of copiesOf(stages.image)) await copy(one, { workdir: app, locate });
-    await run("chmod", ["-R", "a-w,a+rX", app]);
-    if ("uid" in identity) await chown(data, identity.uid, identity.gid);
+      source
+        .replace("/tmp/warm", made)
+        .replace("/build/dist", dist)
+        .replace(/^\/build/, root);
+    for (const one of copiesOf(stages.app)) await copy(one, { workdir: home, locate });
+    const script = join(folder, "warm.mjs");
+    await cp(join(root, "bin/warm.mjs"), script);
+    await run("chmod", ["-R", "a+rX", home, script]);
+    await run(process.execPath, [script], {
+      cwd: home,
+      env: { NODE_COMPILE_CACHE: made, TMPDIR: data },
+      ...identity,
+    });
+    for (const one of copiesOf({ ...stages.image, instructions: stage(last).instructions }))
+      await copy(one, { workdir: home, locate });
+    await run("chmod", ["-R", "a-w,a+rX", home]);
     [server, collector, port, metricsPort] = await Promise.all([
       startModernServer(),
       startCollector(),
@@ -122,7 +147,7 @@ describe("what the image holds", () => {
     const { file, args } = command(execOf(textsOf(stages.image, "CMD")[0] ?? ""));
     const begun = performance.now();
     broker = spawn(file, args, {
-      cwd: app,
+      cwd: home,
       env: environment(),
       stdio: ["ignore", "pipe", "pipe"],
       ...identity,
@@ -145,6 +170,15 @@ describe("what the image holds", () => {
     expect(said.join("")).toContain('"event":"started"');
     // What it took is in docs/hosting.md; here it only must not hang, however busy the machine is.
     expect(startedMs).toBeLessThan(15_000);
+  });
+
+  test("finds what V8 made of it already, as its user, and cannot change it", () => {
+    const env = { ...environment(), NODE_DEBUG_NATIVE: "COMPILE_CACHE", CONSENTRY_PORT: "none" };
+    const { file, args } = command(execOf(textsOf(stages.image, "CMD")[0] ?? ""));
+    const { stderr } = spawnSync(file, args, { cwd: home, env, ...identity, encoding: "utf8" });
+    expect(stderr).toMatch(/cache for ESM \S+lib\/consentry\.mjs was accepted/);
+    expect(stderr).toMatch(/cache for ESM \S+lib\/node-\S+\.mjs was accepted/);
+    expect(stderr).not.toMatch(/ was (not accepted|rejected)/);
   });
 
   test("is healthy by its own check", () => {
@@ -187,7 +221,7 @@ describe("what the image holds", () => {
     broker.kill("SIGTERM");
     const [code] = await once(broker, "exit");
     expect([code, said.join("").includes('"event":"stopped"')]).toEqual([0, true]);
-    expect((await readdir(folder)).toSorted()).toEqual(["app", "data", "dist"]);
+    expect((await readdir(folder)).toSorted()).toEqual(["app", "data", "dist", "warm", "warm.mjs"]);
     expect(await readdir(data)).toContain("consentry.db");
     expect(healthcheck()).toMatchObject({ status: 1, stderr: "unhealthy: ECONNREFUSED\n" });
     // What is read only where it is wanted is in the bundle, too.
@@ -202,7 +236,7 @@ describe("what the image holds", () => {
       CONSENTRY_DATABASE_URL: `file:${join(data, "tls.db")}`,
     };
     const { file, args } = command(execOf(textsOf(stages.image, "CMD")[0] ?? ""));
-    const secure = spawn(file, args, { cwd: app, env, stdio: "ignore", ...identity });
+    const secure = spawn(file, args, { cwd: home, env, stdio: "ignore", ...identity });
     try {
       await expect.poll(() => healthcheck(env).status, { timeout: 20_000 }).toBe(0);
       expect(healthcheck({ CONSENTRY_PORT: String(at) }).status).toBe(1);
@@ -212,13 +246,13 @@ describe("what the image holds", () => {
   });
 
   test("says its version, and needs better-sqlite3 alone", () => {
-    const own = JSON.parse(readFileSync(join(app, "package.json"), "utf8")) as typeof manifest & {
+    const own = JSON.parse(readFileSync(join(home, "package.json"), "utf8")) as typeof manifest & {
       dependencies: object;
       bin: Record<string, string>;
     };
     expect(own.version).toBe(manifest.version);
     expect(Object.keys(own.dependencies)).toEqual(["better-sqlite3"]);
-    expect(existsSync(join(app, own.bin["consentry"] ?? "missing"))).toBe(true);
+    expect(existsSync(join(home, own.bin["consentry"] ?? "missing"))).toBe(true);
   });
 });
 

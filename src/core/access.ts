@@ -3,7 +3,7 @@ import { createCache } from "./cache.ts";
 import { createClientBoxes } from "./client-boxes.ts";
 import type { ConnectionRecord, HeaderValues } from "./connection.ts";
 import { askForConsent, consentLink, type Question, scopesToAsk } from "./consent-asking.ts";
-import { type Context, ownerOf } from "./context.ts";
+import { type Context, holderOf, ownerOf } from "./context.ts";
 import { BrokerError } from "./errors.ts";
 import type { Grant, GrantKey } from "./grants.ts";
 import type { UserId } from "./ids.ts";
@@ -102,7 +102,8 @@ export function createAccessDesk(world: World): AccessDesk {
         const value = isElsewhere ? `:${await world.crypto.sha256(JSON.stringify(headers))}` : "";
         const partition = `${id}:${version}${value}`;
         const session = `${partition}:${ownerOf(context)}`;
-        return { ok: true, access: { url: server.url, headers, partition, session }, again: null };
+        const access = { url: server.url, headers, partition, session, holder: holderOf(context, id) };
+        return { ok: true, access, again: null };
       }
     }
   }
@@ -150,6 +151,7 @@ export function createAccessDesk(world: World): AccessDesk {
       headers: { authorization: `Bearer ${accessToken}` },
       partition,
       session: partition,
+      holder: holderOf(context, id),
     };
     return { ok: true, access, again: (refusal) => turnedDown(asked, grant, refusal) };
   }
@@ -226,9 +228,10 @@ export function createAccessDesk(world: World): AccessDesk {
     // Sessions and listings of one caller's credentials are never another's.
     const own = JSON.stringify([context.project.name, ownerOf(context), server.url, headers]);
     const partition = `adhoc:${await world.crypto.sha256(own)}`;
+    const holder = holderOf(context, partition);
     return {
       ok: true,
-      access: { url: server.url, headers, partition, session: partition },
+      access: { url: server.url, headers, partition, session: partition, holder },
       again: null,
     };
   }

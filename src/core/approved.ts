@@ -1,7 +1,8 @@
 import type { AccessDesk, Failure } from "./access.ts";
 import { type Asking, factsOf, holdCalls, isSomebodyElse, openHeld } from "./approval.ts";
-import { type CallEnd, failed, failureText, makeCall, unknownTool } from "./calls.ts";
+import { type CallEnd, failed, failureText, makeCall, type ReadyCall, unknownTool } from "./calls.ts";
 import { auditEntry, type Context } from "./context.ts";
+import { longestCallMs } from "./call-progress.ts";
 import { isRefusal } from "./errors.ts";
 import { isJsonObject, type Json } from "./json.ts";
 import type { CallError } from "./items.ts";
@@ -10,6 +11,7 @@ import type { McpTool } from "./request.ts";
 import { findByUrl, type Server, serverOf } from "./servers.ts";
 import { type HeldCall, heldCallAad } from "./storage.ts";
 import { judge, type KnownTool, type ToolDesk } from "./tools.ts";
+import { untilKept } from "./until-kept.ts";
 
 export type Desks = { world: World; access: AccessDesk; tools: ToolDesk };
 
@@ -130,8 +132,8 @@ async function serverOfHeld(
 }
 
 /**
- * `approved` → `dispatched`, committed before anything leaves. False: somebody else has it. The lease outlives the
- * call's time limit, so that a live runner is never taken for a dead one.
+ * `approved` → `dispatched`, committed before anything leaves. False: somebody else has it. The lease outlives
+ * whatever time the call may take, so that a live runner is never taken for a dead one.
  */
 export async function claimCall(
   world: World,
@@ -139,7 +141,7 @@ export async function claimCall(
   call: HeldCall,
   timeoutMs: number,
 ): Promise<boolean> {
-  const leaseUntil = world.clock.now() + timeoutMs + LEASE_MARGIN_MS;
+  const leaseUntil = world.clock.now() + longestCallMs(context, timeoutMs) + LEASE_MARGIN_MS;
   const entry = auditEntry(world, context, "approval_dispatched", factsOf(call));
   const row = await world.store.heldCalls.claim({ project: call.project, id: call.id, leaseUntil }, [entry]);
   return row !== null;
@@ -152,7 +154,7 @@ export async function runClaimed(
   { world, access }: Desks,
   context: Context,
   call: HeldCall,
-  ready: { server: Server; tool: KnownTool; arguments: string },
+  ready: ReadyCall,
 ): Promise<CallEnd> {
   const facts = { agent: call.agent?.name ?? null, responseId: call.responseId, approvalId: call.id };
   const end = await makeCall(world, access, context, ready, facts);
@@ -179,7 +181,8 @@ async function keepEnd(world: World, call: HeldCall, end: CallEnd): Promise<void
     JSON.stringify(end),
     heldCallAad(call.project, call.id, "outcome"),
   );
-  await world.store.heldCalls.finish({ project: call.project, id: call.id, sealedOutcome }, []);
+  const done = { project: call.project, id: call.id, sealedOutcome };
+  await untilKept(world.clock, () => world.store.heldCalls.finish(done, []));
 }
 
 /** Asks anew about what would run now. Null: somebody else already took the approval. */

@@ -40,6 +40,8 @@ export type BackgroundDesk = {
   forget: (context: Context, id: string) => Promise<void>;
   /** From now on this process looks for work that nobody has. */
   work: () => void;
+  /** The same once, where nothing stays between requests. Resolves when all that this process makes is over. */
+  workOnce: () => Promise<void>;
   /** Gives back what it has, calls under way ended. */
   stop: () => Promise<void>;
 };
@@ -162,6 +164,11 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
 
     work: () => {
       looking ??= lookOn();
+    },
+
+    workOnce: async () => {
+      await look();
+      await Promise.all([...runs.values()].map(({ over }) => over));
     },
 
     stop: async () => {

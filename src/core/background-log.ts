@@ -194,8 +194,10 @@ function joined(last: Entry | undefined, event: TurnEvent): boolean {
   const before = last.event;
   if (before.kind === "text_delta" && event.kind === "text_delta") {
     const isSame = before.itemId === event.itemId && before.part === event.part && before.of === event.of;
-    if (isSame) before.delta += event.delta;
-    return isSame;
+    if (!isSame) return false;
+    before.delta += event.delta;
+    if (event.logprobs) before.logprobs = [...(before.logprobs ?? []), ...event.logprobs];
+    return true;
   }
   if (before.kind === "reasoning_delta" && event.kind === "reasoning_delta") {
     const isSame = before.itemId === event.itemId && before.part === event.part && before.of === event.of;

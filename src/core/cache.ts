@@ -1,5 +1,5 @@
 /**
- * A bounded memory of things that are dear to make: the one used longest ago leaves first, and each leaves when its
+ * A bounded memory of things that are dear to make: of those used longest ago one leaves first, and each leaves when its
  * time is over. Made in a door's composition and owned there; holds results, never rows (DESIGN 13).
  */
 export type Cache<V> = {
@@ -10,8 +10,9 @@ export type Cache<V> = {
 
 export function createCache<V>(limits: { max: number; maxWeight?: number; now: () => number }): Cache<V> {
   const { max, maxWeight = Infinity, now } = limits;
-  const entries = new Map<string, { value: V; until: number; weight: number }>();
+  const entries = new Map<string, { value: V; until: number; weight: number; place: number }>();
   let total = 0;
+  let places = 0;
 
   function drop(key: string): void {
     total -= entries.get(key)?.weight ?? 0;
@@ -26,15 +27,18 @@ export function createCache<V>(limits: { max: number; maxWeight?: number; now: (
         drop(key);
         return undefined;
       }
-      // Read again, it is the newest.
-      entries.delete(key);
-      entries.set(key, entry);
+      // Read again, it is the newest. What is among the newer half stays where it is: every call reads a few entries, and moving
+      // them costs more than reading.
+      if (places - entry.place >= entries.size / 2) {
+        entries.delete(key);
+        entries.set(key, { ...entry, place: ++places });
+      }
       return entry.value;
     },
     set: (key, value, { ttlMs, weight = 0 }) => {
       drop(key);
       if (weight > maxWeight) return;
-      entries.set(key, { value, until: now() + ttlMs, weight });
+      entries.set(key, { value, until: now() + ttlMs, weight, place: ++places });
       total += weight;
       for (const [oldest] of entries) {
         if (entries.size <= max && total <= maxWeight) return;

@@ -1,4 +1,5 @@
 import { type AccessDesk, type Failure, through } from "./access.ts";
+import { progressWatch } from "./call-progress.ts";
 import { auditEntry, type Context } from "./context.ts";
 import type { CallError, ToolCall } from "./items.ts";
 import {
@@ -9,7 +10,7 @@ import {
   nestsDeeperThan,
   withoutSpacing,
 } from "./json.ts";
-import type { ToolResult, World } from "./ports.ts";
+import type { CallProgress, ToolResult, World } from "./ports.ts";
 import type { Server } from "./servers.ts";
 import type { KnownTool } from "./tools.ts";
 
@@ -22,7 +23,13 @@ export type CallEnd = {
 };
 
 /** A call that may be made: judged, its arguments exactly as they will leave. */
-export type ReadyCall = { server: Server; tool: KnownTool; arguments: string };
+export type ReadyCall = {
+  server: Server;
+  tool: KnownTool;
+  arguments: string;
+  /** Hears how far it is, where the turn is read as it goes. Null: nobody wants to. */
+  report: ((progress: CallProgress) => void) | null;
+};
 
 /**
  * Makes one call, now, and records it. Never throws for what the server does: a failure is a `CallError`. Ends within
@@ -32,9 +39,10 @@ export async function makeCall(
   world: World,
   access: AccessDesk,
   context: Context,
-  { server, tool, arguments: text }: ReadyCall,
+  call: ReadyCall,
   facts: { agent: string | null; responseId: string | null; approvalId: string | null },
 ): Promise<CallEnd> {
+  const { server, tool, arguments: text } = call;
   const begun = world.clock.now();
   const name = tool.definition.name;
   const connection = server.record?.connection.name ?? null;
@@ -43,12 +51,10 @@ export async function makeCall(
     context.trace ?? null,
   );
   const traced = { ...context, trace: ongoing.trace };
-  const end = await attempt(world, access, traced, { server, tool, arguments: text }).catch(
-    (thrown: unknown) => {
-      ongoing.ended("protocol");
-      throw thrown;
-    },
-  );
+  const end = await attempt(world, access, traced, call).catch((thrown: unknown) => {
+    ongoing.ended("protocol");
+    throw thrown;
+  });
   const error = end.error;
   ongoing.ended(end.consent ? "consent" : (error?.kind ?? "ok"));
   await world.audit.record(
@@ -82,12 +88,15 @@ async function attempt(
   const door = await access.open(context, call.server);
   if (!door.ok) return endOfFailure(door.failure);
   const { definition } = call.tool;
+  const { timeoutMs } = call.server;
+  const limits = {
+    timeoutMs,
+    signal: context.signal,
+    trace: context.trace ?? null,
+    progress: progressWatch(context, { timeoutMs, report: call.report }),
+  };
   const outcome = await through(door, (to) =>
-    world.upstream.callTool(
-      to,
-      { name: definition.name, arguments: parsed, definition },
-      { timeoutMs: call.server.timeoutMs, signal: context.signal, trace: context.trace ?? null },
-    ),
+    world.upstream.callTool(to, { name: definition.name, arguments: parsed, definition }, limits),
   );
   if (!outcome.ok) return endOfFailure(outcome.failure);
   if (outcome.result.isError) return failed({ kind: "execution", content: outcome.result.content });

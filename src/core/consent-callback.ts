@@ -5,11 +5,11 @@ import { proofOf } from "./consent-proof.ts";
 import type { ConsentPages, ConsentView, Visitor } from "./consent-views.ts";
 import type { Consent, Flow } from "./consents.ts";
 import { auditEntry } from "./context.ts";
-import { isRefusal } from "./errors.ts";
 import { CONSENT_LEAP, type Grant, grantAad, type GrantKey } from "./grants.ts";
 import { issFault, type OAuthFailure, type RawTokens } from "./oauth.ts";
 import type { World } from "./ports.ts";
 import { consentAad } from "./storage.ts";
+import { untilKept } from "./until-kept.ts";
 
 type Outside = { world: World; authorization: AuthorizationDesk };
 
@@ -178,49 +178,44 @@ async function keep(world: World, claimed: Claimed, raw: RawTokens): Promise<Gra
     connectionId: consent.connectionId,
     user: consent.user,
   };
-  for (let tries = 1; ; tries++) {
-    try {
-      const before = await world.store.grants.get(key);
-      const at = world.clock.now();
-      const made = {
-        ...key,
-        id: before?.id ?? world.newId("grant"),
-        status: "active" as const,
-        reason: null,
-        issuer: flow.server.issuer,
-        resource: flow.resource,
-        clientGeneration: flow.clientGeneration,
-        scopes: raw.scopes ?? flow.scopes ?? [],
-        version: before ? before.version + CONSENT_LEAP : 1,
-        expiresAt: raw.expiresAt,
-        hasRefreshToken: raw.refreshToken !== null,
-        createdAt: at,
-        refreshedAt: null,
-        lastUsedAt: null,
-        lastUsedBy: null,
-        leaseUntil: null,
-        lease: null,
-      };
-      const body = JSON.stringify({ accessToken: raw.accessToken, refreshToken: raw.refreshToken });
-      const grant: Grant = { ...made, sealed: await world.sealer.seal(body, grantAad(made)) };
-      const entry = auditEntry(world, actorOf(consent, requestId), "grant_made", {
-        connection: consent.connection,
-        agent: consent.agent,
-        detail: {
-          grant: grant.id,
-          consent: consent.id,
-          issuer: grant.issuer,
-          scopes: grant.scopes.join(" "),
-          renewsItself: grant.hasRefreshToken,
-        },
-      });
-      const put = await world.store.grants.put(grant, { id: consent.id, attempt, at }, [entry]);
-      return put ?? ((await hasCounted(world, claimed)) ? grant : null);
-    } catch (error) {
-      if (!isRefusal(error, "unavailable") || tries >= COMMIT_TRIES) throw error;
-      await world.clock.sleep(COMMIT_PAUSE_MS);
-    }
-  }
+  return untilKept(world.clock, async () => {
+    const before = await world.store.grants.get(key);
+    const at = world.clock.now();
+    const made = {
+      ...key,
+      id: before?.id ?? world.newId("grant"),
+      status: "active" as const,
+      reason: null,
+      issuer: flow.server.issuer,
+      resource: flow.resource,
+      clientGeneration: flow.clientGeneration,
+      scopes: raw.scopes ?? flow.scopes ?? [],
+      version: before ? before.version + CONSENT_LEAP : 1,
+      expiresAt: raw.expiresAt,
+      hasRefreshToken: raw.refreshToken !== null,
+      createdAt: at,
+      refreshedAt: null,
+      lastUsedAt: null,
+      lastUsedBy: null,
+      leaseUntil: null,
+      lease: null,
+    };
+    const body = JSON.stringify({ accessToken: raw.accessToken, refreshToken: raw.refreshToken });
+    const grant: Grant = { ...made, sealed: await world.sealer.seal(body, grantAad(made)) };
+    const entry = auditEntry(world, actorOf(consent, requestId), "grant_made", {
+      connection: consent.connection,
+      agent: consent.agent,
+      detail: {
+        grant: grant.id,
+        consent: consent.id,
+        issuer: grant.issuer,
+        scopes: grant.scopes.join(" "),
+        renewsItself: grant.hasRefreshToken,
+      },
+    });
+    const put = await world.store.grants.put(grant, { id: consent.id, attempt, at }, [entry]);
+    return put ?? ((await hasCounted(world, claimed)) ? grant : null);
+  });
 }
 
 /** A commit whose answer was lost on its way: the consent says whether it was this attempt that ended it. */
@@ -228,9 +223,6 @@ async function hasCounted({ store }: World, { consent, attempt }: Claimed): Prom
   const now = await store.consents.find(consent.id);
   return now?.status === "connected" && now.attempt === attempt;
 }
-
-const COMMIT_TRIES = 20;
-const COMMIT_PAUSE_MS = 250;
 
 /** Tokens that nobody may have: the user was blocked, or the connection changed, while they were on their way. */
 async function giveBack(world: World, { consent, flow }: Claimed, way: Way, raw: RawTokens): Promise<void> {

@@ -126,3 +126,13 @@ function endOf({ status, expiresAt }: Consent, now: number): Ended | null {
 function doneUrlOf({ doneUrl, id }: Consent, status: Ended): string | null {
   return doneUrl === null ? null : withParams(doneUrl, { consent_id: id, status });
 }
+
+/** Ends consents that nobody finished, and counts them. */
+export async function expireConsents({ store, clock, observer }: World): Promise<void> {
+  const now = clock.now();
+  const expired = await store.consents.expire({ now, before: now - UNDER_WAY_MS });
+  for (let count = 0; count < expired; count++) observer.consentBecame("expired");
+}
+
+/** Longer than the exchange of a code that came at the last moment. */
+const UNDER_WAY_MS = 5 * 60_000;

@@ -70,10 +70,18 @@ export type Flow = {
 export type Consents = {
   /**
    * Opens a consent, or gives the one that is open already for its connection and user. One that has expired by
-   * `consent.createdAt` or belongs to another generation ends first (`expired`, `failed`). Of any number of racers one makes
-   * the row, and its audit; all receive it.
+   * `consent.createdAt` or belongs to another generation ends first (`expired`, `failed`; `ended`: how many did by this).
+   * Of any number of racers one makes the row, and its audit; all receive it.
    */
-  open: (consent: Consent, audit: AuditEntry[]) => Promise<{ consent: Consent; isNew: boolean }>;
+  open: (
+    consent: Consent,
+    audit: AuditEntry[],
+  ) => Promise<{ consent: Consent; isNew: boolean; ended: { expired: number; failed: number } }>;
+  /**
+   * Ends those that have expired by `before`, and whose person is not on the way any more by then; gives how many. Of any number
+   * of racers one counts each.
+   */
+  expire: (times: { now: number; before: number }) => Promise<number>;
   /** By id alone: whoever asks has proven that the id is ours. */
   find: (id: ConsentId) => Promise<Consent | null>;
   /** A user's consents for a connection that were opened since then; newest first, at most 20. */

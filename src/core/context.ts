@@ -3,7 +3,7 @@ import type { AuditEntry, AuditEvent } from "./audit.ts";
 import type { Caller } from "./identity.ts";
 import type { UserId } from "./ids.ts";
 import type { UserToken } from "./machine-identity.ts";
-import type { World } from "./ports.ts";
+import type { Holder, World } from "./ports.ts";
 import type { Project } from "./project.ts";
 import type { Trace } from "./trace.ts";
 
@@ -28,6 +28,8 @@ export type Context = {
   declined?: ReadonlySet<string>;
   /** The trace that it belongs to, and what is done for it. Null: none. */
   trace?: Trace | null;
+  /** Somebody reads what is done as it goes: the answer is a stream. */
+  watched?: boolean;
   /** Aborts when the caller is gone or the process must stop. */
   signal: AbortSignal;
 };
@@ -35,6 +37,13 @@ export type Context = {
 /** Whose sessions at servers a request's are: its user's, else its caller's. */
 export const ownerOf = ({ user, caller }: Pick<Context, "user" | "caller">): string =>
   user ?? caller.principal;
+
+/** Whose the sessions are that this request has at a connection. */
+export const holderOf = (context: Context, connection: string): Holder => ({
+  project: context.project.name,
+  connection,
+  owner: ownerOf(context),
+});
 
 /** Who did something, for the audit. */
 export type Actor = {

@@ -6,7 +6,7 @@ import { type Actor, auditEntry } from "./context.ts";
 import { isRefusal, isUnopenable } from "./errors.ts";
 import { type Grant, grantAad, type GrantKey, type GrantsOf } from "./grants.ts";
 import { textMembers } from "./json.ts";
-import type { World } from "./ports.ts";
+import type { SessionsOf, World } from "./ports.ts";
 import { type RevocationWay, revocationWay } from "./revocation-way.ts";
 import type { Listed } from "./storage.ts";
 
@@ -24,7 +24,7 @@ export type Disconnect = {
   /** One grant; waits until the server was told, ten seconds at most. Null: there was none to take back. */
   revoke: (actor: Actor, key: GrantKey) => Promise<Told | null>;
   /**
-   * What a block, an edit or a deletion has just taken back: waits for five seconds; what is not done by then goes on by
+   * What a block, an edit or a deletion has just taken back, sessions at servers included: waits for five seconds; what is not done by then goes on by
    * itself, and what this process cannot finish is the sweep's. `record`: the connection as it was when the grants were made.
    * An app whose client or endpoints were edited stands nowhere else, so that the sweep of another process finds it impossible.
    * Never throws.
@@ -138,11 +138,19 @@ export function createDisconnect(world: World, authorization: AuthorizationDesk)
         detail: { grant: grant.id, why: "disconnected" },
       });
       const revoked = await store.grants.revoke(key, clock.now(), [entry]);
-      return revoked && heard(await tellingOf(revoked, record))();
+      if (!revoked) return null;
+      // Before its token is: a server lets nobody end a session whose token is worth nothing.
+      const { project, connectionId: connection, user: owner } = key;
+      await world.upstream.endSessions({ project, connection, owner });
+      return heard(await tellingOf(revoked, record))();
     },
     tellOf: async (of, record) => {
       const told = new AbortController();
-      const all = tellUntold(of, record).finally(() => {
+      const tellAll = async () => {
+        await world.upstream.endSessions(sessionsOf(of));
+        await tellUntold(of, record);
+      };
+      const all = tellAll().finally(() => {
         underWay.delete(all);
         told.abort();
       });
@@ -180,6 +188,11 @@ async function tokenOf(
     if (!isUnopenable(error)) throw error;
     return null;
   }
+}
+
+function sessionsOf(of: GrantsOf): SessionsOf {
+  const { project } = of;
+  return "user" in of ? { project, owner: of.user } : { project, connection: of.connectionId };
 }
 
 function keyOf({ project, connectionId, user }: Grant): GrantKey {

@@ -82,10 +82,11 @@ export function createDiscovery(world: World, boxes: Pick<ClientBoxes, "ofRegist
     const key = `${connection.id}:${connection.version}`;
     const cached = challenges.get(key);
     if (cached !== undefined && !fresh) return cached;
-    const { target: url, timeoutMs } = connection;
+    const { target: url, timeoutMs, project, id } = connection;
     const as = `${key}:stranger`;
+    const holder = { project, connection: id, owner: "stranger" };
     const outcome = await world.upstream.listTools(
-      { url, headers: {}, partition: as, session: as },
+      { url, headers: {}, partition: as, session: as, holder },
       { timeoutMs: Math.min(timeoutMs, ASK_MS), signal: AbortSignal.timeout(ASK_MS) },
     );
     if (!outcome.ok && !(outcome.failure.kind === "http" && DENIALS.includes(outcome.failure.status))) {

@@ -1,3 +1,5 @@
+import type { Usage } from "./request.ts";
+
 /**
  * Every way in which the broker refuses. The HTTP status and the wording of the wire live in `http/problems.ts`, one
  * exhaustive table; here is only what happened and the facts that the caller may know.
@@ -28,8 +30,10 @@ export type Refusals = {
   /** `param`: the field of the body that names it. Null: the path does. */
   conversation_not_found: { id: string; param: string | null };
   no_model: Record<never, never>;
-  /** What became of the request that the `Idempotency-Key` stands for. */
-  idempotency: { reason: "other_body" | "running" | "unknown" | "deleted" };
+  /** What became of the request that the `Idempotency-Key` stands for. Busy: nothing, there is no room for it now. */
+  idempotency: {
+    reason: "other_body" | "running" | "unknown" | "deleted" | "caller_busy" | "process_busy";
+  };
   /** The project has so many responses in the background that are not over. */
   too_many_background: { limit: number };
   /** It cannot be deleted while somebody makes it. */
@@ -47,7 +51,8 @@ export type Refusals = {
   consent_refused: Record<never, never>;
   // what is behind us
   target_refused: { url: string; why: string };
-  model_failed: { status: number | null; message: string; code: string | null };
+  /** `usage`: what it says that its answer took until then. */
+  model_failed: { status: number | null; message: string; code: string | null; usage?: Usage };
   /**
    * `reference`: the secret that is kept elsewhere and cannot be had. `passing`: it may be had later, so that nothing must be
    * given up or made anew for the want of it; where it is left out, nobody knows.

@@ -1,10 +1,10 @@
 import { auditEntry, type Context } from "./context.ts";
-import { isRefusal } from "./errors.ts";
 import { type Grant, grantAad, type GrantKey, type NewTokens } from "./grants.ts";
 import { isJsonObject, type Json } from "./json.ts";
 import type { OAuth, RawTokens } from "./oauth.ts";
 import type { World } from "./ports.ts";
 import type { Binding } from "./refresh.ts";
+import { untilKept } from "./until-kept.ts";
 
 /** What a grant's tokens are read and kept with. */
 export type Outside = Pick<World, "clock" | "newId" | "sealer" | "store" | "log" | "observer"> & {
@@ -45,17 +45,11 @@ export async function keepTokens(
     connection: binding.connection,
     detail: { grant: grant.id, version: next.version },
   });
-  for (let tries = 1; ; tries++) {
-    try {
-      const kept = await outside.store.grants.refreshed(keyOfGrant(grant), grant.version, tokens, [entry]);
-      // The first try may have been the one that counted, with its answer lost.
-      if (!kept && tries === 1) await giveBack(outside, grant, raw, binding);
-      return;
-    } catch (error) {
-      if (!isRefusal(error, "unavailable") || tries >= COMMIT_TRIES) throw error;
-      await outside.clock.sleep(COMMIT_PAUSE_MS);
-    }
-  }
+  await untilKept(outside.clock, async (tries) => {
+    const kept = await outside.store.grants.refreshed(keyOfGrant(grant), grant.version, tokens, [entry]);
+    // The first try may have been the one that counted, with its answer lost.
+    if (!kept && tries === 1) await giveBack(outside, grant, raw, binding);
+  });
 }
 
 /**
@@ -78,9 +72,6 @@ async function giveBack(
   const told = await outside.oauth.revoke({ server, client, token, hint }, AbortSignal.timeout(REQUEST_MS));
   if (!told.ok) outside.log("warn", "tokens_not_given_back", { grant: grant.id });
 }
-
-const COMMIT_TRIES = 20;
-const COMMIT_PAUSE_MS = 250;
 
 /** A grant that does not serve any more: marked, by compare-and-swap; nothing is deleted (rule 5). */
 export async function failGrant(

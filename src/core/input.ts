@@ -27,6 +27,8 @@ export async function resolveInput(
   for (const [at, item] of input.entries()) {
     // Ours, sent back: it says nothing, and the link of an id that a client names is never made.
     if (item.kind === "other" && item.body["type"] === "oauth_consent_request") continue;
+    // A question whose id the client has left out (the Agents SDK's conversation sessions do): nobody can answer that one.
+    if (item.kind === "mcp_approval_request" && item.id === "") continue;
     if (item.kind === "reference") {
       if (inChain.has(item.id) || seen.has(item.id)) continue;
       seen.add(item.id);

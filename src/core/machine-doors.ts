@@ -2,7 +2,7 @@ import type { Door } from "./access.ts";
 import { decodedClaims } from "./claims-challenge.ts";
 import type { ClientBoxes } from "./client-boxes.ts";
 import type { ClientCredentialsAuth, ConnectionRecord, IdentityAuth, UserTokenAuth } from "./connection.ts";
-import { type Context, ownerOf } from "./context.ts";
+import { type Context, holderOf, ownerOf } from "./context.ts";
 import { CALLS_US, callsUs } from "./exchange-guard.ts";
 import { type IdentitySource, sourceOf } from "./identity-source.ts";
 import type { MachineIdentity, Minted, MintFailure, Principal, UserToken } from "./machine-identity.ts";
@@ -52,6 +52,7 @@ export function createMachineDoors(world: World, boxes: Pick<ClientBoxes, "ofCon
       headers: { authorization: `Bearer ${token}` },
       partition,
       session,
+      holder: holderOf(asked.context, asked.record.connection.id),
     };
     return {
       ok: true,

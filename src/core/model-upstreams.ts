@@ -1,7 +1,9 @@
+import { modelKeyFault } from "./administration/model-rules.ts";
 import { openSecrets } from "./administration/project-secrets.ts";
 import { BrokerError } from "./errors.ts";
 import type { Model, World } from "./ports.ts";
 import type { ModelUpstream, Project } from "./project.ts";
+import type { SecretValue } from "./secret-references.ts";
 
 /** Who is asked, and for what. `upstream` null: the environment's. */
 export type ChosenModel = { upstream: ModelUpstream | null; model: string };
@@ -46,7 +48,8 @@ export async function openModel(
     if (!entry) throw new BrokerError("unavailable", { what: `the model upstream ${upstream.name}` });
     const { version, secrets } = await openSecrets(world, name);
     if (version !== project.version) continue;
-    const apiKey = Object.hasOwn(secrets.models, entry.name) ? (secrets.models[entry.name] ?? null) : null;
+    const held = Object.hasOwn(secrets.models, entry.name) ? (secrets.models[entry.name] ?? null) : null;
+    const apiKey = held && (await usedKey(world, name, held));
     return world.modelAt({ baseUrl: entry.baseUrl, api: entry.api, apiKey });
   }
   // Somebody keeps changing the settings.
@@ -55,6 +58,20 @@ export async function openModel(
 }
 
 const MAX_ATTEMPTS = 5;
+
+/** The key itself. Throws `unavailable`, which names the reference that cannot be had, or is no key. */
+async function usedKey(
+  { references }: Pick<World, "references">,
+  project: string,
+  held: SecretValue,
+): Promise<string> {
+  if (typeof held === "string") return held;
+  const key = await references.resolve(project, held.ref);
+  const fault = modelKeyFault(key);
+  if (fault === null) return key;
+  const what = `the secret ${held.ref} is no key for a model upstream: it ${fault}`;
+  throw new BrokerError("unavailable", { what, reference: held.ref, passing: true });
+}
 
 function entryOf(models: readonly ModelUpstream[], name: string): ModelUpstream | null {
   return models.find((entry) => entry.name === name) ?? null;

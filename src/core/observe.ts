@@ -13,6 +13,8 @@ export type Asked = "tools/list" | "tools/call" | "model";
 
 /** `route`: the template, never a path. Null: there is none. */
 export type RequestEnd = { method: string; route: string | null; status: number };
+/** A request. Say once that the head of its answer is there, and once that all of the answer is. */
+export type Answering = { trace: Trace | null; answered: (how: RequestEnd) => void; ended: () => void };
 export type CallHow = "ok" | "consent" | CallError["kind"];
 export type AskHow = "ok" | "failed" | UpstreamFailure["kind"];
 /** `refreshed`: whoever of the replicas did it. `refused`: the grant is over. `failed`: not now. */
@@ -25,12 +27,12 @@ export type RefreshHow = "refreshed" | "refused" | "failed";
  * Never throws, and takes microseconds: calls wait for it.
  */
 export type Observer = {
-  requestBegun: (parent: Trace | null) => Ongoing<RequestEnd>;
+  requestBegun: (parent: Trace | null) => Answering;
   toolCallBegun: (place: Place, parent: Trace | null) => Ongoing<CallHow>;
   upstreamAsked: (asked: Asked, parent: Trace | null) => Ongoing<AskHow>;
   refreshBegun: (place: Place, parent: Trace | null) => Ongoing<RefreshHow>;
   /** By this replica, and after it was kept. */
-  consentBecame: (status: "opened" | "connected" | "declined" | "failed") => void;
+  consentBecame: (status: "opened" | "connected" | "declined" | "failed" | "expired") => void;
   approvalBecame: (status: "requested" | "approved" | "denied") => void;
   /** A response in the background: `lost` broke off too often and could not even be stored as failed. */
   backgroundBecame: (status: "queued" | "done" | "lost") => void;
@@ -44,7 +46,7 @@ const nothing = (trace: Trace | null): Ongoing<unknown> => ({ trace, ended: () =
 
 /** For whoever wants to know nothing. */
 export const noObserver: Observer = {
-  requestBegun: nothing,
+  requestBegun: (trace) => ({ trace, answered: () => {}, ended: () => {} }),
   toolCallBegun: (_, parent) => nothing(parent),
   upstreamAsked: (_, parent) => nothing(parent),
   refreshBegun: (_, parent) => nothing(parent),

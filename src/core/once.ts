@@ -1,14 +1,16 @@
 import type { Context } from "./context.ts";
-import { BrokerError } from "./errors.ts";
+import { BrokerError, isRefusal } from "./errors.ts";
 import { answerAad, type Attempt, type IdempotentRequest } from "./idempotency.ts";
 import { viewer } from "./identity.ts";
 import type { ResponseId } from "./ids.ts";
 import type { Item } from "./items.ts";
 import { canonicalJson, type Json } from "./json.ts";
+import { createKeyedWork } from "./keyed-work.ts";
 import type { World } from "./ports.ts";
 import { replay } from "./replay.ts";
 import type { Response, TurnEvent } from "./request.ts";
 import { loadItems, withLinks, withoutLinks } from "./thread.ts";
+import { untilKept } from "./until-kept.ts";
 
 /** A request's `Idempotency-Key`, and all that the request says, for telling it from another one. */
 export type OnceKey = { key: string; body: Json };
@@ -34,17 +36,19 @@ const PURPOSE = "idempotency";
  * done anything frees its key.
  *
  * Throws `idempotency`: another request under the key; the first still runs; its process died, and nobody knows what it did
- * (then the key stays taken, because a second dispatch is worse); the answer was deleted.
+ * (then the key stays taken, because a second dispatch is worse); the answer was deleted; the caller, or this process, has too
+ * many under way (then the key is not taken).
  */
 export function createOnce(world: World, stopping: AbortSignal) {
   const { clock, signer } = world;
   const { idempotency } = world.store;
+  const enter = createKeyedWork();
 
   /** The slot, or what is known of the request that has it. */
   async function take(
     { project, caller, user, signal }: Context,
     { key, body }: OnceKey,
-  ): Promise<{ attempt: Attempt } | { row: IdempotentRequest }> {
+  ): Promise<{ attempt: Attempt; leave: () => void } | { row: IdempotentRequest }> {
     const slot = await world.crypto.sha256(canonicalJson([caller.principal, user, key]));
     const said = canonicalJson(body);
     const until = clock.now() + WAIT_MS;
@@ -55,7 +59,13 @@ export function createOnce(world: World, stopping: AbortSignal) {
       if (!row || mayBeReplaced(row, now)) {
         const digest = await signer.sign(PURPOSE, said);
         const times = { leaseUntil: now + LEASE_MS, expiresAt: now + KEPT_MS, now };
-        if (await idempotency.begin({ ...attempt, digest, ...times })) return { attempt };
+        const leave = enter(canonicalJson([project.name, caller.principal]));
+        const isFirst = await begun(attempt, { digest, ...times }).catch((cause: unknown) => {
+          leave();
+          throw cause;
+        });
+        if (isFirst) return { attempt, leave };
+        leave();
         continue;
       }
       if (!(await signer.isOurs(PURPOSE, said, row.digest))) refuse("other_body");
@@ -65,7 +75,39 @@ export function createOnce(world: World, stopping: AbortSignal) {
     }
   }
 
-  async function first(attempt: Attempt, begin: Begin): Promise<AsyncGenerator<TurnEvent>> {
+  async function begun(
+    attempt: Attempt,
+    said: Omit<Parameters<typeof idempotency.begin>[0], keyof Attempt>,
+  ): Promise<boolean> {
+    try {
+      return await idempotency.begin({ ...attempt, ...said });
+    } catch (cause) {
+      // It may have counted, with its answer lost: nobody would run under this key before its lease is over.
+      await free(attempt);
+      throw cause;
+    }
+  }
+
+  function free(attempt: Attempt): Promise<void> {
+    return soonerOrLater(null, () => idempotency.release(attempt));
+  }
+
+  /** Nobody is kept waiting for a database that is away, and it is written when that is back. An attempt that is not there any more changes nothing. */
+  async function soonerOrLater(responseId: ResponseId | null, write: () => Promise<unknown>): Promise<void> {
+    const unsettled = (err: unknown) => world.log("warn", "idempotency_not_settled", { responseId, err });
+    try {
+      await write();
+    } catch (err) {
+      if (!isRefusal(err, "unavailable")) return unsettled(err);
+      void untilKept(clock, write).catch(unsettled);
+    }
+  }
+
+  /** `leave`: gives back the turn's place among those under way. */
+  async function first(
+    attempt: Attempt,
+    { begin, leave }: { begin: Begin; leave: () => void },
+  ): Promise<AsyncGenerator<TurnEvent>> {
     let turn: AsyncGenerator<TurnEvent> | null = null;
     try {
       turn = await begin(stopping);
@@ -75,18 +117,18 @@ export function createOnce(world: World, stopping: AbortSignal) {
       const { id: responseId } = started.response;
       const leaseUntil = clock.now() + LEASE_MS;
       if (!(await idempotency.renew({ ...attempt, leaseUntil, responseId }))) refuse("running");
-      return kept(attempt, started, turn);
+      return kept(attempt, { started, turn, leave });
     } catch (cause) {
       await turn?.return(undefined);
-      await idempotency.release(attempt).catch(() => {});
+      await free(attempt);
+      leave();
       throw cause;
     }
   }
 
   async function* kept(
     attempt: Attempt,
-    started: TurnEvent & { kind: "started" },
-    turn: AsyncGenerator<TurnEvent>,
+    { started, turn, leave }: { started: Started; turn: AsyncGenerator<TurnEvent>; leave: () => void },
   ): AsyncGenerator<TurnEvent> {
     const over = new AbortController();
     const renewing = renewUntil(over.signal, attempt, started.response.id);
@@ -98,6 +140,7 @@ export function createOnce(world: World, stopping: AbortSignal) {
       }
     } finally {
       over.abort();
+      leave();
       await renewing;
     }
   }
@@ -124,11 +167,11 @@ export function createOnce(world: World, stopping: AbortSignal) {
       });
     } catch (cause) {
       const isRefused = cause instanceof BrokerError && cause.code !== "unavailable";
-      if (responseId === null || isRefused) await idempotency.release(attempt).catch(() => {});
+      if (responseId === null || isRefused) await free(attempt);
       throw cause;
     }
     if (responseId === null) throw new Error("a response began without its id");
-    await idempotency.finish({ ...attempt, sealed: null });
+    await soonerOrLater(responseId, () => idempotency.finish({ ...attempt, sealed: null }));
     return responseId;
   }
 
@@ -136,12 +179,12 @@ export function createOnce(world: World, stopping: AbortSignal) {
   async function settle(attempt: Attempt, { response, output }: Ended): Promise<void> {
     try {
       const isOver = response.status === "completed" || response.status === "incomplete";
-      if (!isOver && !output.some(hasActed)) return await idempotency.release(attempt);
+      if (!isOver && !output.some(hasActed)) return await free(attempt);
       // A failed one may have failed because it could not be stored.
       const isStored = response.store && response.status !== "failed";
       const answer = { response, output: output.map(withoutLinks) };
       const sealed = isStored ? null : await world.sealer.seal(JSON.stringify(answer), answerAad(attempt));
-      await idempotency.finish({ ...attempt, sealed });
+      await soonerOrLater(response.id, () => idempotency.finish({ ...attempt, sealed }));
     } catch (err) {
       world.log("warn", "idempotency_not_settled", { responseId: response.id, err });
     }
@@ -150,7 +193,7 @@ export function createOnce(world: World, stopping: AbortSignal) {
   return {
     turn: async (context: Context, key: OnceKey, begin: Begin): Promise<AsyncGenerator<TurnEvent>> => {
       const taken = await take(context, key);
-      if ("attempt" in taken) return first(taken.attempt, begin);
+      if ("attempt" in taken) return first(taken.attempt, { begin, leave: taken.leave });
       const answer = await answerOf(world, context, taken.row);
       await requireStanding(world, context, answer.response.owner);
       return replay(answer.response, answer.output);
@@ -158,13 +201,17 @@ export function createOnce(world: World, stopping: AbortSignal) {
     /** The same for a response in the background, whose answer is that it has begun. */
     begin: async (context: Context, key: OnceKey, begin: Beginning): Promise<Begun> => {
       const taken = await take(context, key);
-      if ("attempt" in taken) return { id: await firstBegin(taken.attempt, begin), isSure: true };
+      if ("attempt" in taken) {
+        const id = await firstBegin(taken.attempt, begin).finally(taken.leave);
+        return { id, isSure: true };
+      }
       const { responseId: id, status } = taken.row;
       return id ? { id, isSure: status === "done" } : refuse("unknown");
     },
   };
 }
 
+type Started = TurnEvent & { kind: "started" };
 type Ended = TurnEvent & { kind: "ended" };
 
 /** What a client must hear of, because repeating the request would do it again. */

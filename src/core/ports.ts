@@ -79,10 +79,29 @@ export type UpstreamAccess = {
   partition: string;
   /** The partition and whom the call is for: what a server keeps in a session belongs to one person. */
   session: string;
+  holder: Holder;
 };
 
+/** Whose a session is. `connection`: its id, or the partition where there is none; `owner`: whom the call is for. */
+export type Holder = { project: string; connection: string; owner: string };
+
+/** Sessions that end together: of a connection, of an owner, or of both. */
+export type SessionsOf = { project: string; connection?: string; owner?: string };
+
 /** `trace`: told to the server, as Trace Context and `_meta` (MCP, "Distributed Tracing Conventions"). */
-export type CallLimits = { timeoutMs: number; signal: AbortSignal; trace?: Trace | null };
+export type CallLimits = {
+  timeoutMs: number;
+  signal: AbortSignal;
+  trace?: Trace | null;
+  /** Somebody wants to hear how far it is, and then it may take longer. Nothing of it is asked of servers otherwise. */
+  progress?: ProgressWatch | null;
+};
+
+/** `longestMs`: a call that tells its progress ends `timeoutMs` after it told it last, and so long after its beginning at most. */
+export type ProgressWatch = { longestMs: number; report: (progress: CallProgress) => void };
+
+/** How far a call is: rising numbers, and a server's own words, made to show and bounded. At most four a second. */
+export type CallProgress = { progress: number; total: number | null; message: string | null };
 
 /** What a server says in `WWW-Authenticate: Bearer` (RFC 6750, 3; RFC 9728, 5.1). Words of the server's, bounded. */
 export type Challenge = {
@@ -123,7 +142,7 @@ export type CallOutcome =
  * Remote MCP servers. Negotiates the revision and remembers it per server URL, keeps connections alive, keeps sessions
  * of sessionful servers per partition and makes a new one when the server has forgotten (404).
  *
- * Never throws for what a server does: failures are values. Every call ends within `timeoutMs`, and at once when
+ * Never throws for what a server does: failures are values. Every call ends within its limits, and at once when
  * `signal` aborts, which is passed on to the server as its revision says.
  */
 export type Upstream = {
@@ -133,6 +152,13 @@ export type Upstream = {
     call: { name: string; arguments: JsonObject; definition: ToolDefinition | null },
     limits: CallLimits,
   ) => Promise<CallOutcome>;
+  /** Another number than before when the server has said since then that its tools changed, as far as it was heard. */
+  changeOf: (access: UpstreamAccess) => number;
+  /**
+   * What they were begun with was changed or taken back: from now on they are used no more. Resolves when their servers were
+   * told, within seconds; one in use ends with its use. Of this process only; elsewhere they end when they have been idle.
+   */
+  endSessions: (of: SessionsOf) => Promise<void>;
   /** Ends sessions politely and closes sockets. */
   close: () => Promise<void>;
 };
@@ -160,8 +186,9 @@ export type ModelRequest = {
   user: string | null;
   /** Told to the upstream. */
   trace?: Trace | null;
-  /** Whether the caller wants the encrypted form of reasoning for itself. */
+  /** Whether the caller wants the encrypted form of reasoning for itself, and the log probabilities of text. */
   encryptedReasoning?: boolean;
+  logprobs?: boolean;
 };
 
 /**
@@ -173,7 +200,10 @@ export type ModelEvent =
   | { kind: "reasoning_started"; id: string }
   | { kind: "reasoning_delta"; of: "summary" | "text"; part: number; delta: string }
   | { kind: "reasoning_ended"; body: JsonObject; origin: string }
-  | { kind: "text"; delta: string }
+  /** `logprobs`: of the tokens of this piece, where they were asked for. */
+  | { kind: "text"; delta: string; logprobs?: Json[] }
+  /** To the text that was said last. */
+  | { kind: "annotation"; annotation: JsonObject }
   | { kind: "refusal"; delta: string }
   | { kind: "call_started"; call: number; callId: string; name: string }
   | { kind: "call_arguments"; call: number; delta: string }

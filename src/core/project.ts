@@ -52,6 +52,8 @@ export type ModelUpstream = {
   name: string;
   baseUrl: string;
   api: ModelApi;
+  /** Where the key is kept, to be shown; the box beside the settings says it, too. Left out: here, or there is none. */
+  apiKeyRef?: string;
 };
 
 export const DEFAULT_SETTINGS: Settings = {

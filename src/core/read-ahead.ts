@@ -4,10 +4,10 @@ import { historyOf } from "./history.ts";
 import { resolveInput } from "./input.ts";
 import type { Item } from "./items.ts";
 import { createToolNames } from "./naming.ts";
-import { findChain } from "./plan.ts";
 import type { ModelExchange, World } from "./ports.ts";
 import { type ReadDefinition, settle, type Settled } from "./recover.ts";
 import type { TurnRequest } from "./request.ts";
+import { findChain } from "./turn-chain.ts";
 
 /** What a model would read for a request, found out without doing anything. */
 export type Ahead = {

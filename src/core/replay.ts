@@ -1,5 +1,6 @@
 import { noticeText } from "./consent-notice.ts";
 import type { Item, Message } from "./items.ts";
+import { isJsonObject } from "./json.ts";
 import { NO_USAGE, type Response, type TurnEvent } from "./request.ts";
 
 /** An answer that was given before, as the turn that it once was: the same items, each in one piece. */
@@ -67,7 +68,11 @@ function* replayMessage(index: number, item: Message): Generator<TurnEvent> {
     const { kind: of } = written;
     const text = written.kind === "refusal" ? written.refusal : written.text;
     yield { kind: "part_added", index, itemId, part, of };
-    yield { kind: "text_delta", index, itemId, part, of, delta: text };
-    yield { kind: "part_done", index, itemId, part, of, text };
+    const { annotations = [], logprobs = [] } = written.kind === "output_text" ? written : {};
+    const place = { index, itemId, part };
+    yield { kind: "text_delta", ...place, of, delta: text, logprobs };
+    for (const [at, annotation] of annotations.entries())
+      if (isJsonObject(annotation)) yield { kind: "annotation_added", ...place, at, annotation };
+    yield { kind: "part_done", ...place, of, text, annotations, logprobs };
   }
 }

@@ -7,6 +7,7 @@ import type { Json, JsonObject } from "./json.ts";
 import type { Owner } from "./identity.ts";
 import type { ApprovalRule, ToolFilter } from "./policy.ts";
 import type { ThreadId } from "./ids.ts";
+import type { CallProgress } from "./ports.ts";
 
 /** An MCP server that a request offers to the model, or calls explicitly. */
 export type McpTool = {
@@ -160,6 +161,8 @@ export type TurnEvent =
   | { kind: "item_added"; index: number; item: Item }
   | { kind: "list_progress"; index: number; itemId: string; state: "in_progress" | "completed" | "failed" }
   | { kind: "call_progress"; index: number; itemId: string; state: "in_progress" | "completed" | "failed" }
+  /** A call under way tells how far it is, as often as it likes. */
+  | { kind: "call_told"; index: number; itemId: string; progress: CallProgress }
   | { kind: "call_arguments"; index: number; itemId: string; arguments: string }
   | { kind: "function_arguments_delta"; index: number; itemId: string; delta: string }
   | { kind: "function_arguments_done"; index: number; itemId: string; name: string; arguments: string }
@@ -171,6 +174,16 @@ export type TurnEvent =
       part: number;
       of: "output_text" | "refusal";
       delta: string;
+      logprobs?: Json[];
+    }
+  /** `at`: its number among the annotations of the part. */
+  | {
+      kind: "annotation_added";
+      index: number;
+      itemId: string;
+      part: number;
+      at: number;
+      annotation: JsonObject;
     }
   | {
       kind: "part_done";
@@ -179,6 +192,8 @@ export type TurnEvent =
       part: number;
       of: "output_text" | "refusal";
       text: string;
+      annotations?: Json[];
+      logprobs?: Json[];
     }
   | ReasoningEvent
   | { kind: "item_done"; index: number; item: Item }

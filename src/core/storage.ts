@@ -255,7 +255,7 @@ export type Responses = {
    * Saves a response with new items and its audit rows, if the thread ends exactly where `rows` begin (at `stored.end`
    * when there are none; a thread that is not there ends at 0 and is made). Afterwards it ends at `stored.end`. Usually
    * `rows` begin at `stored.inputFrom`; a fork writes a new thread from position 0, the copied past included. False: the
-   * thread ends elsewhere, somebody else continued it; then nothing is written and the caller forks.
+   * thread ends elsewhere, somebody else continued it, or it is of a conversation that is gone; then nothing is written.
    */
   append: (stored: StoredResponse, rows: ItemRow[], audit: AuditEntry[]) => Promise<boolean>;
   /**

@@ -5,7 +5,7 @@ import { auditEntry, type Context } from "./context.ts";
 import type { ListedTool } from "./items.ts";
 import { canonicalJson, type JsonObject } from "./json.ts";
 import { isAllowed, needsApproval } from "./policy.ts";
-import type { ToolDefinition, World } from "./ports.ts";
+import type { ToolDefinition, UpstreamAccess, World } from "./ports.ts";
 import type { Server } from "./servers.ts";
 import type { PinKey, ToolPin } from "./storage.ts";
 
@@ -21,6 +21,9 @@ export type KnownTool = {
 
 export type Listing = { ok: true; tools: Map<string, KnownTool> } | { ok: false; failure: Failure };
 
+/** A listing as it was begun, `at` and after that change. */
+type Kept = { listing: Listing & { ok: true }; at: number; change: number };
+
 /** What may be done with a tool at the moment of the call. Hidden and unknown are one. */
 export type Verdict =
   | { kind: "unknown" }
@@ -29,12 +32,12 @@ export type Verdict =
 
 /** The one door to a server's tools: listings, pins, allow-lists. Explicit, model's and approved calls all pass here. */
 export type ToolDesk = {
-  /** The server's tools, cached for as long as the server says. `fresh` asks the server again. */
+  /** The server's tools, cached for as long as the server says, or until it says that they changed. `fresh` asks it again. */
   list: (context: Context, server: Server, options?: { fresh?: boolean }) => Promise<Listing>;
 };
 
 export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
-  const cached = createCache<Listing & { ok: true }>({
+  const cached = createCache<Kept>({
     max: MAX_LISTINGS,
     maxWeight: MAX_LISTED_CHARS,
     now: world.clock.now,
@@ -49,15 +52,17 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
   ): Promise<Listing> {
     // Not the caller's signal: others may wait for the same listing.
     const { trace = null } = context;
+    const at = world.clock.now();
+    const change = world.upstream.changeOf(door.access);
     const limits = { timeoutMs: server.timeoutMs, signal: new AbortController().signal, trace };
     const outcome = await through(door, (to) => world.upstream.listTools(to, limits));
     if (!outcome.ok) return outcome;
     const hashed = await Promise.all(outcome.tools.map((definition) => hashDefinition(world, definition)));
     const pins = await pinsOf(context, server, hashed);
     const tools = new Map(hashed.map((tool) => [tool.definition.name, know(server, tool, pins)]));
-    const listing: Listing = { ok: true, tools };
+    const listing = { ok: true as const, tools };
     const weight = hashed.reduce((sum, { chars }) => sum + chars, 0);
-    cached.set(key, listing, { ttlMs: listingLifeMs(outcome.ttlMs), weight });
+    cached.set(key, { listing, at, change }, { ttlMs: listingLifeMs(outcome.ttlMs), weight });
     return listing;
   }
 
@@ -89,6 +94,11 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
     return pins;
   }
 
+  /** The server said that its tools changed. One that says so all the time is asked as often as one that keeps nothing. */
+  function isOld({ at, change }: Kept, access: UpstreamAccess): boolean {
+    return change !== world.upstream.changeOf(access) && world.clock.now() - at >= MIN_LISTING_MS;
+  }
+
   /** An admin may have accepted a changed tool on another replica meanwhile: pins are rows, so they are read. */
   async function withCurrentPins(
     context: Context,
@@ -108,7 +118,7 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
       const trust = server.policies.every((policy) => policy.trustAnnotations);
       const key = `${door.access.partition}|${server.url}|${trust}`;
       const known = options.fresh ? undefined : cached.get(key);
-      if (known) return withCurrentPins(context, server, known);
+      if (known && !isOld(known, door.access)) return withCurrentPins(context, server, known.listing);
       // Several approvals of one answer share a fresh listing; it begins after all of them were decided.
       const turn = options.fresh ? `${key}|fresh` : key;
       const running = underWay.get(turn);

@@ -1,15 +1,24 @@
 import { holdCalls, requestItem } from "./approval.ts";
-import { type CallEnd, callUnderWay, errorOf, failed, makeCall, unknownTool } from "./calls.ts";
+import {
+  type CallEnd,
+  callUnderWay,
+  errorOf,
+  failed,
+  makeCall,
+  type ReadyCall,
+  unknownTool,
+} from "./calls.ts";
 import { auditEntry } from "./context.ts";
-import { asTheyEnd } from "./as-they-end.ts";
+import { asTheyGo, type Task } from "./as-they-end.ts";
 import type { CallError, ToolCall } from "./items.ts";
+import type { CallProgress } from "./ports.ts";
 import type { TurnEvent } from "./request.ts";
 import type { Server } from "./servers.ts";
 import { standingOf } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
-import { judge, type KnownTool, type Verdict } from "./tools.ts";
+import { judge, type Verdict } from "./tools.ts";
 import { left, mayLeave } from "./turn-journal.ts";
-import { finishCall, noteConsent, say, type Turn } from "./turn-say.ts";
+import { finishCall, noteConsent, say, tellProgress, type Turn } from "./turn-say.ts";
 
 /** A call and its server, with what is to be done about it. */
 export type Judged = { call: ToolCall; server: Server; todo: Todo };
@@ -63,7 +72,8 @@ function revoked({ revoked: message }: { revoked: string }): CallError {
  */
 export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<TurnEvent> {
   const held = await hold(turn, judged);
-  const tasks: (() => Promise<{ index: number; end: CallEnd | null }>)[] = [];
+  const tasks: CallTask[] = [];
+  const places: Place[] = [];
   for (const { call, server, todo } of judged) {
     if (todo.kind === "told") continue;
     if (todo.kind === "consent") {
@@ -79,25 +89,34 @@ export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<T
     const index = turn.output.length;
     const item = callUnderWay({ id: call.id, label: call.label, name: call.name, approvalRequestId: null });
     turn.output.push({ ...item, arguments: call.arguments });
-    tasks.push(async () => {
-      const end = todo.kind === "run" ? await start(turn, call, server, todo.tool) : endOfTodo(todo);
+    places.push({ index, itemId: item.id });
+    tasks.push(async (report) => {
+      const ready = { server, arguments: call.arguments, report };
+      const end =
+        todo.kind === "run" ? await start(turn, call.id, { ...ready, tool: todo.tool }) : endOfTodo(todo);
       return { index, end };
     });
     yield { kind: "item_added", index, item };
     yield { kind: "call_progress", index, itemId: item.id, state: "in_progress" };
     yield { kind: "call_arguments", index, itemId: item.id, arguments: call.arguments };
   }
-  yield* finishAll(turn, tasks);
+  yield* finishAll(turn, tasks, places);
 }
 
-/** Runs calls that have their place in the output, and says how each ended. Null: it did not begin, the turn is left. */
+/** A call that has its place in the output. Null: it did not begin, the turn is left. */
+export type CallTask = Task<{ index: number; end: CallEnd | null }, CallProgress>;
+type Place = { index: number; itemId: string };
+
+/** Runs calls, tells their progress, and says how each ended. */
 export async function* finishAll(
   turn: Turn,
-  tasks: (() => Promise<{ index: number; end: CallEnd | null }>)[],
+  tasks: CallTask[],
+  places: readonly Place[],
 ): AsyncGenerator<TurnEvent> {
   let isLeft = false;
-  for await (const { index, end } of asTheyEnd(tasks, MAX_AT_ONCE)) {
-    if (end) yield* finishCall(turn, index, end);
+  for await (const step of asTheyGo(tasks, MAX_AT_ONCE)) {
+    if (!("end" in step)) yield* tellProgress(places[step.of], step.news);
+    else if (step.end.end) yield* finishCall(turn, step.end.index, step.end.end);
     else isLeft = true;
   }
   if (isLeft) throw left();
@@ -126,21 +145,14 @@ async function hold({ desks, plan }: Turn, judged: Judged[]): Promise<Map<ToolCa
 /** Makes a call. Null: it must not leave, since the turn is left. */
 export async function start(
   { desks, plan, journal }: Turn,
-  call: ToolCall,
-  server: Server,
-  tool: KnownTool,
+  id: string,
+  ready: ReadyCall,
 ): Promise<CallEnd | null> {
-  if (!(await mayLeave(journal, call.id))) return null;
+  if (!(await mayLeave(journal, id))) return null;
   // Told while it waited to leave.
   if (journal && plan.context.signal.aborted) return failed(CANCELLED);
   const facts = { agent: plan.response.agent?.name ?? null, responseId: plan.response.id, approvalId: null };
-  return makeCall(
-    desks.world,
-    desks.access,
-    plan.context,
-    { server, tool, arguments: call.arguments },
-    facts,
-  );
+  return makeCall(desks.world, desks.access, plan.context, ready, facts);
 }
 
 const CANCELLED: CallError = { kind: "http", code: 499, message: "the response was cancelled" };

@@ -1,4 +1,5 @@
 import { requestItem } from "./approval.ts";
+import { asTheyGo, type Task } from "./as-they-end.ts";
 import {
   asItsAgent,
   askAgain,
@@ -13,11 +14,19 @@ import {
 } from "./approved.ts";
 import { type CallEnd, callUnderWay } from "./calls.ts";
 import type { Context } from "./context.ts";
+import type { CallProgress } from "./ports.ts";
 import type { TurnEvent } from "./request.ts";
 import { revokedSince } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
 import { left, mayLeave } from "./turn-journal.ts";
-import { finishCall, noteConsent, say, sayText, type Turn } from "./turn-say.ts";
+import { finishCall, noteConsent, say, sayText, tellProgress, type Turn } from "./turn-say.ts";
+
+/** An approved call that is made; `heard.by` hears of its progress. */
+type Begun = {
+  end: Promise<CallEnd>;
+  arguments: string;
+  heard: { by: ((progress: CallProgress) => void) | null };
+};
 
 type Reviewed = { call: HeldCall; context: Context; todo: Review };
 
@@ -34,7 +43,7 @@ export async function* runDecided(turn: Turn): AsyncGenerator<TurnEvent> {
       return { call, context, todo: await review(desks, context, call, asked) };
     }),
   );
-  const running: { call: HeldCall; index: number; id: string; end: Promise<CallEnd> }[] = [];
+  const running: (Begun & { index: number; itemId: string })[] = [];
   for (const each of reviewed) {
     const { call } = each;
     const ready = await claim(turn, each);
@@ -45,21 +54,44 @@ export async function* runDecided(turn: Turn): AsyncGenerator<TurnEvent> {
     const item = callUnderWay(shown);
     turn.output.push(item);
     turn.calls++;
-    running.push({ call, index, id, end: ready.end });
+    running.push({ ...ready, index, itemId: id });
     yield { kind: "item_added", index, item };
     yield { kind: "call_progress", index, itemId: id, state: "in_progress" };
     yield { kind: "call_arguments", index, itemId: id, arguments: ready.arguments };
     turn.output[index] = { ...item, arguments: ready.arguments };
   }
-  for (const { index, end } of running) yield* finishCall(turn, index, await end);
+  yield* finishInOrder(turn, running);
   yield* askedAgain(turn, reviewed);
   yield* reportUnknown(turn);
 }
 
-async function claim(
+/** Tells progress as it comes, and the ends in the order of the decisions. */
+async function* finishInOrder(
   turn: Turn,
-  { call, context, todo }: Reviewed,
-): Promise<{ end: Promise<CallEnd>; arguments: string } | null> {
+  running: (Begun & { index: number; itemId: string })[],
+): AsyncGenerator<TurnEvent> {
+  const tasks = running.map(({ end, heard }, at): Task<{ at: number; end: CallEnd }, CallProgress> => {
+    return async (tell) => {
+      heard.by = tell;
+      return { at, end: await end };
+    };
+  });
+  const ended = new Map<number, CallEnd>();
+  let told = 0;
+  for await (const step of asTheyGo(tasks, tasks.length)) {
+    if (!("end" in step)) {
+      yield* tellProgress(running[step.of], step.news);
+      continue;
+    }
+    ended.set(step.end.at, step.end.end);
+    for (let end = ended.get(told); end; end = ended.get(++told)) {
+      const place = running[told];
+      if (place) yield* finishCall(turn, place.index, end);
+    }
+  }
+}
+
+async function claim(turn: Turn, { call, context, todo }: Reviewed): Promise<Begun | null> {
   const { desks } = turn;
   const { world } = desks;
   switch (todo.kind) {
@@ -71,16 +103,17 @@ async function claim(
     case "fail": {
       const { arguments: text } = await requestItem(world, call);
       const won = await failClaimed(world, context, call, todo.end);
-      return won ? { end: Promise.resolve(todo.end), arguments: text } : null;
+      return won ? { end: Promise.resolve(todo.end), arguments: text, heard: { by: null } } : null;
     }
     case "run": {
       if (!(await mayLeave(turn.journal, call.id))) throw left();
       const won = await claimCall(world, context, call, todo.server.timeoutMs);
       if (!won) return null;
-      const end = runClaimed(desks, context, call, todo);
+      const heard: Begun["heard"] = { by: null };
+      const end = runClaimed(desks, context, call, { ...todo, report: (progress) => heard.by?.(progress) });
       // Awaited in its turn; a fault that comes earlier must not end the process.
       end.catch(() => {});
-      return { end, arguments: todo.arguments };
+      return { end, arguments: todo.arguments, heard };
     }
   }
 }

@@ -1,11 +1,18 @@
 import type { Item } from "./items.ts";
+import type { Json } from "./json.ts";
 import type { ModelExchange } from "./ports.ts";
 import { NO_USAGE, type ReasoningEvent, type TurnEvent, type Usage } from "./request.ts";
 import type { Entry, Mark } from "./turn-journal.ts";
 import type { Said } from "./turn-round.ts";
 
 /** A part of an item that was begun. Null at its place: it was ended. */
-export type OpenPart = { part: number; of: "output_text" | "refusal" | ReasoningEvent["of"]; text: string };
+export type OpenPart = {
+  part: number;
+  of: "output_text" | "refusal" | ReasoningEvent["of"];
+  text: string;
+  annotations: Json[];
+  logprobs: Json[];
+};
 
 /** What a turn had said and done when it was left. */
 export type Folded = {
@@ -96,25 +103,29 @@ function foldEvent(folded: Folded, event: TurnEvent): void {
       return;
     }
     case "part_added":
-      folded.parts.set(event.index, { part: event.part, of: event.of, text: "" });
+      folded.parts.set(event.index, openPart(event));
       return;
     case "text_delta": {
       const part = folded.parts.get(event.index);
-      if (part) part.text += event.delta;
+      if (!part) return;
+      part.text += event.delta;
+      part.logprobs.push(...(event.logprobs ?? []));
       return;
     }
+    case "annotation_added":
+      folded.parts.get(event.index)?.annotations.push(event.annotation);
+      return;
     case "part_done": {
       const item = folded.output[event.index];
-      const { text, of } = event;
+      const { text, of, annotations = [], logprobs = [] } = event;
       folded.parts.delete(event.index);
       if (item?.kind !== "message") return;
-      const said =
-        of === "refusal" ? { kind: of, refusal: text } : { kind: of, text, annotations: [], logprobs: [] };
+      const said = of === "refusal" ? { kind: of, refusal: text } : { kind: of, text, annotations, logprobs };
       folded.output[event.index] = { ...item, content: [...item.content, said] };
       return;
     }
     case "reasoning_part_added": {
-      const part = { part: event.part, of: event.of, text: "" };
+      const part = openPart(event);
       folded.parts.set(event.index, part);
       folded.thoughts.set(event.index, [...(folded.thoughts.get(event.index) ?? []), part]);
       return;
@@ -132,6 +143,7 @@ function foldEvent(folded: Folded, event: TurnEvent): void {
     case "begun":
     case "list_progress":
     case "call_progress":
+    case "call_told":
     case "function_arguments_delta":
     case "function_arguments_done":
     case "consent_requested":
@@ -139,3 +151,11 @@ function foldEvent(folded: Folded, event: TurnEvent): void {
     case "ended":
   }
 }
+
+const openPart = ({ part, of }: Pick<OpenPart, "part" | "of">): OpenPart => ({
+  part,
+  of,
+  text: "",
+  annotations: [],
+  logprobs: [],
+});

@@ -1,3 +1,4 @@
+import { isRefusal } from "./errors.ts";
 import { historyOf } from "./history.ts";
 import { observedStream } from "./observed-model.ts";
 import type { Item, ToolCall } from "./items.ts";
@@ -10,7 +11,7 @@ import { offered } from "./tools.ts";
 import { type Judged, judgeNow, runJudged } from "./turn-calls.ts";
 import { showListing, startListings } from "./turn-lists.ts";
 import { leftToDo } from "./turn-resume.ts";
-import { createRound, type Offer, type Said } from "./turn-round.ts";
+import { addUsage, createRound, type Offer, type Said } from "./turn-round.ts";
 import { countSaid, maxCalls, type Turn } from "./turn-say.ts";
 
 /** A model that calls tools in every round is stopped: this many, then it must answer without them. */
@@ -59,8 +60,9 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
   }
 }
 
-/** The `include` that asks for reasoning in its encrypted form. */
+/** The `include`s that ask for reasoning in its encrypted form, and for how likely each token was. */
 const ENCRYPTED_REASONING = "reasoning.encrypted_content";
+const LOGPROBS = "message.output_text.logprobs";
 
 type OfferedTool = { server: Server | null; tool: ModelTool };
 
@@ -159,14 +161,22 @@ async function* oneRound(
       user: response.safetyIdentifier ?? response.user,
       trace: context.trace ?? null,
       encryptedReasoning: turn.plan.include.includes(ENCRYPTED_REASONING),
+      logprobs: turn.plan.include.includes(LOGPROBS),
     },
     // A model that is asked anew has done nothing meanwhile, so it is not waited for.
     journal ? AbortSignal.any([context.signal, journal.leaving]) : context.signal,
   );
   const listener = createRound(turn, round.names, round.offer);
-  for await (const event of stream) {
-    countSaid(turn, event);
-    yield* listener.take(event);
+  try {
+    for await (const event of stream) {
+      countSaid(turn, event);
+      yield* listener.take(event);
+    }
+  } catch (cause) {
+    // What failed was paid for all the same.
+    if (isRefusal(cause, "model_failed") && cause.details.usage)
+      turn.usage = addUsage(turn.usage, cause.details.usage);
+    throw cause;
   }
   const said = listener.said();
   journal?.note({ kind: "round_heard", said, usage: turn.usage });

@@ -1,13 +1,13 @@
 import { requestItem } from "./approval.ts";
 import { awaitEnd, endOf, MAY_HAVE_RUN } from "./approved.ts";
-import { type CallEnd, failed } from "./calls.ts";
+import { type CallEnd, failed, type ReadyCall } from "./calls.ts";
 import { consentLink } from "./consent-asking.ts";
 import { BrokerError } from "./errors.ts";
 import type { CallError, Item, ToolCall } from "./items.ts";
 import type { ModelExchange } from "./ports.ts";
 import type { TurnEvent } from "./request.ts";
 import type { HeldCall } from "./storage.ts";
-import { finishAll, judgeNow, start } from "./turn-calls.ts";
+import { type CallTask, finishAll, judgeNow, start } from "./turn-calls.ts";
 import { fold, type Folded } from "./turn-fold.ts";
 import type { Entry } from "./turn-journal.ts";
 import { reasoningBody } from "./turn-reasoning.ts";
@@ -91,10 +91,11 @@ function* endCutOff(turn: Turn, { output, parts, thoughts }: Folded, index: numb
     case "message": {
       const content = [...item.content];
       if (part && (part.of === "output_text" || part.of === "refusal")) {
-        const { of, text } = part;
-        yield { kind: "part_done", index, itemId: item.id, part: part.part, of, text };
+        const { of, text, annotations, logprobs } = part;
+        const at = { index, itemId: item.id, part: part.part };
+        yield { kind: "part_done", ...at, of, text, annotations, logprobs };
         content.push(
-          of === "refusal" ? { kind: of, refusal: text } : { kind: of, text, annotations: [], logprobs: [] },
+          of === "refusal" ? { kind: of, refusal: text } : { kind: of, text, annotations, logprobs },
         );
       }
       return yield* ended(turn, index, { ...item, content, status: "incomplete" });
@@ -133,7 +134,8 @@ async function* endCalls(
   { open, begun, argumentsTold, heard }: Folded,
 ): AsyncGenerator<TurnEvent> {
   const due = [...(heard?.calls ?? []), ...turn.plan.explicit];
-  const tasks: (() => Promise<{ index: number; end: CallEnd | null }>)[] = [];
+  const tasks: CallTask[] = [];
+  const places: { index: number; itemId: string }[] = [];
   for (const index of open) {
     const item = turn.output[index];
     if (item?.kind !== "mcp_call") continue;
@@ -142,13 +144,14 @@ async function* endCalls(
     const { arguments: text } = held ? await requestItem(turn.desks.world, held) : call;
     turn.output[index] = { ...item, arguments: text };
     if (!argumentsTold.has(index)) yield { kind: "call_arguments", index, itemId: item.id, arguments: text };
-    tasks.push(async () => {
+    places.push({ index, itemId: item.id });
+    tasks.push(async (report) => {
       if (held) return { index, end: await endOfHeld(turn, held) };
       if (begun.has(item.id)) return { index, end: failed(MAY_HAVE_RUN) };
-      return { index, end: await makeNow(turn, { ...call, arguments: text }) };
+      return { index, end: await makeNow(turn, { ...call, arguments: text }, report) };
     });
   }
-  yield* finishAll(turn, tasks);
+  yield* finishAll(turn, tasks, places);
 }
 
 async function heldOf({ desks, plan }: Turn, id: string): Promise<HeldCall> {
@@ -164,14 +167,18 @@ async function endOfHeld({ desks, plan }: Turn, held: HeldCall): Promise<CallEnd
 }
 
 /** A call that readers have seen and that never left. What may not run any more by itself is over: it has its place already. */
-async function makeNow(turn: Turn, call: ToolCall): Promise<CallEnd | null> {
+async function makeNow(
+  turn: Turn,
+  call: ToolCall,
+  report: NonNullable<ReadyCall["report"]>,
+): Promise<CallEnd | null> {
   const server = turn.plan.servers.find(({ label }) => label === call.label);
   if (!server) return failed(notMade("its server is gone"));
   if (turn.plan.context.signal.aborted) return failed(notMade("the response was cancelled"));
   const { server: found, todo } = await judgeNow(turn, server, call);
   switch (todo.kind) {
     case "run":
-      return start(turn, call, found, todo.tool);
+      return start(turn, call.id, { server: found, tool: todo.tool, arguments: call.arguments, report });
     case "end":
       return todo.end;
     case "consent":

@@ -1,5 +1,6 @@
 import { asSent } from "./calls.ts";
 import type { FunctionCall, Message, ToolCall } from "./items.ts";
+import type { Json, JsonObject } from "./json.ts";
 import type { ToolNames } from "./naming.ts";
 import type { ModelEvent, ModelExchange, ModelTool, ModelToolChoice } from "./ports.ts";
 import type { TurnEvent, Usage } from "./request.ts";
@@ -34,7 +35,10 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
   let message: { index: number; item: Message } | null = null;
   let incomplete: string | null = null;
 
-  async function* text(of: "output_text" | "refusal", delta: string): AsyncGenerator<TurnEvent> {
+  async function* text(
+    of: "output_text" | "refusal",
+    { delta, logprobs = [] }: { delta: string; logprobs?: Json[] },
+  ): AsyncGenerator<TurnEvent> {
     yield* reasoning.end(null);
     if (!message) {
       const item: Message = {
@@ -59,15 +63,37 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
       yield { kind: "part_added", index, itemId: item.id, part: item.content.length - 1, of };
     }
     const part = item.content.at(-1);
-    if (part?.kind === "output_text") part.text += delta;
+    if (part?.kind === "output_text") {
+      part.text += delta;
+      for (const one of logprobs) part.logprobs.push(one);
+    }
     if (part?.kind === "refusal") part.refusal += delta;
-    yield { kind: "text_delta", index, itemId: item.id, part: item.content.length - 1, of, delta };
+    const said = logprobs.length > 0 ? { delta, logprobs } : { delta };
+    yield { kind: "text_delta", index, itemId: item.id, part: item.content.length - 1, of, ...said };
+  }
+
+  function* annotate(annotation: JsonObject): Generator<TurnEvent> {
+    const part = message?.item.content.at(-1);
+    if (!message || part?.kind !== "output_text") return;
+    const { index, item } = message;
+    const at = part.annotations.push(annotation) - 1;
+    yield {
+      kind: "annotation_added",
+      index,
+      itemId: item.id,
+      part: item.content.length - 1,
+      at,
+      annotation,
+    };
   }
 
   function* endPart(index: number, { id, content }: Message): Generator<TurnEvent> {
     const part = content.at(-1);
     const at = { index, itemId: id, part: content.length - 1 };
-    if (part?.kind === "output_text") yield { kind: "part_done", ...at, of: part.kind, text: part.text };
+    if (part?.kind === "output_text") {
+      const { kind: of, ...said } = part;
+      yield { kind: "part_done", ...at, of, ...said };
+    }
     if (part?.kind === "refusal") yield { kind: "part_done", ...at, of: part.kind, text: part.refusal };
   }
 
@@ -162,9 +188,11 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
         case "reasoning_ended":
           return yield* reasoning.end(event);
         case "text":
-          return yield* text("output_text", event.delta);
+          return yield* text("output_text", event);
+        case "annotation":
+          return yield* annotate(event.annotation);
         case "refusal":
-          return yield* text("refusal", event.delta);
+          return yield* text("refusal", event);
         case "call_started":
           return yield* startCall(event);
         case "call_arguments": {
@@ -204,7 +232,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
 /** A call of a function that was not shown yet. */
 const NOWHERE = -1;
 
-function addUsage(a: Usage, b: Usage): Usage {
+export function addUsage(a: Usage, b: Usage): Usage {
   return {
     inputTokens: a.inputTokens + b.inputTokens,
     cachedTokens: a.cachedTokens + b.cachedTokens,

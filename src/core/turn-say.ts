@@ -3,7 +3,7 @@ import type { Desks } from "./approved.ts";
 import { BrokerError } from "./errors.ts";
 import type { CallError, Item, Message } from "./items.ts";
 import type { Plan } from "./plan.ts";
-import type { ModelEvent } from "./ports.ts";
+import type { CallProgress, ModelEvent } from "./ports.ts";
 import type { TurnEvent, Usage } from "./request.ts";
 import type { Journal } from "./turn-journal.ts";
 import type { Resumed } from "./turn-resume.ts";
@@ -75,6 +75,9 @@ export function countSaid(turn: Turn, event: ModelEvent): void {
 function charsOf(event: ModelEvent): number {
   switch (event.kind) {
     case "text":
+      return event.delta.length + (event.logprobs ? JSON.stringify(event.logprobs).length : 0);
+    case "annotation":
+      return JSON.stringify(event.annotation).length;
     case "refusal":
     case "reasoning_delta":
     case "call_arguments":
@@ -109,6 +112,14 @@ export async function* finishCall(turn: Turn, index: number, end: CallEnd): Asyn
   turn.output[index] = item;
   yield { kind: "call_progress", index, itemId: id, state: end.error ? "failed" : "completed" };
   yield { kind: "item_done", index, item };
+}
+
+/** How far the call at a place of the output is. */
+export function* tellProgress(
+  place: { index: number; itemId: string } | undefined,
+  progress: CallProgress,
+): Generator<TurnEvent> {
+  if (place) yield { kind: "call_told", ...place, progress };
 }
 
 /** An item that is whole as soon as it is there. */

@@ -17,6 +17,7 @@ import { answerProblem, surfaceOf } from "./problem-answer.ts";
 import { httpProblems, type Problem, problemOf } from "./problems.ts";
 import type { Call, Route } from "./route.ts";
 import { chooseRoute, groupRoutes, methodsOf } from "./routing.ts";
+import { isStream, untilEnd } from "./stream-end.ts";
 import { createUserDesk } from "./user-desk.ts";
 
 export type AppOptions = {
@@ -43,7 +44,7 @@ type Env = {
 /** The whole of HTTP: who is let in, which route is meant, how refusals look, what is logged. Made in a door. */
 export function createApp(options: AppOptions): Hono<Env> {
   const { world, routes } = options;
-  const limits = createLimits(options.rateLimits);
+  const limits = createLimits(options.rateLimits, world.clock.now);
   const tokens = createTokenDesk(world);
   const userOf = createUserDesk(world);
   const pages = createPages(world);
@@ -57,12 +58,20 @@ export function createApp(options: AppOptions): Hono<Env> {
     c.set("trace", ongoing.trace);
     c.set("requestId", requestIdOf(c.req.raw.headers, world));
     await next();
+    const goesOn = isStream(c.res);
+    if (goesOn) {
+      const whole = untilEnd(c.res, ongoing.ended);
+      // Hono would add the headers of the one before.
+      c.res = undefined;
+      c.res = whole;
+    }
     // Not by c.header: on a finished answer that makes a stream of it.
     const { headers } = c.res;
     headers.set("x-request-id", c.get("requestId"));
     headers.set("x-content-type-options", "nosniff");
     if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
-    ongoing.ended({ method: c.req.method, route: c.get("route") ?? null, status: c.res.status });
+    ongoing.answered({ method: c.req.method, route: c.get("route") ?? null, status: c.res.status });
+    if (!goesOn) ongoing.ended();
     world.log(HOSTLESS.has(c.req.path) ? "debug" : "info", "http_request", {
       method: c.req.method,
       route: c.get("route") ?? null,

@@ -1,8 +1,11 @@
 import type { World } from "../core/ports.ts";
 import { publicRoute, type Route } from "./route.ts";
 
-/** For probes: `/healthz` says that the process runs, `/readyz` that it can work. */
-export function healthRoutes({ world }: { world: World }): Route[] {
+/** `isStopping`: whether this process takes its last requests. */
+type Health = { world: World; isStopping: () => boolean };
+
+/** For probes: `/healthz` says that the process runs, `/readyz` that it is to be sent requests. */
+export function healthRoutes({ world, isStopping }: Health): Route[] {
   return [
     publicRoute({
       method: "GET",
@@ -16,9 +19,10 @@ export function healthRoutes({ world }: { world: World }): Route[] {
       method: "GET",
       path: "/readyz",
       tag: "operator",
-      summary: "The database answers",
-      answers: { 200: { description: "It does" }, 503: { description: "It does not" } },
+      summary: "The database answers, and the process does not stop",
+      answers: { 200: { description: "So it is" }, 503: { description: "It is not so" } },
       handle: async () => {
+        if (isStopping()) return Response.json({ status: "stopping" }, { status: 503 });
         await world.store.ping();
         return Response.json({ status: "ready" });
       },

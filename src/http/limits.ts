@@ -1,4 +1,4 @@
-import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
+import { createCache } from "../core/cache.ts";
 
 /** Per minute; 0: unlimited. */
 export type RateLimits = {
@@ -25,31 +25,38 @@ export type Limits = {
 };
 
 /** Counters of this process; each replica allows as much. */
-export function createLimits(limits: RateLimits): Limits {
-  const stranger = limiter(limits.perAddress);
-  const visitor = limiter(limits.perAddress);
-  const returning = limiter(limits.perAddress);
+export function createLimits(limits: RateLimits, now: () => number): Limits {
+  const stranger = limiter(limits.perAddress, now);
+  const visitor = limiter(limits.perAddress, now);
+  const returning = limiter(limits.perAddress, now);
   return {
-    caller: limiter(limits.perCaller),
+    caller: limiter(limits.perCaller, now),
     stranger: (address) => stranger(networkOf(address)),
     visitor: (address) => visitor(networkOf(address)),
     returning: (address) => returning(networkOf(address)),
   };
 }
 
-function limiter(perMinute: number): Limiter {
+/**
+ * So many in each minute, which begins with a key's first. Without timers, because a Worker ends them with the request that set them; whoever
+ * comes with ever new keys makes us forget the oldest, not more.
+ */
+function limiter(perMinute: number, now: () => number): Limiter {
   if (perMinute === 0) return async () => null;
-  const memory = new RateLimiterMemory({ points: perMinute, duration: 60 });
+  const counters = createCache<{ used: number; until: number }>({ max: MAX_COUNTED, now });
   return async (key) => {
-    try {
-      await memory.consume(key);
+    const counter = counters.get(key);
+    if (!counter) {
+      counters.set(key, { used: 1, until: now() + MINUTE_MS }, { ttlMs: MINUTE_MS });
       return null;
-    } catch (spent) {
-      if (spent instanceof RateLimiterRes) return Math.max(1, Math.ceil(spent.msBeforeNext / 1000));
-      throw spent;
     }
+    counter.used++;
+    return counter.used > perMinute ? Math.max(1, Math.ceil((counter.until - now()) / 1000)) : null;
   };
 }
+
+const MINUTE_MS = 60_000;
+const MAX_COUNTED = 100_000;
 
 /** One IPv6 customer holds a /64: its addresses count as one. */
 function networkOf(address: string): string {

@@ -260,6 +260,25 @@ function idempotencyProblem(reason: Refusals["idempotency"]["reason"]): Problem 
         code: "idempotency_answer_deleted",
         param,
       };
+    case "caller_busy":
+      return {
+        status: 429,
+        message:
+          "Too many of your requests with an Idempotency-Key are under way, those that you left included. " +
+          "This one was not begun: send it again when others have ended.",
+        code: "idempotency_too_many",
+        param,
+        headers: { "retry-after": "5" },
+      };
+    case "process_busy":
+      return {
+        status: 503,
+        message:
+          "Too many requests with an Idempotency-Key are under way here. This one was not begun: send it again later.",
+        code: "idempotency_too_many",
+        param,
+        headers: { "retry-after": "5" },
+      };
   }
 }
 

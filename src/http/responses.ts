@@ -125,7 +125,7 @@ async function create(broker: Broker, call: ProjectCall, value: unknown): Promis
   const left = stream ? new AbortController() : null;
   const signal = left ? AbortSignal.any([context.signal, left.signal]) : context.signal;
   const key = keyOf(call, value);
-  const asked = { ...context, signal };
+  const asked = { ...context, signal, watched: stream };
   const { include } = request;
   const turn = key ? await broker.respondOnce(asked, fixed, key) : await broker.respond(asked, fixed);
   return left ? streamTurn(turn, { onLeave: () => left.abort(), include }) : drainTurn(turn, include);

@@ -34,14 +34,16 @@ export type Deps = {
   /** Why egress would refuse this URL, as a sentence; null when it would not. */
   checkTarget: (url: string) => string | null;
   version: string;
-  metrics: ReadMetrics;
+  /** Null: nothing is counted here, and the route is not there. */
+  metrics: ReadMetrics | null;
+  isStopping: () => boolean;
 };
 
 /** Everything that can be asked over HTTP. A feature adds its routes here and nowhere else. */
 export function createRoutes(deps: Deps): Route[] {
   const routes = [
     ...healthRoutes(deps),
-    ...metricsRoutes(deps),
+    ...(deps.metrics ? metricsRoutes({ metrics: deps.metrics }) : []),
     ...issuerRoutes(deps),
     ...responseRoutes(deps),
     ...contextRoutes(deps),

@@ -35,6 +35,7 @@ export function streamTurn(
   let sequence = 0;
   let coming: Promise<IteratorResult<TurnEvent>> | null = null;
   let patience: ReturnType<typeof setTimeout> | undefined;
+  let hasLeft = false;
 
   /** Whether the caller has all of it already. Then it is only counted. */
   function isKnown(event: TurnEvent): boolean {
@@ -62,6 +63,8 @@ export function streamTurn(
         coming = turn.next();
         step = await orHeartbeat(coming);
       }
+      // While the turn was waited for: nobody is there to be patient with.
+      if (hasLeft) return;
       if (step !== HEARTBEAT) coming = null;
       if (step !== HEARTBEAT && step.done) {
         controller.enqueue(encoder.encode("data: [DONE]\n\n"));
@@ -85,6 +88,7 @@ export function streamTurn(
       }
     },
     cancel: async () => {
+      hasLeft = true;
       clearTimeout(patience);
       await leave();
     },

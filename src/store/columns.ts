@@ -1,10 +1,10 @@
-import * as pg from "drizzle-orm/pg-core";
 import * as lite from "drizzle-orm/sqlite-core";
 import { escapeNul, unescapeNul } from "./text.ts";
 
 /**
- * The columns that the three engines share. Each set builds genuine tables of its dialect, so that drizzle-kit makes
- * both migrations; statements see SQLite's types only.
+ * The columns that the three engines share, here SQLite's and in `columns.pg.ts` PostgreSQL's: who runs on one does not read the
+ * other's package. Each set builds genuine tables of its dialect, so that drizzle-kit makes both migrations; statements see
+ * SQLite's types only.
  *
  * - `text` may hold U+0000, which PostgreSQL refuses: it is escaped on the way in (text.ts). Compared byte by byte.
  * - `json` is text, because jsonb sorts keys and refuses U+0000.
@@ -27,40 +27,14 @@ export const sqliteColumns = {
 
 export type Columns = typeof sqliteColumns;
 
-export const pgColumns = {
-  table: pg.pgTable,
-  text: (name: string) => pgText(name),
-  int: (name: string) => pg.integer(name),
-  millis: (name: string) => pg.bigint(name, { mode: "number" }),
-  bool: (name: string) => pg.boolean(name),
-  json: <T>(name: string) => pgJson(name).$type<T>(),
-  bytes: (name: string) => pgBytes(name),
-  index: pg.index,
-  uniqueIndex: pg.uniqueIndex,
-  primaryKey: pg.primaryKey,
-  foreignKey: pg.foreignKey,
-  // The one cast: from here on PostgreSQL's tables pass for SQLite's. The contract suite runs on both.
-} satisfies Record<keyof Columns, unknown> as unknown as Columns;
-
-const text = { toDriver: orNull(escapeNul), fromDriver: unescapeNul };
-const json = { toDriver: orNull((value: unknown) => JSON.stringify(value)), fromDriver: parse };
-const bytes = { fromDriver: plainBytes };
+export const text = { toDriver: orNull(escapeNul), fromDriver: unescapeNul };
+export const json = { toDriver: orNull((value: unknown) => JSON.stringify(value)), fromDriver: parse };
+export const bytes = { fromDriver: plainBytes };
 
 const liteText = lite.customType<{ data: string; driverData: string }>({ dataType: () => "text", ...text });
 const liteJson = lite.customType<{ data: unknown; driverData: string }>({ dataType: () => "text", ...json });
 const liteBytes = lite.customType<{ data: Uint8Array; driverData: Uint8Array }>({
   dataType: () => "blob",
-  ...bytes,
-});
-
-// Collation "C" is SQLite's order (bytes), whatever the database was made with.
-const pgText = pg.customType<{ data: string; driverData: string }>({
-  dataType: () => 'text COLLATE "C"',
-  ...text,
-});
-const pgJson = pg.customType<{ data: unknown; driverData: string }>({ dataType: () => "text", ...json });
-const pgBytes = pg.customType<{ data: Uint8Array; driverData: Uint8Array }>({
-  dataType: () => "bytea",
   ...bytes,
 });
 

@@ -1,4 +1,4 @@
-import { and, desc, eq, getTableColumns, gt, gte, isNull, lte, ne, or } from "drizzle-orm";
+import { and, desc, eq, getTableColumns, gt, gte, isNotNull, isNull, lte, ne, or } from "drizzle-orm";
 import type { Consent, Consents } from "../core/consents.ts";
 import { createMarkedAudit } from "./audit.ts";
 import { type Engine, type Statement, given, marked, newMark, placeholderRows, step } from "./engine.ts";
@@ -18,7 +18,7 @@ export function createConsents(engine: Engine): Consents {
   const hasTime = gt(consents.expiresAt, given(consents.expiresAt, "now"));
 
   // These two are no part of the race: what they end is over, whoever opens the next.
-  const expire: Statement<unknown> = (db) =>
+  const expire: Statement<{ id: string }[]> = (db) =>
     db
       .update(consents)
       .set({
@@ -28,8 +28,9 @@ export function createConsents(engine: Engine): Consents {
         endedAt: given(consents.endedAt, "createdAt"),
         ...mark,
       })
-      .where(and(inSlot, lte(consents.expiresAt, given(consents.expiresAt, "createdAt"))));
-  const failOther: Statement<unknown> = (db) =>
+      .where(and(inSlot, lte(consents.expiresAt, given(consents.expiresAt, "createdAt"))))
+      .returning({ id: consents.id });
+  const failOther: Statement<{ id: string }[]> = (db) =>
     db
       .update(consents)
       .set({
@@ -39,7 +40,30 @@ export function createConsents(engine: Engine): Consents {
         endedAt: given(consents.endedAt, "createdAt"),
         ...mark,
       })
-      .where(and(inSlot, ne(consents.generation, given(consents.generation, "generation"))));
+      .where(and(inSlot, ne(consents.generation, given(consents.generation, "generation"))))
+      .returning({ id: consents.id });
+  // Those that nobody asks for again. Who is on the way back from an authorization server is waited for.
+  const expireAll: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(consents)
+      .set({
+        ...OVER,
+        status: "expired",
+        outcome: "expired",
+        endedAt: given(consents.endedAt, "now"),
+        ...mark,
+      })
+      .where(
+        and(
+          isNotNull(slot),
+          lte(consents.expiresAt, given(consents.expiresAt, "before")),
+          or(
+            isNull(consents.stateExpiresAt),
+            lte(consents.stateExpiresAt, given(consents.stateExpiresAt, "before")),
+          ),
+        ),
+      )
+      .returning({ id: consents.id });
   const insert: Statement<{ id: string }[]> = (db) =>
     db
       .insert(consents)
@@ -146,19 +170,24 @@ export function createConsents(engine: Engine): Consents {
     open: async (consent, audit) => {
       const { generation, createdAt } = consent;
       const slot = await slotOf(consent);
+      const ended = { expired: 0, failed: 0 };
       for (;;) {
         const mark = newMark();
-        const [, , made, found] = await engine.atomic([
+        const [expired, failed, made, found] = await engine.atomic([
           step(expire, { slot, createdAt, mark }),
           step(failOther, { slot, generation, createdAt, mark }),
           step(insert, { ...consent, slot, writeId: mark }),
           step(standing, { slot }),
           ...audited(audit, row.values([consent.id], mark)),
         ]);
+        ended.expired += expired.length;
+        ended.failed += failed.length;
         // None: the one that was in the way has ended since, so there is room now.
-        if (found[0]) return { consent: found[0], isNew: made.length > 0 };
+        if (found[0]) return { consent: found[0], isNew: made.length > 0, ended };
       }
     },
+
+    expire: async (times) => (await engine.run(expireAll, { ...times, mark: newMark() })).length,
 
     find: async (id) => (await engine.run(find, { id }))[0] ?? null,
 

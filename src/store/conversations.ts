@@ -2,6 +2,7 @@ import { and, asc, desc, eq, gt, lt, sql } from "drizzle-orm";
 import type { Conversation, Conversations, StoredConversation } from "../core/conversations.ts";
 import type { ItemRow } from "../core/storage.ts";
 import { createBoxes, createMarkedRest, headOf } from "./boxes.ts";
+import { createExtendConversation } from "./conversation-thread.ts";
 import { createDeleteConversation, createDeleteItem } from "./conversations-delete.ts";
 import {
   type Engine,
@@ -65,19 +66,7 @@ export function createConversations(engine: Engine): Conversations {
       })
       .where(owned)
       .returning();
-  const extend: Statement<{ id: string }[]> = (db) =>
-    db
-      .update(threads)
-      .set({ length: given(threads.length, "length"), writeId: given(threads.writeId, "writeId") })
-      .where(
-        and(
-          eq(threads.id, given(threads.id, "id")),
-          eq(threads.project, given(threads.project, "project")),
-          eq(threads.length, given(threads.length, "from")),
-          sql`exists (select 1 from ${conversations} where ${conversations.id} = ${threads.id})`,
-        ),
-      )
-      .returning({ id: threads.id });
+  const extend = createExtendConversation(engine);
 
   const inThread = and(
     eq(items.threadId, given(items.threadId, "id")),
@@ -165,8 +154,8 @@ export function createConversations(engine: Engine): Conversations {
 
     append: async (project, id, from, rows) => {
       const writeId = newMark();
-      const [extended] = await engine.atomic([
-        step(extend, { id, project, from, length: from + rows.length, writeId }),
+      const [, extended] = await engine.atomic([
+        ...extend({ id, project, from, length: from + rows.length, writeId }),
         ...(await itemSteps(project, id, rows, writeId)),
       ]);
       return extended.length > 0;

@@ -1,17 +1,18 @@
-import { DrizzleQueryError } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/node-postgres";
 import pg from "pg";
-import { BrokerError } from "../core/errors.ts";
 import type { Log } from "../core/ports.ts";
 import type { Store } from "../core/storage.ts";
 import type { Db, Engine, Preparable, Results, Statement, Step, Values } from "./engine.ts";
 import { APPLIED, CREATE_TABLE, type Migration, missing, readMigrations } from "./migrate.node.ts";
+import { isRetriable, reached, translated } from "./postgres-faults.ts";
 import * as schema from "./schema.pg.ts";
 import { createStore } from "./store.ts";
 
 const POOL_CLIENTS = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 30_000;
+// The server's own time-out is of no use where its answers are lost: a failover, or a network that is gone, says nothing.
+const ANSWER_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 5_000;
 const DEADLOCK_ATTEMPTS = 5;
 
 /**
@@ -21,27 +22,32 @@ const DEADLOCK_ATTEMPTS = 5;
  * Throws a plain Error when a newer version has written the database, and `unavailable` when it cannot be reached.
  */
 export async function openPostgres(url: string, options: { migrations: string; log: Log }): Promise<Store> {
+  await bringUp(url, readMigrations(options.migrations));
   const pool = new pg.Pool({
-    connectionString: url,
+    ...connectionOf(url),
     max: POOL_CLIENTS,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     statement_timeout: STATEMENT_TIMEOUT_MS,
-    application_name: "consentry",
-    keepAlive: true,
+    query_timeout: ANSWER_TIMEOUT_MS,
   });
   // Without listeners, a connection that breaks would end the process: while idle, and between two statements of a list
   // (the next statement fails then). The pool makes a new one.
   pool.on("error", (error) => options.log("warn", "database_connection_lost", { error }));
   pool.on("connect", (client) => client.on("error", () => {}));
-  const engine = createEngine(pool);
-  try {
-    await migrate(pool, readMigrations(options.migrations));
-  } catch (error) {
-    await pool.end();
-    throw error;
-  }
-  return createStore(engine);
+  return createStore(createEngine(pool));
 }
+
+/** What all connections have in common. The URL has the last word, as in `?sslmode=verify-full&sslrootcert=…`. */
+function connectionOf(url: string): pg.ClientConfig {
+  return {
+    connectionString: url,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    application_name: APPLICATION,
+    keepAlive: true,
+  };
+}
+
+/** What its connections are known by in `pg_stat_activity`. */
+export const APPLICATION = "consentry";
 
 function createEngine(pool: pg.Pool): Engine {
   const anyClient = preparer(pool);
@@ -74,7 +80,7 @@ type Preparer = <T>(statement: Statement<T>) => { execute: (values: Values) => P
 
 /** Prepares statements on a connection, or on whichever the pool has, once each. */
 function preparer(client: pg.Pool | pg.PoolClient): Preparer {
-  // PostgreSQL's face passes for SQLite's asynchronous one, as its tables do (columns.ts).
+  // PostgreSQL's face passes for SQLite's asynchronous one, as its tables do (columns.pg.ts).
   const db = drizzle(client) as unknown as Db;
   const prepared = new WeakMap<Statement<unknown>, ReturnType<Preparable<unknown>["prepare"]>>();
   return <T>(statement: Statement<T>) => {
@@ -86,12 +92,12 @@ function preparer(client: pg.Pool | pg.PoolClient): Preparer {
 }
 
 async function inTransaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-  const client = await reached(pool.connect());
+  const client = await reached(() => pool.connect());
   let broken = true;
   try {
-    await reached(client.query("begin"));
+    await reached(() => client.query("begin"));
     const result = await work(client);
-    await reached(client.query("commit"));
+    await reached(() => client.query("commit"));
     broken = false;
     return result;
   } catch (error) {
@@ -111,59 +117,51 @@ async function withoutDeadlock<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      const retriable = error instanceof pg.DatabaseError && RETRIABLE.has(error.code ?? "");
-      if (!retriable || attempt === DEADLOCK_ATTEMPTS) throw error;
+      if (!isRetriable(error) || attempt === DEADLOCK_ATTEMPTS) throw error;
     }
   }
 }
 
-// https://www.postgresql.org/docs/current/errcodes-appendix.html: deadlock_detected, serialization_failure.
-const RETRIABLE = new Set(["40P01", "40001"]);
+/** On a connection of its own: what is built here may take as long as it takes, and so may the one that does it before us. */
+export async function bringUp(url: string, migrations: Migration[]): Promise<void> {
+  const client = await connect(url);
+  try {
+    await reached(() => client.query("begin"));
+    await migrate(client, migrations);
+    await reached(() => client.query("commit"));
+  } finally {
+    // Without a commit nothing has happened.
+    await client.end();
+  }
+}
 
-// Any number that is ours: programs that migrate this database wait for each other.
+/** A connection by itself. Throws `unavailable`, also where the URL names a certificate that cannot be read. */
+export async function connect(url: string): Promise<pg.Client> {
+  const client = await reached(() => new pg.Client(connectionOf(url)));
+  // What breaks in between fails the next statement.
+  client.on("error", () => {});
+  await reached(() => client.connect());
+  return client;
+}
+
+/** Held until the client's transaction ends: programs that migrate this database wait for each other. */
+export async function lockMigrations(client: pg.Client): Promise<void> {
+  await reached(() => client.query("select pg_advisory_xact_lock($1)", [MIGRATION_LOCK]));
+}
+
+// Any number that is ours.
 const MIGRATION_LOCK = 4_306_190_917;
 
-async function migrate(pool: pg.Pool, migrations: Migration[]): Promise<void> {
-  await inTransaction(pool, async (client) => {
-    await client.query("set local statement_timeout = 0");
-    await client.query("select pg_advisory_xact_lock($1)", [MIGRATION_LOCK]);
-    await client.query(CREATE_TABLE);
-    const applied = await client.query<{ made_at: string }>(APPLIED);
-    for (const migration of missing(
-      migrations,
-      applied.rows.map((row) => Number(row.made_at)),
-    )) {
-      for (const statement of migration.statements) await client.query(statement);
-      await client.query("insert into schema_migrations (made_at) values ($1)", [migration.madeAt]);
-    }
-  });
-}
-
-/** Drizzle's faults as the driver's. Its wrapper is dropped: the message holds the parameters. */
-async function translated<T>(work: () => PromiseLike<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw error instanceof DrizzleQueryError ? faultOf(error.cause) : error;
+async function migrate(client: pg.Client, migrations: Migration[]): Promise<void> {
+  await reached(() => client.query("set local statement_timeout = 0"));
+  await lockMigrations(client);
+  await reached(() => client.query(CREATE_TABLE));
+  const { rows } = await reached(() => client.query<{ made_at: string }>(APPLIED));
+  const applied = rows.map((row) => Number(row.made_at));
+  for (const migration of missing(migrations, applied)) {
+    for (const statement of migration.statements) await reached(() => client.query(statement));
+    await reached(() =>
+      client.query("insert into schema_migrations (made_at) values ($1)", [migration.madeAt]),
+    );
   }
 }
-
-async function reached<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    throw faultOf(error);
-  }
-}
-
-/** The driver's faults, translated once: what the database itself says has a code, all else means it is out of reach. */
-function faultOf(error: unknown): unknown {
-  const unavailable = () =>
-    new BrokerError("unavailable", { what: "database", passing: true }, { cause: error });
-  if (error instanceof pg.DatabaseError) return OUT_OF_REACH.test(error.code ?? "") ? unavailable() : error;
-  if (error instanceof TypeError || error instanceof RangeError) return error;
-  return unavailable();
-}
-
-// Connection, read-only (a replica), who may log in, no such database, resources, shut down or timed out, the system.
-const OUT_OF_REACH = /^(08|25006|28|3D|53|57|58)/;

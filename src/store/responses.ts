@@ -1,4 +1,5 @@
 import { and, asc, desc, eq, gte, inArray, lt, lte, sql } from "drizzle-orm";
+import { hasPrefix } from "../core/ids.ts";
 import type { Response } from "../core/request.ts";
 import type { Responses } from "../core/storage.ts";
 import { createMarkedAudit } from "./audit.ts";
@@ -15,6 +16,7 @@ import {
   placeholderRows,
   step,
 } from "./engine.ts";
+import { createExtendConversation } from "./conversation-thread.ts";
 import { createDeleteResponse } from "./responses-delete.ts";
 import type { Tables } from "./tables.ts";
 import { indexKey } from "./text.ts";
@@ -80,6 +82,7 @@ export function createResponses(engine: Engine): Responses {
         setWhere: sql`${threads.project} = ${given(threads.project, "project")} and ${threads.length} = 0`,
       })
       .returning({ id: threads.id });
+  const extendConversation = createExtendConversation(engine);
   const extend: Statement<{ id: string }[]> = (db) =>
     db
       .update(threads)
@@ -190,8 +193,7 @@ export function createResponses(engine: Engine): Responses {
         writeId,
       };
       const keyed = await Promise.all(rows.map(async (item) => ({ ...item, id: await indexKey(item.id) })));
-      const [continued] = await engine.atomic([
-        from === 0 ? step(begin, thread) : step(extend, { ...thread, from }),
+      const written = [
         step(insertResponse, { ...values, ...found }),
         ...rest({ project, owner: id, part: BODY }, body, found),
         ...rest({ project, owner: id, part: TOOL_SECRETS }, sealedToolSecrets, found),
@@ -200,6 +202,16 @@ export function createResponses(engine: Engine): Responses {
           ...rest({ project, owner: threadId, part: item.position }, item.sealed, found),
         ]),
         ...audited(audit, found),
+      ];
+      // A conversation's thread is there from the beginning, and nobody goes on with it afterwards.
+      if (hasPrefix("conv", threadId)) {
+        const conversation = { project, id: threadId, from, length: end, writeId };
+        const [, extended] = await engine.atomic([...extendConversation(conversation), ...written]);
+        return extended.length > 0;
+      }
+      const [continued] = await engine.atomic([
+        from === 0 ? step(begin, thread) : step(extend, { ...thread, from }),
+        ...written,
       ]);
       return continued.length > 0;
     },

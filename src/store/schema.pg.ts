@@ -1,4 +1,4 @@
-import { pgColumns } from "./columns.ts";
+import { pgColumns } from "./columns.pg.ts";
 import { defineTables } from "./tables.ts";
 
 // drizzle-kit reads the exports of this file; each table must be one.

@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { Observer, Ongoing } from "../core/observe.ts";
+import type { Observer, Ongoing, RequestEnd } from "../core/observe.ts";
 import { createSharedWork } from "../core/shared-work.ts";
 import type { Trace } from "../core/trace.ts";
 import { createPlaces } from "./places.ts";
@@ -9,6 +9,8 @@ export type Exposition = { type: string; text: string };
 
 export type Metrics = {
   observer: Observer;
+  /** A line of the log was lost, because nobody took those before it. */
+  lineDropped: () => void;
   /** Everything counted so far, in Prometheus' text format; a moment old where somebody has just asked. */
   read: () => Promise<Exposition>;
 };
@@ -65,6 +67,7 @@ export function createMetrics(
     help: "Responses that this process makes in the background now",
     registers: [registry],
   });
+  const lines = counter("log_lines_dropped_total", "Lines of the log that were lost", []);
 
   function timed<How>(trace: Trace | null, count: (how: How, tookS: number) => void): Ongoing<How> {
     const begun = now();
@@ -72,12 +75,14 @@ export function createMetrics(
   }
 
   const observer: Observer = {
-    requestBegun: (parent) =>
-      timed(parent, ({ method, route, status }, tookS) => {
+    requestBegun: (parent) => {
+      const { trace, ended: answered } = timed<RequestEnd>(parent, ({ method, route, status }, tookS) => {
         // Anybody can make up methods and paths, and whatever is no route has only one label.
         requests.inc({ method: route === null ? NONE : method, route: route ?? NONE, status });
         requestS.observe({ route: route ?? NONE }, tookS);
-      }),
+      });
+      return { trace, answered, ended: () => {} };
+    },
     toolCallBegun: (place, parent) =>
       timed(parent, (outcome, tookS) => {
         const labels = places.labelsOf(place);
@@ -99,6 +104,7 @@ export function createMetrics(
   };
   return {
     observer,
+    lineDropped: () => lines.inc(),
     read: () =>
       reads("all", async () => {
         const begun = now();

@@ -13,6 +13,8 @@ export function observeUpstream(upstream: Upstream, observer: Observer): Upstrea
       observed(observer.upstreamAsked("tools/call", limits.trace ?? null), (trace) =>
         upstream.callTool(access, call, { ...limits, trace }),
       ),
+    endSessions: upstream.endSessions,
+    changeOf: upstream.changeOf,
     close: upstream.close,
   };
 }

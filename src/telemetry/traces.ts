@@ -29,15 +29,16 @@ type Facts = Record<string, string | number>;
 export function createTraces(options: {
   url: string;
   serviceName: string;
+  attributes: Record<string, string>;
   version: string;
   sampling: Sampling;
   clock: Pick<Clock, "sleep">;
   log: Log;
 }): Traces {
-  const { url, serviceName, version, sampling, clock, log } = options;
+  const { url, serviceName, attributes, version, sampling, clock, log } = options;
   const exporter = logged(new OTLPTraceExporter({ url }), log);
   const provider = new TracerProvider({
-    resource: resourceOf({ "service.name": serviceName, "service.version": version }),
+    resource: resourceOf({ "service.version": version, ...attributes, "service.name": serviceName }),
     sampler: createSampler(sampling),
     spanProcessors: [new BatchSpanProcessor({ exporter })],
   });
@@ -51,15 +52,25 @@ export function createTraces(options: {
     ...observer,
     requestBegun: (parent) => {
       const span = begin("request", { kind: SpanKind.SERVER, parent, facts: {} });
-      return spanned(span, parent, observer.requestBegun(parent), ({ method, route, status }) => {
-        const isKnown = route !== null;
-        if (isKnown) span.updateName(`${method} ${route}`);
-        span.setAttributes({
-          "http.response.status_code": status,
-          ...(isKnown && { "http.request.method": method, "http.route": route }),
-        });
-        return status >= 500 ? String(status) : null;
-      });
+      const answering = observer.requestBegun(parent);
+      return {
+        trace: traceOf(span, parent),
+        answered: (how) => {
+          answering.answered(how);
+          const { method, route, status } = how;
+          const isKnown = route !== null;
+          if (isKnown) span.updateName(`${method} ${route}`);
+          span.setAttributes({
+            "http.response.status_code": status,
+            ...(isKnown && { "http.request.method": method, "http.route": route }),
+          });
+          if (status >= 500) fail(span, String(status));
+        },
+        ended: () => {
+          answering.ended();
+          span.end();
+        },
+      };
     },
     toolCallBegun: (place, parent) => {
       const span = begin("tool call", { kind: SpanKind.INTERNAL, parent, facts: placed(place) });
@@ -115,10 +126,14 @@ function spanned<How>(
     ended: (how) => {
       ongoing.ended(how);
       const fault = faultOf(how);
-      if (fault !== null) span.setStatus({ code: SpanStatusCode.ERROR }).setAttribute("error.type", fault);
+      if (fault !== null) fail(span, fault);
       span.end();
     },
   };
+}
+
+function fail(span: Span, why: string): void {
+  span.setStatus({ code: SpanStatusCode.ERROR }).setAttribute("error.type", why);
 }
 
 function contextOf(parent: Trace | null) {

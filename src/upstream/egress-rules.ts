@@ -13,8 +13,11 @@ import {
 import { matchesHost, type EgressAllow } from "./egress-allow.ts";
 import { EgressError } from "./egress.ts";
 
-/** Where calls may go. `own`: where this broker listens and what its public URL names; never called. */
-export type EgressRules = { allow: EgressAllow; own: Listener[] };
+/**
+ * Where calls may go. `own`: where this broker listens and what its public URL names; never called. `onlyNamed`: nowhere but where
+ * `allow` says, and `*` says nothing, for a runtime that does not let us see the address that a name leads to.
+ */
+export type EgressRules = { allow: EgressAllow; own: Listener[]; onlyNamed?: boolean };
 
 /** `host` is a lower-case name or an address; `0.0.0.0` and `::` stand for every address of this machine. */
 export type Listener = { host: string; port: number };
@@ -65,6 +68,8 @@ function faultOf(url: URL, rules: EgressRules): string | null {
     return `${host} would be called without encryption. Use https, or add http://${host} to ${SETTING}.`;
   }
   const granted = isGranted(url, rules.allow);
+  if (rules.onlyNamed && !isGranted(url, { ...rules.allow, any: false }))
+    return `${hostname} is not named in ${SETTING}, and this broker calls nobody else. To allow it, add ${hostname} to ${SETTING}.`;
   if (!literal && !granted) {
     const why = nameFault(hostname);
     if (why !== null) return `${hostname} ${why}. To allow it, add ${hostname} to ${SETTING}.`;

@@ -1,10 +1,12 @@
 import { lookup as systemLookup } from "node:dns/promises";
+import type { IncomingHttpHeaders } from "node:http";
 import { isIP, type LookupFunction } from "node:net";
 import { networkInterfaces } from "node:os";
 import { pipeline, Readable, type Duplex } from "node:stream";
 import { callbackify } from "node:util";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import { Agent, buildConnector, Pool, type Dispatcher } from "undici";
+import { dispatch, type Inbound } from "./egress-dispatch.node.ts";
 import { createEgress, type InboundAnswer, type OutboundRequest } from "./egress-call.ts";
 import { toEgressError } from "./egress-errors.ts";
 import { addressFault, type EgressRules } from "./egress-rules.ts";
@@ -105,7 +107,11 @@ async function send(
 ): Promise<InboundAnswer> {
   if (!headers.has("accept-encoding")) headers.set("accept-encoding", "gzip, deflate, br");
   if (!headers.has("user-agent")) headers.set("user-agent", "consentry");
-  const answer = await request(agent, {
+  const {
+    status,
+    headers: head,
+    body: raw,
+  } = await dispatch(agent, {
     origin: url.origin,
     path: `${url.pathname}${url.search}`,
     // The type lists the registered methods; the wire takes any token, and undici refuses what is none.
@@ -114,35 +120,24 @@ async function send(
     body: typeof body === "string" || body instanceof Uint8Array || !body ? body : Readable.from(body),
     signal,
   });
-  const raw = answer.body.on("error", () => {});
-  const discard = () => raw.destroy();
-  const received = { status: answer.statusCode, headers: readHeaders(answer.headers), discard };
-  const empty = BODILESS.includes(received.status) || received.headers.get("content-length") === "0";
+  const received = { status, headers: readHeaders(head), discard: raw.discard };
+  const empty = BODILESS.includes(status) || received.headers.get("content-length") === "0";
   if (method !== "HEAD" && !empty)
     return { ...received, body: decode(raw, { url, headers: received.headers }) };
-  raw.resume();
+  void drained(raw);
   return { ...received, body: null };
 }
 
-/** Rejects at once when the signal aborts; undici alone would wait until a connection under way stands. */
-function request(
-  agent: Agent,
-  options: Dispatcher.RequestOptions & { origin: string; signal: AbortSignal },
-): Promise<Dispatcher.ResponseData> {
-  const { signal } = options;
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted();
-    const abort = () => reject(signal.reason);
-    signal.addEventListener("abort", abort, { once: true });
-    agent.request(options, (error, answer) => {
-      signal.removeEventListener("abort", abort);
-      if (error) reject(error);
-      else resolve(answer);
-    });
-  });
+/** What should have no body may have one all the same, and its connection is free only behind that. */
+async function drained(body: Inbound): Promise<void> {
+  try {
+    for await (const _ of body);
+  } catch {
+    // The answer was whole with its head.
+  }
 }
 
-function readHeaders(received: Dispatcher.ResponseData["headers"]): Headers {
+function readHeaders(received: IncomingHttpHeaders): Headers {
   const headers = new Headers();
   for (const [name, values] of Object.entries(received)) {
     for (const value of [values ?? []].flat()) headers.append(name, value);
@@ -151,7 +146,7 @@ function readHeaders(received: Dispatcher.ResponseData["headers"]): Headers {
 }
 
 /** The body decompressed; one coding at most, so that bombs cannot be stacked. Takes the coding out of the headers. */
-function decode(body: Readable, { url, headers }: { url: URL; headers: Headers }): AsyncIterable<Uint8Array> {
+function decode(body: Inbound, { url, headers }: { url: URL; headers: Headers }): AsyncIterable<Uint8Array> {
   const coding = headers.get("content-encoding")?.trim().toLowerCase() ?? "identity";
   if (coding === "identity") return body;
   const createDecoder = DECODERS[coding];
@@ -160,7 +155,7 @@ function decode(body: Readable, { url, headers }: { url: URL; headers: Headers }
   }
   headers.delete("content-encoding");
   headers.delete("content-length");
-  return pipeline(body, createDecoder(), () => {});
+  return pipeline(Readable.from(body), createDecoder(), () => {});
 }
 
 const BODILESS = [204, 205, 304];

@@ -1,33 +1,45 @@
 import type { JsonObject } from "../core/json.ts";
-import type { UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
+import type { ProgressWatch, UpstreamAccess, UpstreamFailure } from "../core/ports.ts";
 import { replyTo, type Answering } from "./mcp-answering.ts";
+import { TOOLS_CHANGED, type Changes } from "./mcp-changes.ts";
 import type { Deadline } from "./mcp-deadline.ts";
+import { declinedByCode, explained } from "./mcp-declined.ts";
 import { exchange, tell, type Ask, type Exchanged, type Outside } from "./mcp-exchange.ts";
 import { visible, type Failed } from "./mcp-failures.ts";
 import { lineHeaders, phrase, type ClientInfo, type Line, type Question } from "./mcp-line.ts";
 import type { Lines } from "./mcp-lines.ts";
 import { COURTESY_MS, MAX_SERVER_REQUESTS } from "./mcp-limits.ts";
 import type { Listeners } from "./mcp-listen.ts";
+import { createProgressEar, PROGRESS } from "./mcp-progress.ts";
+import type { Subscriptions } from "./mcp-subscriptions.ts";
 
 export type Asking = {
   outside: Outside;
   lines: Lines;
   listeners: Listeners;
+  changes: Changes;
+  subscriptions: Subscriptions;
   clientInfo: ClientInfo;
   nextId: () => number;
 };
 
-/** What a server answered, on which line, how long it was; or why it did not. `sent` as in `CallOutcome`. */
-export type Asked =
+/**
+ * What a server answered, on which line, how long it was; or why it did not. `sent` as in `CallOutcome`. `declined`: the
+ * methods of what it asked of us meanwhile and was not given.
+ */
+export type Asked = { declined?: readonly string[] } & (
   | { ok: true; result: JsonObject; line: Line; bytes: number }
-  | { ok: false; failure: UpstreamFailure; sent: boolean };
+  | { ok: false; failure: UpstreamFailure; sent: boolean }
+);
 
-type To = {
+export type To = {
   access: UpstreamAccess;
   question: Question;
   deadline: Deadline;
   maxBytes: number;
   answering: Answering;
+  /** Null: nobody wants to hear of progress, and the server is not asked to tell. */
+  progress: ProgressWatch | null;
 };
 
 /** Asks a server; once more on another line, where it surely had not taken up the question on the first. */
@@ -44,8 +56,9 @@ export async function ask(asking: Asking, to: To): Promise<Asked> {
       held.release();
       return before.asked;
     }
-    const outcome = await askOn(asking, { ...to, line }).finally(held.release);
-    const asked = read(outcome, { access, line });
+    const declined: string[] = [];
+    const outcome = await askOn(asking, { ...to, line, declined }).finally(held.release);
+    const asked: Asked = { ...read(outcome, { access, line }), ...(declined.length > 0 && { declined }) };
     const lost = lostIn(outcome, line);
     if (lost) {
       asking.lines.drop(access, line, lost.what);
@@ -61,7 +74,9 @@ function read(outcome: Exchanged | Failed, { access, line }: { access: UpstreamA
   const { answer, bytes } = outcome;
   if (answer.kind === "result") return { ok: true, result: answer.result, line, bytes };
   const { code, message } = answer.error;
-  return { ok: false, failure: { kind: "protocol", code, message: visible(message, access) }, sent: true };
+  const failure = { kind: "protocol" as const, code, message: visible(message, access) };
+  const wants = declinedByCode(code);
+  return { ok: false, failure: wants === null ? failure : explained(failure, wants), sent: true };
 }
 
 /**
@@ -69,12 +84,13 @@ function read(outcome: Exchanged | Failed, { access, line }: { access: UpstreamA
  * said aloud there, while in 2026-07-28 closing the stream says it ("Cancellation").
  */
 async function askOn(
-  { outside, listeners, clientInfo, nextId }: Asking,
-  { access, line, question, deadline, maxBytes, answering }: To & { line: Line },
+  { outside, listeners, changes, subscriptions, clientInfo, nextId }: Asking,
+  to: To & { line: Line; declined: string[] },
 ): Promise<Exchanged | Failed> {
+  const { access, line, question, deadline, maxBytes, answering, progress } = to;
   const legacy = line.era === "legacy";
   const sayAside = (message: Parameters<typeof tell>[2]) =>
-    outside.asides.run(
+    void outside.asides.run(
       (aside) => tell(outside, { access, headers: lineHeaders(line), deadline: aside }, message),
       COURTESY_MS,
     );
@@ -84,12 +100,20 @@ async function askOn(
   const onRequest: Ask["onRequest"] = (request) => {
     if (!over || ++heard > MAX_SERVER_REQUESTS) return;
     void replyTo(request, { answering, signal: over.signal }).then((reply) => {
+      if ("error" in reply) to.declined.push(request.method);
       if (!over.signal.aborted) sayAside(reply);
     });
   };
   if (line.era === "legacy") await listeners.ensure({ access, line, answering }, deadline);
+  else subscriptions.used({ access, line });
   const id = nextId();
-  const asked = phrase(line, { ...question, id }, { info: clientInfo, capabilities: answering.capabilities });
+  const hearing = { clock: outside.clock, access, deadline };
+  const onProgress = progress && createProgressEar(hearing, { token: id, watch: progress });
+  const asked = phrase(
+    line,
+    { ...question, id, progressToken: onProgress && id },
+    { info: clientInfo, capabilities: answering.capabilities },
+  );
   const outcome = await exchange(outside, {
     access,
     ...asked,
@@ -97,6 +121,10 @@ async function askOn(
     maxBytes,
     resumable: legacy,
     onRequest,
+    onNotification: ({ method, params }) => {
+      if (method === PROGRESS) onProgress?.(params);
+      if (method === TOOLS_CHANGED) changes.note(access.url);
+    },
   });
   // A reason of our own: the default one is a DOMException with its stack, made for every call.
   over?.abort("answered");

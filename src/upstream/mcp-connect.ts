@@ -94,6 +94,7 @@ function createChannel(
       maxBytes: MAX_ANSWER_BYTES,
       resumable: false,
       onRequest: () => {},
+      onNotification: () => {},
     });
     if (!answered.ok) return answered;
     if (request.method === "initialize") {
@@ -114,7 +115,7 @@ function createChannel(
     failure: () => failure,
     /** A session that was begun, but will not be used. */
     abandon: () => {
-      if (session !== null) endSession(outside, { access, headers: lineHeaders(line()) });
+      if (session !== null) void endSession(outside, { access, headers: lineHeaders(line()) });
     },
   };
 }

@@ -8,16 +8,26 @@ export type Deadline = {
   /** Resolves when it is over. */
   over: Promise<void>;
   timeoutMs: number;
+  /** However much progress there is. */
+  longestMs: number;
+  /** There was progress: the time limit counts from now, as far as `longestMs` goes. */
+  extend: () => void;
   /** Ends it as a cancellation. */
   cancel: (message: string) => void;
   /** The call is done: lets go of the timer and the caller's signal. */
   stop: () => void;
 };
 
-export function startDeadline(clock: Clock, { timeoutMs, signal: caller }: CallLimits): Deadline {
+export function startDeadline(
+  clock: Clock,
+  { timeoutMs, signal: caller, progress = null }: CallLimits,
+): Deadline {
   const controller = new AbortController();
   const timer = new AbortController();
   const { promise: over, resolve } = Promise.withResolvers<void>();
+  const longestMs = Math.max(timeoutMs, progress?.longestMs ?? 0);
+  const lastAt = clock.now() + longestMs;
+  let extendedTo: number | null = null;
   let why: UpstreamFailure | null = null;
 
   const end = (failure: UpstreamFailure) => {
@@ -35,10 +45,30 @@ export function startDeadline(clock: Clock, { timeoutMs, signal: caller }: CallL
     caller.removeEventListener("abort", onAbort);
   };
 
-  void clock.sleep(timeoutMs, timer.signal).then(() => {
-    end({ kind: "timeout", message: `The server did not finish within ${timeoutMs} ms.` });
-  });
+  const watch = async () => {
+    await clock.sleep(timeoutMs, timer.signal);
+    while (extendedTo !== null && extendedTo > clock.now() && !timer.signal.aborted) {
+      await clock.sleep(extendedTo - clock.now(), timer.signal);
+    }
+    end({ kind: "timeout", message: messageOf({ timeoutMs, longestMs, extendedTo, lastAt }) });
+  };
+  void watch();
   caller.addEventListener("abort", onAbort, { once: true });
   if (caller.aborted) onAbort();
-  return { signal: controller.signal, ended: () => why, over, timeoutMs, cancel, stop };
+  const extend = () => {
+    extendedTo = Math.min(clock.now() + timeoutMs, lastAt);
+  };
+  return { signal: controller.signal, ended: () => why, over, timeoutMs, longestMs, extend, cancel, stop };
+}
+
+function messageOf(times: {
+  timeoutMs: number;
+  longestMs: number;
+  extendedTo: number | null;
+  lastAt: number;
+}): string {
+  const { timeoutMs, longestMs, extendedTo, lastAt } = times;
+  if (extendedTo === null) return `The server did not finish within ${timeoutMs} ms.`;
+  if (extendedTo < lastAt) return `The server told no progress for ${timeoutMs} ms.`;
+  return `The server did not finish within ${longestMs} ms, the most that a call may take.`;
 }

@@ -33,6 +33,8 @@ export type Ask = {
   resumable: boolean;
   /** A request that the server makes of us while it answers. */
   onRequest: (request: { id: string | number; method: string; params: JsonObject }) => void;
+  /** What the server says in a stream beside its answer, before it. */
+  onNotification: (notification: { method: string; params: JsonObject }) => void;
 };
 
 /** `bytes`: how long the answer was, after decompression. */
@@ -88,12 +90,12 @@ export async function tell(
   return isTaken(sent.response) ? null : refusal(sent.response, ask.access);
 }
 
-/** Tells a server that a session is over (2025-11-25, "Session Management"). Nobody waits for it, or minds its answer. */
+/** Tells a server that a session is over (2025-11-25, "Session Management"): resolves within a bound, whatever it answers. */
 export function endSession(
   outside: Outside,
   { access, headers }: { access: UpstreamAccess; headers: Record<string, string> },
-): void {
-  outside.asides.run(async (deadline) => {
+): Promise<void> {
+  return outside.asides.run(async (deadline) => {
     const sent = await request(outside.egress, { access, method: "DELETE", headers, body: null, deadline });
     if (sent.ok) sent.response.discard();
   }, COURTESY_MS);

@@ -29,9 +29,9 @@ export async function request(
   const ended = deadline.ended();
   if (ended) return failed(ended, { sent: false });
   const ask = egress.ask({
-    totalMs: deadline.timeoutMs,
+    totalMs: deadline.longestMs,
     // A tool may think in silence for as long as it may run.
-    idleMs: deadline.timeoutMs,
+    idleMs: deadline.longestMs,
     maxBytes,
     maxDepth: MAX_ANSWER_DEPTH,
   });

@@ -15,9 +15,16 @@ export const MAX_INPUTS = 20;
 export const INPUT_PAUSE_MS = { first: 250, most: 10_000 };
 /** How often a stream that broke off is taken up again (2025-11-25, "Resumability"). */
 export const MAX_RESUMES = 100;
+/** How often in a row a server may be away when its stream is to be taken up. */
+export const MAX_AWAY = 5;
 /** The wait before taking up a stream: between these, the first where the server does not say. */
 export const RESUME_WAIT_MS = { usual: 1_000, least: 100, most: 30_000 };
 export const MAX_REDIRECTS = 3;
+
+/** How often the progress of one call is passed on at most, */
+export const PROGRESS_EVERY_MS = 250;
+/** and with how many UTF-16 code units of the server's words. */
+export const MAX_PROGRESS_TEXT = 500;
 
 /** The most bytes that all pages of a listing may have together, after decompression. */
 export const MAX_LIST_BYTES = 4 * 1024 * 1024;
@@ -40,10 +47,20 @@ export const LEGACY_ERA_MS = 12 * 60 * 60 * 1000;
 
 /** Sessions kept, over all users and servers; the longest unused one goes first. */
 export const MAX_SESSIONS = 1_000;
+/** Those of one connection, so that its users do not put out everybody else's. */
+export const MAX_SESSIONS_OF_CONNECTION = 250;
 /** A session not used for so long is ended. */
 export const SESSION_IDLE_MS = 10 * 60 * 1000;
 /** Negotiation and `initialize`, which several callers may be waiting for. */
 export const CONNECT_MS = 60_000;
+/** Servers of which it is remembered that they said that their tools changed. */
+export const MAX_CHANGES = 10_000;
+/** Streams on which stateless servers say so, at once, */
+export const MAX_SUBSCRIPTIONS = 100;
+/** each for so long: it is made with one person's credential. */
+export const SUBSCRIBED_MS = 10 * 60 * 1000;
+/** A listing that is kept for less is made anew sooner than it is worth a stream. */
+export const SUBSCRIBE_FROM_MS = 10_000;
 /** What is said to a server without waiting for it: an ended session, a cancelled or declined request. */
 export const COURTESY_MS = 2_000;
 /** How long a request waits for the head of the stream on which its server may ask something. */

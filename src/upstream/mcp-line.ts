@@ -18,6 +18,8 @@ export type Question = {
   mirrored: Record<string, string>;
   /** Told twice: to whoever reads headers on the way, and to the server, which may read `_meta` alone. */
   trace?: Trace | null;
+  /** What the server is to name when it tells how far it is. Null: it is not asked to tell. */
+  progressToken?: number | null;
 };
 
 /** A request as the line's revision wants it, with the headers that repeat it. */
@@ -26,9 +28,10 @@ export function phrase(
   question: Question & { id: number },
   client: { info: ClientInfo; capabilities: JsonObject },
 ): { message: RpcRequest; headers: Record<string, string> } {
-  const { id, method } = question;
+  const { id, method, progressToken = null } = question;
   const trace = traceFields(question.trace);
-  const params = question.trace ? withMeta(question.params, trace) : question.params;
+  const told = { ...trace, ...(progressToken !== null && { progressToken }) };
+  const params = question.trace || progressToken !== null ? withMeta(question.params, told) : question.params;
   if (line.era === "legacy") {
     return { message: { jsonrpc: "2.0", id, method, params }, headers: { ...trace, ...lineHeaders(line) } };
   }

@@ -1,5 +1,5 @@
 import type { JsonObject } from "../core/json.ts";
-import type { Clock, Log, UpstreamAccess } from "../core/ports.ts";
+import type { Clock, Log, SessionsOf, UpstreamAccess } from "../core/ports.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
 import { createEras } from "./mcp-eras.ts";
 import { failed, type Failed } from "./mcp-failures.ts";
@@ -19,6 +19,8 @@ export type Lines = {
   take: (access: UpstreamAccess, to: Taking) => Promise<Held | Failed>;
   /** The line works no more: the server has forgotten the session, or is not of the era that it was. */
   drop: (access: UpstreamAccess, line: Line, lost: "session" | "era") => void;
+  /** Ends the sessions of these; resolves when their servers were told, within a bound. */
+  putOut: (of: SessionsOf) => Promise<void>;
   /** Ends all sessions and what is on its way. */
   close: () => void;
 };
@@ -45,7 +47,7 @@ export function createLines({
   clock: Clock;
   log: Log;
   connect: Connect;
-  end: (access: UpstreamAccess, line: LegacyLine) => void;
+  end: (access: UpstreamAccess, line: LegacyLine) => Promise<void>;
 }): Lines {
   const eras = createEras(clock);
   const sessions = createSessions({ clock, end });
@@ -116,6 +118,7 @@ export function createLines({
       if (line.era === "legacy") sessions.forget(access, line);
       if (lost === "era") eras.forget(access.url);
     },
+    putOut: sessions.putOut,
     close: () => {
       for (const flight of flights.values()) flight.abort();
       sessions.close();

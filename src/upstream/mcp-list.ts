@@ -1,17 +1,21 @@
 import type { ListOutcome, ToolDefinition, UpstreamFailure } from "../core/ports.ts";
 import type { JsonObject } from "../core/json.ts";
 import type { Asked } from "./mcp-ask.ts";
+import type { Line } from "./mcp-line.ts";
 import { MAX_LIST_BYTES, MAX_LIST_PAGES, MAX_LISTED_TOOLS } from "./mcp-limits.ts";
 import { readPage, type ToolPage } from "./mcp-tools.ts";
 
 /**
  * Lists a server's tools, page by page. A listing that cannot be had whole is a failure, never a shorter or empty one:
  * a missing tool would look like one that was taken away. All pages together share one budget of bytes, and no page is
- * read beyond what is left of it.
+ * read beyond what is left of it. `onKept`: the server says how long it holds.
  */
 export async function listAll(
   askFor: (params: JsonObject, maxBytes: number) => Promise<Asked>,
-  onDropped: (dropped: ToolPage["dropped"]) => void,
+  {
+    onDropped,
+    onKept,
+  }: { onDropped: (dropped: ToolPage["dropped"]) => void; onKept: (line: Line, ttlMs: number) => void },
 ): Promise<ListOutcome> {
   const tools = new Map<string, ToolDefinition>();
   const cursors = new Set<string>();
@@ -45,6 +49,7 @@ export async function listAll(
     if (cursors.size === MAX_LIST_PAGES) {
       return failure("too_large", `The server lists its tools on more than ${MAX_LIST_PAGES} pages.`);
     }
+    if (cursor === null && ttlMs !== null) onKept(asked.line, ttlMs);
   } while (cursor !== null);
   if (dropped.length > 0) onDropped(dropped);
   if (listed > 0 && tools.size === 0) {

@@ -2,6 +2,7 @@ import { isJsonObject, type JsonObject } from "../core/json.ts";
 import type { UpstreamAccess } from "../core/ports.ts";
 import type { EgressAnswer } from "./egress.ts";
 import { replyTo, type Answering } from "./mcp-answering.ts";
+import { TOOLS_CHANGED, type Changes } from "./mcp-changes.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
 import { tell, type Outside } from "./mcp-exchange.ts";
 import { isTaken, mediaTypeOf, request } from "./mcp-http.ts";
@@ -33,13 +34,13 @@ export type Listeners = {
 
 type Listener = { opened: Promise<void>; stop: () => void };
 
-export function createListeners(outside: Outside): Listeners {
+export function createListeners(outside: Outside, changes: Changes): Listeners {
   const listening = new Map<LegacyLine, Listener>();
 
   function listen(access: UpstreamAccess, line: LegacyLine, answering: Answering): Listener {
     const stopped = new AbortController();
     const deadline = startDeadline(outside.clock, { timeoutMs: SESSION_IDLE_MS, signal: stopped.signal });
-    const answered = createAnswerer(outside, { access, line, answering, deadline });
+    const answered = createAnswerer(outside, { access, line, answering, deadline, changes });
     const open = async () => {
       const headers = { ...lineHeaders(line), accept: "text/event-stream" };
       const sent = await request(outside.egress, { access, method: "GET", headers, body: null, deadline });
@@ -75,28 +76,38 @@ export function createListeners(outside: Outside): Listeners {
   };
 }
 
-/** Answers what a stream asks, so many at once and no more. */
+/** Notes that tools changed, and answers what a stream asks, so many at once and no more. */
 function createAnswerer(
   outside: Outside,
-  to: { access: UpstreamAccess; line: LegacyLine; answering: Answering; deadline: Deadline },
+  to: {
+    access: UpstreamAccess;
+    line: LegacyLine;
+    answering: Answering;
+    deadline: Deadline;
+    changes: Changes;
+  },
 ): (message: JsonObject) => void {
-  const { access, line, answering, deadline } = to;
+  const { access, line, answering, deadline, changes } = to;
   let asked = 0;
   return (message) => {
     const heard = readMessage(message, NOTHING_ASKED);
+    if (heard.kind === "notification" && heard.method === TOOLS_CHANGED) changes.note(access.url);
     if (heard.kind !== "request" || asked >= MAX_SERVER_REQUESTS) return;
     asked++;
     void replyTo(heard, { answering, signal: deadline.signal }).then((reply) => {
       asked--;
       if (deadline.ended()) return;
       const headers = lineHeaders(line);
-      outside.asides.run((aside) => tell(outside, { access, headers, deadline: aside }, reply), COURTESY_MS);
+      void outside.asides.run(
+        (aside) => tell(outside, { access, headers, deadline: aside }, reply),
+        COURTESY_MS,
+      );
     });
   };
 }
 
 /** Reads a stream to its end, however that comes. */
-async function hear(response: EgressAnswer, onMessage: (message: JsonObject) => void): Promise<void> {
+export async function hear(response: EgressAnswer, onMessage: (message: JsonObject) => void): Promise<void> {
   const reader = response.stream()?.getReader();
   if (!reader) return;
   const decoder = new TextDecoder();

@@ -15,7 +15,7 @@ export type RpcAnswer = { kind: "result"; result: JsonObject } | { kind: "error"
 export type Heard =
   | { kind: "answer"; answer: RpcAnswer }
   | { kind: "request"; id: string | number; method: string; params: JsonObject }
-  | { kind: "notification" }
+  | { kind: "notification"; method: string; params: JsonObject }
   | { kind: "bad"; why: string };
 
 /** Text as JSON; undefined where it is none. */
@@ -34,10 +34,9 @@ export function readMessage(message: Json | undefined, request: RpcRequest): Hea
   if (message.jsonrpc !== "2.0") return { kind: "bad", why: "something that is not JSON-RPC 2.0" };
   const { id, method, params, result, error } = message;
   if (typeof method === "string") {
-    if (typeof id === "string" || typeof id === "number") {
-      return { kind: "request", id, method, params: isJsonObject(params) ? params : {} };
-    }
-    return { kind: "notification" };
+    const said = { method, params: isJsonObject(params) ? params : {} };
+    if (typeof id === "string" || typeof id === "number") return { kind: "request", id, ...said };
+    return { kind: "notification", ...said };
   }
   const answer = readAnswer(result, error);
   if (!answer) return { kind: "bad", why: "a JSON-RPC message without a usable result or error" };

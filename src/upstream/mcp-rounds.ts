@@ -1,9 +1,6 @@
 import type { JsonObject } from "../core/json.ts";
-import type { UpstreamAccess } from "../core/ports.ts";
-import { inputsFor, readInputsWanted, type Answering } from "./mcp-answering.ts";
-import { ask, type Asked, type Asking } from "./mcp-ask.ts";
-import type { Deadline } from "./mcp-deadline.ts";
-import type { Question } from "./mcp-line.ts";
+import { inputsFor, readInputsWanted } from "./mcp-answering.ts";
+import { ask, type Asked, type Asking, type To } from "./mcp-ask.ts";
 import { INPUT_PAUSE_MS, MAX_INPUT_ROUNDS, MAX_INPUTS } from "./mcp-limits.ts";
 
 /**
@@ -11,16 +8,7 @@ import { INPUT_PAUSE_MS, MAX_INPUT_ROUNDS, MAX_INPUTS } from "./mcp-limits.ts";
  * Each round is a request of its own; `requestState` goes back byte for byte, and only with this question. Where an input
  * is not to be had the server's last answer stands, which says what it wants.
  */
-export async function askInRounds(
-  asking: Asking,
-  to: {
-    access: UpstreamAccess;
-    question: Question;
-    deadline: Deadline;
-    maxBytes: number;
-    answering: Answering;
-  },
-): Promise<Asked> {
+export async function askInRounds(asking: Asking, to: To): Promise<Asked> {
   const { answering, deadline } = to;
   let { question } = to;
   for (let round = 0; ; round++) {

@@ -1,6 +1,6 @@
-import type { Clock, UpstreamAccess } from "../core/ports.ts";
+import type { Clock, Holder, SessionsOf, UpstreamAccess } from "../core/ports.ts";
 import type { LegacyLine } from "./mcp-line.ts";
-import { MAX_SESSIONS, SESSION_IDLE_MS } from "./mcp-limits.ts";
+import { MAX_SESSIONS, MAX_SESSIONS_OF_CONNECTION, SESSION_IDLE_MS } from "./mcp-limits.ts";
 
 type Entry = {
   line: LegacyLine;
@@ -13,9 +13,9 @@ type Entry = {
 };
 
 /**
- * Sessions of older servers, one per `session` of the access and URL, never shared beyond. Bounded in number and idle time; what is
- * put out is told to its server by `end`, but only once nobody uses it. Servers may do without session ids; then what
- * is kept is that they have been greeted.
+ * Sessions of older servers, one per `session` of the access and URL, never shared beyond. Bounded in number, over all and for
+ * each connection, and in idle time; what is put out is told to its server by `end`, but only once nobody uses it. Servers may
+ * do without session ids; then what is kept is that they have been greeted.
  */
 export type Sessions = {
   /** Null: there is none. `access` is that of the use to come. */
@@ -23,6 +23,8 @@ export type Sessions = {
   put: (access: UpstreamAccess, line: LegacyLine) => void;
   /** The server has forgotten this session, so there is nothing to end. */
   forget: (access: UpstreamAccess, line: LegacyLine) => void;
+  /** Puts out all of these, and the next use begins another. Resolves when those that nobody uses are ended. */
+  putOut: (of: SessionsOf) => Promise<void>;
   close: () => void;
 };
 
@@ -31,20 +33,43 @@ export function createSessions({
   end,
 }: {
   clock: Clock;
-  end: (access: UpstreamAccess, line: LegacyLine) => void;
+  end: (access: UpstreamAccess, line: LegacyLine) => Promise<void>;
 }): Sessions {
+  // In the order of their last use.
   const pool = new Map<string, Entry>();
+  const counts = new Map<string, number>();
   const closing = new AbortController();
   let sweeping = false;
 
-  function retire(key: string, entry: Entry): void {
-    pool.delete(key);
-    entry.retired = true;
-    endUnused(entry);
+  function count({ connection }: Holder, by: 1 | -1): void {
+    const now = (counts.get(connection) ?? 0) + by;
+    if (now === 0) counts.delete(connection);
+    else counts.set(connection, now);
   }
 
-  function endUnused({ retired, uses, access, line }: Entry): void {
-    if (retired && uses === 0 && line.session !== null) end(access, line);
+  function remove(key: string, { access }: Entry): void {
+    if (pool.delete(key)) count(access.holder, -1);
+  }
+
+  async function retire(key: string, entry: Entry): Promise<void> {
+    remove(key, entry);
+    entry.retired = true;
+    await endUnused(entry);
+  }
+
+  async function endUnused({ retired, uses, access, line }: Entry): Promise<void> {
+    if (retired && uses === 0 && line.session !== null) await end(access, line);
+  }
+
+  /** Puts out the longest unused ones until the bounds hold. What is in use stays, and `newest`. */
+  function trim({ connection }: Holder, newest: string): void {
+    if (pool.size <= MAX_SESSIONS && (counts.get(connection) ?? 0) <= MAX_SESSIONS_OF_CONNECTION) return;
+    for (const [key, entry] of pool) {
+      if (entry.uses > 0 || key === newest) continue;
+      const isCrowded = (counts.get(connection) ?? 0) > MAX_SESSIONS_OF_CONNECTION;
+      if (!isCrowded && pool.size <= MAX_SESSIONS) return;
+      if (!isCrowded || entry.access.holder.connection === connection) void retire(key, entry);
+    }
   }
 
   async function sweep(): Promise<void> {
@@ -53,7 +78,7 @@ export function createSessions({
     while (pool.size > 0 && !closing.signal.aborted) {
       await clock.sleep(SESSION_IDLE_MS, closing.signal);
       for (const [key, entry] of pool) {
-        if (entry.uses === 0 && clock.now() - entry.usedAt >= SESSION_IDLE_MS) retire(key, entry);
+        if (entry.uses === 0 && clock.now() - entry.usedAt >= SESSION_IDLE_MS) void retire(key, entry);
       }
     }
     sweeping = false;
@@ -71,28 +96,32 @@ export function createSessions({
       const release = () => {
         entry.uses--;
         entry.usedAt = clock.now();
-        endUnused(entry);
+        void endUnused(entry);
+        if (!entry.retired) trim(access.holder, key);
       };
       return { line: entry.line, release };
     },
     put: (access, line) => {
       const key = keyOf(access);
       const before = pool.get(key);
-      if (before) retire(key, before);
+      if (before) void retire(key, before);
       pool.set(key, { line, access, usedAt: clock.now(), uses: 0, retired: false });
-      if (pool.size > MAX_SESSIONS) {
-        const unused = [...pool].find(([other, { uses }]) => uses === 0 && other !== key);
-        if (unused) retire(...unused);
-      }
+      count(access.holder, 1);
+      trim(access.holder, key);
       void sweep();
     },
     forget: (access, line) => {
       const key = keyOf(access);
-      if (pool.get(key)?.line === line) pool.delete(key);
+      const entry = pool.get(key);
+      if (entry?.line === line) remove(key, entry);
+    },
+    putOut: async (of) => {
+      const theirs = [...pool].filter(([, { access }]) => isOf(access, of));
+      await Promise.all(theirs.map(([key, entry]) => retire(key, entry)));
     },
     close: () => {
       closing.abort();
-      for (const [key, entry] of pool) retire(key, entry);
+      for (const [key, entry] of pool) void retire(key, entry);
     },
   };
 }
@@ -100,4 +129,9 @@ export function createSessions({
 /** Who shares a session, or the beginning of one. */
 export function keyOf({ session, url }: UpstreamAccess): string {
   return JSON.stringify([session, url]);
+}
+
+export function isOf({ holder }: UpstreamAccess, of: SessionsOf): boolean {
+  const { project, connection = holder.connection, owner = holder.owner } = of;
+  return holder.project === project && holder.connection === connection && holder.owner === owner;
 }

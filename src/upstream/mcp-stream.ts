@@ -5,6 +5,7 @@ import { failed, notMcp, thrown, type Failed } from "./mcp-failures.ts";
 import { isTaken, mediaTypeOf, request } from "./mcp-http.ts";
 import {
   LINGER_MS,
+  MAX_AWAY,
   MAX_EVENT_LINES,
   MAX_RESUMES,
   MAX_STREAM_MESSAGES,
@@ -16,27 +17,32 @@ import { createSseReader, type SseBlock } from "./mcp-sse.ts";
 type Answered = { ok: true; answer: RpcAnswer };
 /** `bytes`: what was read for it, over all interruptions. */
 type Followed = Answered & { bytes: number };
+/** `isAway`: it may be back at the next try. */
+type Resumed = { ok: true; response: EgressAnswer } | { ok: false; failed: Failed; isAway: boolean };
 /** What is known of a stream across its interruptions. */
 type Progress = { lastEventId: string | null; retryMs: number | null; messages: number; bytes: number };
 
 /**
  * Reads a stream until the answer to the request comes. Where the revision allows and the server gave event ids, a
- * stream that broke off is taken up again (2025-11-25, "Resumability and Redelivery"); the request itself never is.
+ * stream that broke off is taken up again (2025-11-25, "Resumability and Redelivery"), also from a server that is away for
+ * a moment; the request itself is never made again.
  */
 export async function followStream(
   outside: Outside,
   { ask, response }: { ask: Ask; response: EgressAnswer },
 ): Promise<Followed | Failed> {
   const progress: Progress = { lastEventId: null, retryMs: null, messages: 0, bytes: 0 };
-  let stream = response;
+  let stream: EgressAnswer | null = response;
+  let away = 0;
   for (let resumes = 0; ; resumes++) {
-    const read = await readStream(outside, { ask, stream, progress });
+    const read = stream ? await readStream(outside, { ask, stream, progress }) : "broken";
     if (read !== "broken") return read.ok ? { ...read, bytes: progress.bytes } : read;
     const { lastEventId } = progress;
     if (!ask.resumable || lastEventId === null || resumes === MAX_RESUMES) return CLOSED;
     const again = await resume(outside, { ask, lastEventId, progress });
-    if (!again.ok) return again;
-    stream = again.response;
+    if (!again.ok && (!again.isAway || ++away === MAX_AWAY)) return again.failed;
+    if (again.ok) away = 0;
+    stream = again.ok ? again.response : null;
   }
 }
 
@@ -68,7 +74,7 @@ async function readStream(
     const lost = !ask.deadline.ended() && (!(error instanceof EgressError) || error.reason === "closed");
     return lost ? "broken" : thrown(error, { deadline: ask.deadline, sent: true });
   } finally {
-    if (answered) outside.asides.run((deadline) => drain(reader, deadline), LINGER_MS);
+    if (answered) void outside.asides.run((deadline) => drain(reader, deadline), LINGER_MS);
     else reader.cancel().catch(() => {});
   }
 }
@@ -89,6 +95,7 @@ function take(
     if (heard.kind === "answer") return { ok: true, answer: heard.answer };
     if (heard.kind === "bad") return notMcp(`The server answered with ${heard.why}.`);
     if (heard.kind === "request") ask.onRequest(heard);
+    if (heard.kind === "notification") ask.onNotification(heard);
   }
   return null;
 }
@@ -96,12 +103,12 @@ function take(
 async function resume(
   outside: Outside,
   { ask, lastEventId, progress }: { ask: Ask; lastEventId: string; progress: Progress },
-): Promise<{ ok: true; response: EgressAnswer } | Failed> {
+): Promise<Resumed> {
   const { usual, least, most } = RESUME_WAIT_MS;
   const waitMs = Math.min(Math.max(progress.retryMs ?? usual, least), most);
   await outside.clock.sleep(waitMs, ask.deadline.signal);
   const ended = ask.deadline.ended();
-  if (ended) return failed(ended, { sent: true });
+  if (ended) return { ok: false, failed: failed(ended, { sent: true }), isAway: false };
   const sent = await request(outside.egress, {
     access: ask.access,
     method: "GET",
@@ -111,10 +118,13 @@ async function resume(
     maxBytes: ask.maxBytes,
   });
   // Whatever became of the taking up: the request itself was sent.
-  if (!sent.ok) return { ...sent, sent: true };
-  if (isTaken(sent.response) && mediaTypeOf(sent.response) === "text/event-stream") return sent;
-  sent.response.discard();
-  return CLOSED;
+  if (!sent.ok) {
+    return { ok: false, failed: { ...sent, sent: true }, isAway: sent.failure.kind === "unreachable" };
+  }
+  const { response } = sent;
+  if (isTaken(response) && mediaTypeOf(response) === "text/event-stream") return sent;
+  response.discard();
+  return { ok: false, failed: CLOSED, isAway: AWAY.includes(response.status) };
 }
 
 /** Most servers end the stream right after the answer: waiting for that keeps the connection, giving up closes it. */
@@ -126,6 +136,8 @@ async function drain(reader: ReadableStreamDefaultReader<Uint8Array>, { signal }
 
 const tooLarge = (what: string) =>
   failed({ kind: "too_large", message: `The server answered with ${what}.` }, { sent: true });
+
+const AWAY = [429, 502, 503, 504];
 
 const CLOSED = failed(
   { kind: "unreachable", reason: "closed", message: "The server ended its answer before it was complete." },

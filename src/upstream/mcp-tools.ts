@@ -1,5 +1,6 @@
 import { isJsonObject, type Json, type JsonObject } from "../core/json.ts";
 import type { ToolDefinition, ToolResult, UpstreamFailure } from "../core/ports.ts";
+import { MISSING_CAPABILITY } from "./mcp-declined.ts";
 import { scanMirrored } from "./mcp-headers.ts";
 import type { Line } from "./mcp-line.ts";
 import { MAX_LIST_TTL_MS, MAX_LISTED_TOOLS } from "./mcp-limits.ts";
@@ -94,6 +95,5 @@ export const UNKNOWN_RESULT: UpstreamFailure = {
   message: "The server answered with a kind of result that is not known.",
 };
 const INPUTS = ["elicitation/create", "sampling/createMessage", "roots/list"];
-const MISSING_CAPABILITY = -32021;
 // Letters, marks, digits, punctuation, symbols and inner spaces of any script: nothing that does not show.
 const PRINTABLE_NAME = /^(?! )[\p{L}\p{M}\p{N}\p{P}\p{S} ]{1,128}(?<! )$/u;

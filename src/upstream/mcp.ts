@@ -14,8 +14,9 @@ import type { Egress } from "./egress.ts";
 import { NO_ANSWERS, type Answering } from "./mcp-answering.ts";
 import type { Asked, Asking } from "./mcp-ask.ts";
 import { createAsides } from "./mcp-asides.ts";
-import { connect } from "./mcp-connect.ts";
+import { createChanges } from "./mcp-changes.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
+import { withDeclined } from "./mcp-declined.ts";
 import { endSession } from "./mcp-exchange.ts";
 import { mirrorHeaders, scanMirrored, type MirrorScan } from "./mcp-headers.ts";
 import { visible } from "./mcp-failures.ts";
@@ -25,6 +26,8 @@ import { createListeners } from "./mcp-listen.ts";
 import { MAX_ANSWER_BYTES } from "./mcp-limits.ts";
 import { listAll } from "./mcp-list.ts";
 import { askInRounds } from "./mcp-rounds.ts";
+import { isOf } from "./mcp-sessions.ts";
+import { createSubscriptions } from "./mcp-subscriptions.ts";
 import { isKnownResult, readResult, UNKNOWN_RESULT } from "./mcp-tools.ts";
 
 /** The port, and what the port does not need: every other request of the protocol. */
@@ -64,17 +67,24 @@ export function createMcpUpstream(options: {
   const { egress, clock, log, clientInfo, answering = NO_ANSWERS } = options;
   const asides = createAsides(clock);
   const outside = { egress, clock, asides };
-  const listeners = createListeners(outside);
+  const changes = createChanges();
+  const nextId = createCounter();
+  const listeners = createListeners(outside, changes);
+  const subscriptions = createSubscriptions(outside, { changes, clientInfo, nextId });
   const lines = createLines({
     clock,
     log,
-    connect: (to) => connect(outside, { ...to, clientInfo }),
+    connect: async (to) => {
+      // The SDK makes hundreds of schemas when it is read, and is needed for a server that is new to us alone.
+      const { connect } = await import("./mcp-connect.ts");
+      return connect(outside, { ...to, clientInfo });
+    },
     end: (access, line) => {
       listeners.stop(line);
-      endSession(outside, { access, headers: lineHeaders(line) });
+      return endSession(outside, { access, headers: lineHeaders(line) });
     },
   });
-  const asking: Asking = { outside, lines, listeners, clientInfo, nextId: createCounter() };
+  const asking: Asking = { outside, lines, listeners, changes, subscriptions, clientInfo, nextId };
   const mirroredBy = createMirror();
   const active = new Map<Deadline, Promise<unknown>>();
   let closed = false;
@@ -106,35 +116,46 @@ export function createMcpUpstream(options: {
           maxBytes,
           answering,
           question: { method: "tools/list", params, mirrored: {}, trace },
+          progress: null,
         }),
-      (dropped) =>
-        log("warn", "tools_dropped", {
-          server: nameOf(access.url),
-          count: dropped.length,
-          tools: dropped
-            .slice(0, MAX_DROPS_LOGGED)
-            .map(({ name, why }) => ({ name: visible(name, access), why })),
-        }),
+      {
+        onDropped: (dropped) =>
+          log("warn", "tools_dropped", {
+            server: nameOf(access.url),
+            count: dropped.length,
+            tools: dropped
+              .slice(0, MAX_DROPS_LOGGED)
+              .map(({ name, why }) => ({ name: visible(name, access), why })),
+          }),
+        onKept: (line, ttlMs) => subscriptions.kept({ access, line }, ttlMs),
+      },
     );
   }
 
   function call(
     access: UpstreamAccess,
-    { name, arguments: args, definition, trace = null }: Call & Pick<CallLimits, "trace">,
+    { name, arguments: args, definition, trace = null, progress = null }: Wanted,
     deadline: Deadline,
   ): Promise<Asked> {
     const params = { name, arguments: args };
     const mirrored = mirroredBy(definition, args);
     const question: Question = { method: "tools/call", params, mirrored, trace };
-    return askInRounds(asking, { access, deadline, maxBytes: MAX_ANSWER_BYTES, answering, question });
+    return askInRounds(asking, {
+      access,
+      deadline,
+      maxBytes: MAX_ANSWER_BYTES,
+      answering,
+      question,
+      progress,
+    });
   }
 
   return {
     listTools: (access, limits) => limited(limits, (deadline) => list(access, limits, deadline)),
     callTool: (access, wanted, limits) =>
       limited(limits, async (deadline) => {
-        const { trace = null } = limits;
-        const asked = await call(access, { ...wanted, trace }, deadline);
+        const { trace = null, progress = null } = limits;
+        const asked = await call(access, { ...wanted, trace, progress }, deadline);
         if (!isHeaderMismatch(asked)) return outcomeOf(asked);
         // It wants arguments mirrored that the definition at hand does not tell of (2026-07-28, "x-mcp-header"). It
         // refused before running anything, so the call may be made again, once.
@@ -143,7 +164,7 @@ export function createMcpUpstream(options: {
         const definition = listed.tools.find(({ name }) => name === wanted.name) ?? null;
         const told = mirroredBy(wanted.definition, wanted.arguments);
         if (sameHeaders(told, mirroredBy(definition, wanted.arguments))) return outcomeOf(asked);
-        return outcomeOf(await call(access, { ...wanted, definition, trace }, deadline));
+        return outcomeOf(await call(access, { ...wanted, definition, trace, progress }, deadline));
       }),
     request: (access, { method, params, answering: ownAnswering = answering }, limits) =>
       limited(limits, async (deadline) => {
@@ -154,26 +175,37 @@ export function createMcpUpstream(options: {
           maxBytes: MAX_ANSWER_BYTES,
           answering: ownAnswering,
           question,
+          progress: limits.progress ?? null,
         });
         if (!asked.ok) return { ok: false, failure: asked.failure, sent: asked.sent };
         if (!isKnownResult(asked.result, asked.line))
           return { ok: false, failure: UNKNOWN_RESULT, sent: true };
         return { ok: true, result: asked.result };
       }),
+    endSessions: (of) => {
+      subscriptions.stop((access) => isOf(access, of));
+      return lines.putOut(of);
+    },
+    changeOf: ({ url }) => changes.of(url),
     close: async () => {
       closed = true;
       for (const deadline of active.keys()) deadline.cancel(STOPPING);
       await Promise.allSettled(active.values());
       lines.close();
       listeners.close();
+      subscriptions.close();
       await asides.settled();
     },
   };
 }
 
-type Call = Parameters<Upstream["callTool"]>[1];
+type Wanted = Parameters<Upstream["callTool"]>[1] & Pick<CallLimits, "trace" | "progress">;
 
 function outcomeOf(asked: Asked): CallOutcome {
+  return withDeclined(readOutcome(asked), asked.declined ?? []);
+}
+
+function readOutcome(asked: Asked): CallOutcome {
   if (!asked.ok) return { ok: false, failure: asked.failure, sent: asked.sent };
   const read = readResult(asked.result, asked.line);
   if ("kind" in read) return { ok: false, failure: read, sent: true };

@@ -1,6 +1,7 @@
 import OpenAI from "openai";
 import { BrokerError } from "../core/errors.ts";
 import { isJsonObject } from "../core/json.ts";
+import type { Usage } from "../core/request.ts";
 import { EgressError } from "./egress.ts";
 
 const MAX_MESSAGE_CHARS = 500;
@@ -52,13 +53,18 @@ function answered(
   return new BrokerError("model_failed", { status, message, code });
 }
 
-/** What an upstream says of its own failure in the middle of a stream: `{code, message}`. */
-export function saidFailure(error: unknown, apiKey: string | null): BrokerError<"model_failed"> {
+/** What an upstream says of its own failure in the middle of a stream: `{code, message}`, and what it took until then. */
+export function saidFailure(
+  error: unknown,
+  apiKey: string | null,
+  usage: Usage | null = null,
+): BrokerError<"model_failed"> {
   const said = readable(error, apiKey);
   const code = isJsonObject(error) ? codeOf(error["code"] ?? error["type"], apiKey) : null;
   const head = "the model upstream ended its answer with an error";
   const message = said === "" ? head : `${head}: ${said}`;
-  return new BrokerError("model_failed", { status: statusOfCode(code), message, code });
+  const spent = usage === null ? {} : { usage };
+  return new BrokerError("model_failed", { status: statusOfCode(code), message, code, ...spent });
 }
 
 /** The status that OpenAI has for a code, where an upstream that has begun to answer can give none any more. */

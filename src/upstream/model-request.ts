@@ -47,7 +47,7 @@ function chatToolChoice(choice: ModelToolChoice): Json {
   return typeof choice === "string" ? choice : { type: "function", function: { name: choice.name } };
 }
 
-/** `top_logprobs` has no use here: log probabilities are not among a model's events. */
+/** `top_logprobs` has no use here: of this API log probabilities are not read. */
 function samplingFields(sampling: Sampling): JsonObject {
   return withoutNulls({
     temperature: sampling.temperature,

@@ -1,4 +1,4 @@
-import { isJsonObject, type JsonObject } from "../core/json.ts";
+import { isJsonObject, type Json, type JsonObject } from "../core/json.ts";
 import type { ModelEvent } from "../core/ports.ts";
 import { NO_USAGE, type Usage } from "../core/request.ts";
 import { checkCallCount, modelFailed, saidFailure } from "./model-failures.ts";
@@ -12,6 +12,8 @@ type Slot = {
   /** What the upstream calls the call. */
   given: string;
   heard: string;
+  /** Of a message. */
+  annotations: number;
   isDone: boolean;
 };
 
@@ -30,6 +32,7 @@ export function createResponseReader(options: {
   const { origin } = options;
   const slots = new Map<unknown, Slot>();
   const callIds = new Set<string>();
+  let latest: Slot | null = null;
   let made = 0;
   let isAnswer = false;
   let reason: "stop" | "length" | "content_filter" | null = null;
@@ -50,7 +53,8 @@ export function createResponseReader(options: {
     if (known) return [];
     if (type !== "message" && type !== "function_call" && type !== "reasoning") return [];
     const call = callIds.size;
-    slots.set(place, { kind: type, call, given: textOf(call_id), heard: "", isDone: false });
+    latest = { kind: type, call, given: textOf(call_id), heard: "", annotations: 0, isDone: false };
+    slots.set(place, latest);
     switch (type) {
       case "message":
         return [{ kind: "message_started", phase: textOf(item["phase"]) || null }];
@@ -69,6 +73,11 @@ export function createResponseReader(options: {
     if (slot?.kind === kind) slot.heard += delta;
     return begun;
   };
+  const hearAnnotation = (slot: Slot | undefined, annotation: unknown): ModelEvent[] => {
+    if (slot?.kind !== "message" || slot !== latest || slot.isDone || !isJsonObject(annotation)) return [];
+    slot.annotations++;
+    return [{ kind: "annotation", annotation }];
+  };
   const hearArguments = (slot: Slot | undefined, text: string): ModelEvent[] => {
     if (slot?.kind !== "function_call" || text === "") return [];
     slot.heard += text;
@@ -81,7 +90,11 @@ export function createResponseReader(options: {
     slot.isDone = true;
     switch (slot.kind) {
       case "message":
-        return slot.heard === "" ? [...events, ...saidIn(item)] : events;
+        if (slot.heard === "") return [...events, ...saidIn(item)];
+        // To an earlier message nothing can be added any more.
+        return slot.annotations === 0 && slot === latest
+          ? [...events, ...saidIn(item).filter(({ kind }) => kind === "annotation")]
+          : events;
       case "function_call": {
         // Some models write nothing where a tool takes no arguments; what follows wants JSON.
         const text = textOf(item["arguments"]) || (item["status"] === "incomplete" ? "" : "{}");
@@ -125,7 +138,11 @@ export function createResponseReader(options: {
       case "response.output_item.done":
         return isJsonObject(item) ? finish(place, item) : [];
       case "response.output_text.delta":
-        return delta === "" ? [] : [...hear(place, "message", delta), { kind: "text", delta }];
+        return delta === ""
+          ? []
+          : [...hear(place, "message", delta), { kind: "text", delta, ...logprobsOf(event) }];
+      case "response.output_text.annotation.added":
+        return hearAnnotation(slots.get(place), event["annotation"]);
       case "response.refusal.delta":
         return delta === "" ? [] : [...hear(place, "message", delta), { kind: "refusal", delta }];
       case "response.function_call_arguments.delta":
@@ -143,7 +160,7 @@ export function createResponseReader(options: {
       case "response.incomplete":
         return conclude(response, incompleteOf(response["incomplete_details"]));
       case "response.failed":
-        throw saidFailure(response["error"], options.apiKey);
+        throw saidFailure(response["error"], options.apiKey, readUsage(response["usage"]));
       case "error":
         throw saidFailure(event["error"] ?? event, options.apiKey);
       default:
@@ -172,8 +189,20 @@ function saidIn({ content }: JsonObject): ModelEvent[] {
   return parts.flatMap((part): ModelEvent[] => {
     if (!isJsonObject(part)) return [];
     if (part["type"] === "refusal") return [{ kind: "refusal", delta: textOf(part["refusal"]) }];
-    return part["type"] === "output_text" ? [{ kind: "text", delta: textOf(part["text"]) }] : [];
+    if (part["type"] !== "output_text") return [];
+    const annotations: unknown[] = Array.isArray(part["annotations"]) ? part["annotations"] : [];
+    return [
+      { kind: "text", delta: textOf(part["text"]), ...logprobsOf(part) },
+      ...annotations
+        .filter(isJsonObject)
+        .map((annotation): ModelEvent => ({ kind: "annotation", annotation })),
+    ];
   });
+}
+
+/** Taken as they are: a look at each of a long text would take longer than all the rest. */
+function logprobsOf({ logprobs }: JsonObject): { logprobs?: Json[] } {
+  return Array.isArray(logprobs) && logprobs.length > 0 ? { logprobs } : {};
 }
 
 function incompleteOf(details: unknown): "length" | "content_filter" {

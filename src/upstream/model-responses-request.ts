@@ -15,6 +15,10 @@ export function responsesRequest(
   origin: string,
 ): OpenAI.Responses.ResponseCreateParamsStreaming {
   const input = responsesInput(request.history, origin);
+  const include = [
+    ...(isReasoned(request, input) ? ["reasoning.encrypted_content"] : []),
+    ...(request.logprobs === true ? ["message.output_text.logprobs"] : []),
+  ];
   const body = {
     model: request.model,
     ...(request.instructions !== null && { instructions: request.instructions }),
@@ -22,7 +26,7 @@ export function responsesRequest(
     ...toolFields(request),
     ...samplingFields(request.sampling),
     ...(request.user !== null && { user: request.user }),
-    ...(isReasoned(request, input) && { include: ["reasoning.encrypted_content"] }),
+    ...(include.length > 0 && { include }),
     store: false,
     stream: true,
   };
@@ -50,7 +54,6 @@ function choiceOf(choice: ModelToolChoice): object | string {
   return typeof choice === "string" ? choice : { type: "function", name: choice.name };
 }
 
-/** `top_logprobs` has no use here: log probabilities are not among a model's events. */
 function samplingFields(sampling: Sampling): JsonObject {
   const text = withoutNulls({ format: sampling.textFormat, verbosity: sampling.verbosity });
   const reasoning = sampling.reasoning && withoutNulls(sampling.reasoning);
@@ -62,6 +65,7 @@ function samplingFields(sampling: Sampling): JsonObject {
     presence_penalty: sampling.presencePenalty,
     reasoning,
     text: Object.keys(text).length > 0 ? text : null,
+    top_logprobs: sampling.topLogprobs,
     prompt_cache_key: sampling.promptCacheKey,
     service_tier: sampling.serviceTier,
   });

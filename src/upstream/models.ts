@@ -1,17 +1,27 @@
-import type { Model, ModelApi, World } from "../core/ports.ts";
+import type { Model, ModelApi, ModelEvent, ModelRequest, World } from "../core/ports.ts";
 import type { Egress } from "./egress.ts";
 import type { ModelPlace } from "./model-call.ts";
-import { createResponsesModel } from "./model-responses.ts";
 import { MODEL_LIMITS } from "./model-watch.ts";
-import { createChatModel } from "./model.ts";
 
-/** A model upstream by the API that it speaks. */
+/** A model upstream by the API that it speaks. The package for it is read at the first turn that asks a model: many ask none. */
 export function createModel({ api, ...place }: ModelPlace & { api: ModelApi }): Model {
+  async function* stream(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelEvent> {
+    const model = await createSpeaking(api, place);
+    yield* model.stream(request, signal);
+  }
+  return { stream };
+}
+
+async function createSpeaking(api: ModelApi, place: ModelPlace): Promise<Model> {
   switch (api) {
-    case "chat":
+    case "chat": {
+      const { createChatModel } = await import("./model.ts");
       return createChatModel(place);
-    case "responses":
+    }
+    case "responses": {
+      const { createResponsesModel } = await import("./model-responses.ts");
       return createResponsesModel(place);
+    }
   }
 }
 

@@ -10,12 +10,13 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { headingOf } from "../../demo/browser.ts";
 import { parseConfig } from "../../src/config.ts";
 import { start as startHere } from "../../src/node.ts";
-import { startAuthServer, type TestAuthServer, type TokenMishap } from "../helpers/auth-server.ts";
+import { startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
 import { allow, beginAuthorization, consentsOf, linkOf, person, visit } from "../helpers/people.ts";
 import { type BrokerProcess, startBroker } from "../helpers/process.ts";
 import { type ProtectedServer, startProtectedServer } from "../helpers/protected-server.ts";
 import { ADMIN_KEY, call, clientOf, itemsOf } from "../helpers/world.ts";
 
+const TWO_HOURS_MS = 2 * 60 * 60_000;
 let folder: string;
 let env: Record<string, string>;
 let authServer: TestAuthServer;
@@ -57,18 +58,31 @@ const connect = async () => {
   expect(headingOf(await allow(person(authServer, "ann"), linkOf(asked)))).toContain("Connected");
 };
 
+/** As it will be in two hours: what is kept of the grant is older, and its token over. The server takes new ones still. */
+const ageGrant = () => {
+  const database = new Database(join(folder, "consentry.db"));
+  const { changes } = database
+    .prepare("update grants set created_at = created_at - ?, expires_at = expires_at - ?")
+    .run(TWO_HOURS_MS, TWO_HOURS_MS);
+  database.close();
+  if (changes !== 1) throw new Error(`${changes} grants`);
+};
+
 /**
  * Holds the database so that nobody can write from the next token request on, and ends the broker once the authorization
  * server has answered: between the answer and the commit.
  */
 async function killBeforeCommit(type: string, begin: () => unknown): Promise<void> {
-  authServer.knobs.tokenLatencyMs = 400;
+  authServer.knobs.tokenLatencyMs = 200;
   const before = exchanges(type);
+  const answered = authServer.countTokenAnswers();
   void begin();
   while (exchanges(type) === before) await wait(5);
   const database = new Database(join(folder, "consentry.db"));
   database.exec("BEGIN IMMEDIATE");
-  await wait(900);
+  while (authServer.countTokenAnswers() === answered) await wait(5);
+  // Long enough to read the answer. It is not committed, however long it takes.
+  await wait(200);
   await broker.kill9();
   database.exec("ROLLBACK");
   database.close();
@@ -98,9 +112,8 @@ test("killed between the answer to a code and the commit: the link works again, 
 });
 
 test("killed between the answer to a refresh and the commit: the person is asked cleanly, and the dead token is never shown again", async () => {
-  authServer.knobs.accessTokenSeconds = 1;
   await connect();
-  await wait(1_100);
+  ageGrant();
   await killBeforeCommit("refresh_token", () => whoami().catch(() => null));
   expect(exchanges("refresh_token")).toBe(1);
   // A later process, after the dead one's lease.
@@ -121,37 +134,6 @@ test("killed between the answer to a refresh and the commit: the person is asked
   } finally {
     await later.stop();
   }
-});
-
-test.each<[TokenMishap, number]>([
-  ["error", 503],
-  ["malformed_json", 503],
-])(
-  "the token endpoint answers with %s: a failed call, not a question to the person",
-  async (mishap, code) => {
-    authServer.knobs.accessTokenSeconds = 1;
-    await connect();
-    await wait(1_100);
-    authServer.mishaps.push(mishap, mishap);
-    const answer = await whoami();
-    expect(consentsOf(answer)).toEqual([]);
-    expect(itemsOf(answer, "mcp_call")).toMatchObject([
-      { status: "failed", error: { type: "http_error", code } },
-    ]);
-  },
-);
-
-test("a malformed id_token and a missing token_type on refresh lose nothing", async () => {
-  authServer.knobs.accessTokenSeconds = 1;
-  await connect();
-  for (const mishap of ["malformed_id_token", "no_token_type"] as const) {
-    await wait(2_100);
-    authServer.mishaps.push(mishap);
-    expect(itemsOf(await whoami(), "mcp_call")).toMatchObject([{ output: "ann" }]);
-  }
-  await wait(2_100);
-  expect(itemsOf(await whoami(), "mcp_call")).toMatchObject([{ output: "ann" }]);
-  expect(exchanges("refresh_token")).toBe(3);
 });
 
 async function freePort(): Promise<number> {

@@ -2,6 +2,7 @@ import type { ServerResponse } from "node:http";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import { MAX_ANSWER_BYTES, MAX_STREAM_MESSAGES } from "../../src/upstream/mcp-limits.ts";
+import { measureComputing } from "../helpers/computing.ts";
 import {
   answerJson,
   answerResult,
@@ -209,7 +210,7 @@ describe("a definition", () => {
     const listed = await upstream.listTools(access, within(5_000));
     const definition = (listed.ok && listed.tools[0]) || null;
     expect(definition?.outputSchema).toMatchObject({ properties: { a: evil } });
-    const began = Date.now();
+    const computedMs = measureComputing();
     const args = { a: `${"a".repeat(60)}!` };
     const outcome = await upstream.callTool(
       access,
@@ -218,7 +219,7 @@ describe("a definition", () => {
     );
     // What does not fit the server's own schema is passed on: it is data, and the schema is no more than a claim.
     expect(outcome).toMatchObject({ ok: true, result: { structuredContent: args } });
-    expect(Date.now() - began).toBeLessThan(1_000);
+    expect(computedMs()).toBeLessThan(1_000);
   });
 
   test("that refers to somewhere is not followed", async () => {

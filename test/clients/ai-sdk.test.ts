@@ -26,7 +26,7 @@ const always = (serverLabel: string) =>
     requireApproval: "always",
   });
 
-type Options = { store?: boolean; previousResponseId?: string };
+type Options = { store?: boolean; previousResponseId?: string; conversation?: string };
 const optionsOf = (input: string | ModelMessage[], tools: ToolSet, { store = true, ...more }: Options) => ({
   model: openai().responses("m"),
   messages: typeof input === "string" ? [says(input)] : input,
@@ -235,6 +235,13 @@ test("a stream arrives in the client's own events, in order", async () => {
   expect([await stream.text, await stream.warnings, errors]).toEqual(["It says hello.", [], []]);
 });
 
+test("the progress of a call is no trouble in a stream", async () => {
+  stage.script(calls("notes__count"), { text: "Two." });
+  const { stream, errors } = await streamed("count", { notes: never("notes") });
+  expect([await stream.text, await stream.warnings, errors]).toEqual(["Two.", [], []]);
+  expect(stage.results()).toEqual(["counted"]);
+});
+
 test("a stream that ends with a question, and one that begins with its answer", async () => {
   stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." });
   const tools = { notes: always("notes") };
@@ -324,6 +331,30 @@ test("with store: false a call that was approved is remembered, and one that was
   expect(stage.told().map(({ role }) => role)).toEqual(["user", "assistant", "user"]);
   // It says so itself.
   expect(stage.complaints().join()).toContain("are not sent to the API when store is false");
+});
+
+test("in a conversation each turn reads what was said before, and what was approved there runs once", async () => {
+  stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." }, { text: "Welcome." });
+  // Conversations are made elsewhere, as it says itself.
+  const made = await fetch(`${stage.baseURL()}/conversations`, {
+    method: "POST",
+    headers: {
+      ...stage.headers,
+      authorization: `Bearer ${stage.apiKey()}`,
+      "content-type": "application/json",
+    },
+    body: "{}",
+  });
+  const { id: conversation } = z.object({ id: z.string() }).parse(await made.json());
+  const tools = { notes: always("notes") };
+  const asked = await ask("delete note 1", tools, { conversation });
+  const answer = answersTo(asked.content, true);
+  // It wants to see the question that is answered, and does not send it: what has an id is in the conversation.
+  const done = await ask([...asked.responseMessages, answer], tools, { conversation });
+  expect(done.text).toBe("It is gone.");
+  expect((await ask("thanks", tools, { conversation })).text).toBe("Welcome.");
+  expect(stage.told().map(({ role }) => role)).toEqual(["user", "assistant", "tool", "assistant", "user"]);
+  expect(stage.ran()).toEqual(["delete_note"]);
 });
 
 /** Asks for a deletion, approves it, and says thanks, each time with all messages so far. */

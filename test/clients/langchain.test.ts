@@ -198,6 +198,13 @@ test("a stream arrives in the client's own events, in order", async () => {
   expect(whole).toMatchObject({ usage_metadata: { total_tokens: 30 } });
 });
 
+test("the progress of a call is no trouble in a stream", async () => {
+  stage.script(calls("notes__count"), { text: "Two." });
+  const { whole, seen } = await streamed(chatWith(never("notes")), [says("count")]);
+  expect(seen).toEqual(["mcp_list_tools", "mcp_call", "Two."]);
+  expect(outputsOf(whole)).toMatchObject([{}, { output: "counted" }]);
+});
+
 test("a stream that ends with a question, and one that begins with its answer", async () => {
   stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." });
   const chat = chatWith(always("notes"));
@@ -243,4 +250,33 @@ test("its own maker of MCP tools wants a URL, for which the connection of that l
   });
   expect((await chatWith(made).invoke("say hello")).text).toBe("Done.");
   expect(stage.ran()).toEqual(["echo"]);
+});
+
+test("in a conversation each turn reads what was said before, and what was approved there runs once", async () => {
+  stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." }, { text: "Welcome." });
+  // It has no conversations of its own, and passes on what it does not know.
+  const made = await fetch(`${stage.baseURL()}/conversations`, {
+    method: "POST",
+    headers: {
+      ...stage.headers,
+      authorization: `Bearer ${stage.apiKey()}`,
+      "content-type": "application/json",
+    },
+    body: "{}",
+  });
+  const { id: conversation } = z.object({ id: z.string() }).parse(await made.json());
+  const chat = new ChatOpenAI({
+    model: "m",
+    apiKey: stage.apiKey(),
+    useResponsesApi: true,
+    maxRetries: 0,
+    modelKwargs: { conversation },
+    configuration: { baseURL: stage.baseURL(), defaultHeaders: stage.headers },
+  }).bindTools([always("notes")]);
+  const asked = await chat.invoke("delete note 1");
+  await chat.invoke([answersTo(asked, true)]);
+  const { whole } = await streamed(chat, [says("thanks")]);
+  expect(whole.text).toBe("Welcome.");
+  expect(stage.told().map(({ role }) => role)).toEqual(["user", "assistant", "tool", "assistant", "user"]);
+  expect(stage.ran()).toEqual(["delete_note"]);
 });

@@ -4,6 +4,7 @@ import {
   hostedMcpTool,
   type HostedMCPTool,
   MemorySession,
+  OpenAIConversationsSession,
   OpenAIProvider,
   Runner,
   RunState,
@@ -22,13 +23,13 @@ const stage = setClientStage();
 // Its traces would go to OpenAI.
 setTracingDisabled(true);
 
+const openaiOfAnn = () =>
+  new OpenAI({ baseURL: stage.baseURL(), apiKey: stage.apiKey(), defaultHeaders: stage.headers });
+
 function runnerOfAnn(): Runner {
-  const openAIClient = new OpenAI({
-    baseURL: stage.baseURL(),
-    apiKey: stage.apiKey(),
-    defaultHeaders: stage.headers,
+  return new Runner({
+    modelProvider: new OpenAIProvider({ openAIClient: openaiOfAnn(), useResponses: true }),
   });
-  return new Runner({ modelProvider: new OpenAIProvider({ openAIClient, useResponses: true }) });
 }
 
 const clerkWith = (...tools: Tool[]) => new Agent({ name: "clerk", model: "m", tools });
@@ -207,6 +208,13 @@ test("a stream arrives in the client's own events, in order", async () => {
   expect(stream.finalOutput).toBe("It says hello.");
 });
 
+test("the progress of a call is no trouble in a stream", async () => {
+  stage.script(calls("notes__count"), { text: "Two." });
+  const { stream } = await streamed(clerkWith(never("notes")), "count");
+  expect(stream.finalOutput).toBe("Two.");
+  expect(stage.results()).toEqual(["counted"]);
+});
+
 test("a stream that ends with a question, and one that begins with its answer", async () => {
   stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." });
   const clerk = clerkWith(always("notes"));
@@ -274,6 +282,39 @@ test("a session, and previousResponseId, go on where the conversation was", asyn
   await runnerOfAnn().run(clerk, "bye", { previousResponseId });
   expect(stage.told().map(({ role }) => role)).toEqual([...roles, "assistant", "user"]);
   expect(stage.ran()).toEqual(["delete_note"]);
+});
+
+test("in a conversation each turn reads what was said before, and what was approved there runs once", async () => {
+  const clerk = clerkWith(always("notes"));
+  const { id: conversationId } = await openaiOfAnn().conversations.create({});
+  const roles = ["user", "assistant", "tool", "assistant", "user"];
+  stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." }, { text: "Welcome." });
+  const asked = await runnerOfAnn().run(clerk, "delete note 1", { conversationId });
+  decide(asked, true);
+  await runnerOfAnn().run(clerk, asked.state, { conversationId });
+  const thanked = await runnerOfAnn().run(clerk, "thanks", { conversationId });
+  expect(thanked.finalOutput).toBe("Welcome.");
+  expect(stage.told().map(({ role }) => role)).toEqual(roles);
+  expect(stage.ran()).toEqual(["delete_note"]);
+});
+
+test("a session in a conversation: the client reads it, adds to it, and takes back what was said last", async () => {
+  const clerk = clerkWith(always("notes"));
+  const session = new OpenAIConversationsSession({ client: openaiOfAnn() });
+  stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." }, { text: "Welcome." });
+  const asked = await runnerOfAnn().run(clerk, "delete note 1", { session });
+  decide(asked, true);
+  await runnerOfAnn().run(clerk, asked.state, { session });
+  const thanked = await runnerOfAnn().run(clerk, "thanks", { session });
+  expect(thanked.finalOutput).toBe("Welcome.");
+  expect(stage.told().map(({ role }) => role)).toEqual(["user", "assistant", "tool", "assistant", "user"]);
+  expect(stage.ran()).toEqual(["delete_note"]);
+  const before = await session.getItems();
+  expect((await session.popItem())?.type).toBe("message");
+  expect(await session.getItems()).toEqual(before.slice(0, -1));
+  expect(await session.getItems(2)).toEqual(before.slice(-3, -1));
+  await session.clearSession();
+  expect(await session.getItems()).toEqual([]);
 });
 
 async function streamed(clerk: Agent, input: string | RunState<undefined, Agent>) {

@@ -199,6 +199,15 @@ test("a stream arrives in the client's own events, in order", async () => {
   expect(response.output_text).toBe("It says hello.");
 });
 
+test("the progress of a call is no trouble in a stream", async () => {
+  stage.script(calls("notes__count"), { text: "Two." });
+  const { response, events } = await streamed({ input: "count", tools: [tool("notes")] });
+  const told = events.flatMap((event) => ("progress" in event ? [event.progress] : []));
+  expect(told[0]).toEqual({ progress: 1, total: 2, message: "counted to 1" });
+  expect(itemsOf(response, "mcp_call")).toMatchObject([{ output: "counted" }]);
+  expect(response.output_text).toBe("Two.");
+});
+
 test("a stream that ends with a question, and one that begins with its answer", async () => {
   stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." });
   const asked = await streamed({ input: "delete note 1", tools: [tool("notes", {})] });
@@ -235,4 +244,29 @@ test("the history that the client sends back is read, and nothing in it runs aga
   expect((await turn()).output_text).toBe("Welcome.");
   expect(stage.told().map(({ role }) => role)).toEqual(["user", "assistant", "tool", "assistant", "user"]);
   expect(stage.ran()).toEqual(["delete_note"]);
+});
+
+test("in a conversation each turn reads what was said before, and what was approved there runs once", async () => {
+  stage.script(calls("notes__delete_note", { id: "1" }), { text: "It is gone." }, { text: "Welcome." });
+  const { id: conversation } = await clientOfAnn().conversations.create({});
+  const tools = [tool("notes", {})];
+  const asked = await ask({ conversation, input: "delete note 1", tools });
+  await ask({ conversation, input: [answer(asked, true)] });
+  const thanked = await streamed({ conversation, input: "thanks" });
+  expect(thanked.response.output_text).toBe("Welcome.");
+  expect(stage.told().map(({ role }) => role)).toEqual(["user", "assistant", "tool", "assistant", "user"]);
+  expect(stage.ran()).toEqual(["delete_note"]);
+  const types: string[] = [];
+  for await (const { type } of clientOfAnn().conversations.items.list(conversation, { order: "asc" }))
+    types.push(type);
+  expect(types).toEqual([
+    "message",
+    "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "mcp_call",
+    "message",
+    "message",
+    "message",
+  ]);
 });

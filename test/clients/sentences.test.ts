@@ -18,9 +18,11 @@ const sentences = [
   "consent as a message alone: the person finds the link, and the next request runs",
   "consent with the status incomplete",
   "a stream arrives in the client's own events, in order",
+  "the progress of a call is no trouble in a stream",
   "a stream that ends with a question, and one that begins with its answer",
   "a stream that asks for consent",
   "the history that the client sends back is read, and nothing in it runs again",
+  "in a conversation each turn reads what was said before, and what was approved there runs once",
 ];
 
 test.each(["ai-sdk", "langchain", "openai", "openai-agents"])(

@@ -29,3 +29,12 @@ test("weights together stay within the bound, also when an entry is replaced or 
   cache.set("d", "d", { ttlMs: 10, weight: 9 });
   expect(cache.get("d")).toBe("d");
 });
+
+test("what is read again and again stays, however much comes and goes meanwhile", () => {
+  const cache = createCache<number>({ max: 10, now: () => 0 });
+  cache.set("used", 1, { ttlMs: 100 });
+  for (let n = 0; n < 1_000; n += 4) {
+    for (const more of [0, 1, 2, 3]) cache.set(`other ${n + more}`, n, { ttlMs: 100 });
+    expect(cache.get("used")).toBe(1);
+  }
+});

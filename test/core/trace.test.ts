@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { readTrace, traceFields } from "../../src/core/trace.ts";
+import { measureComputing } from "../helpers/computing.ts";
 
 const IDS = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
 const PARENT = `00-${IDS}-01`;
@@ -58,10 +59,10 @@ describe("what is malformed goes no further", () => {
   });
 
   test("a hostile state is read in no time", () => {
-    const begun = performance.now();
+    const computedMs = measureComputing();
     for (const text of ["a".repeat(512), `${"a=b,".repeat(128)}`, `${"a@".repeat(256)}`, " ".repeat(512)])
       readTrace(PARENT, text);
-    expect(performance.now() - begun).toBeLessThan(50);
+    expect(computedMs()).toBeLessThan(50);
   });
 });
 

@@ -50,6 +50,17 @@ test.each(["openai.mjs", "agents.mjs", "ai-sdk.mjs", "langchain.mjs"])(
   },
 );
 
+test("conversation.mjs goes on where the conversation was", async () => {
+  const { baseURL, apiKey } = await world.runtime();
+  turns.push({ text: "It said hello." });
+  const { code, output } = await runScript(blockThatBegins(blocks, "// conversation.mjs"), {
+    OPENAI_BASE_URL: baseURL,
+    OPENAI_API_KEY: apiKey ?? "",
+  });
+  expect([code, output]).toEqual([0, "It said hello.\n"]);
+  expect(JSON.stringify(model.requests.at(-1)?.body.messages)).toContain("Echo: hello");
+});
+
 test("the versions that the document names are those that the tests drive", async () => {
   const { dependencies, devDependencies } = packages;
   const pinned: Record<string, string> = { ...devDependencies, ...dependencies };

@@ -104,6 +104,11 @@ test("the limits are those of the code", async () => {
     `for ${limits.LEGACY_ERA_MS / 3_600_000} hours`,
     `after ${limits.SESSION_IDLE_MS / 60_000} minutes without a call`,
     `one of ${count(limits.MAX_SESSIONS)} in a replica`,
+    `one of ${limits.MAX_SESSIONS_OF_CONNECTION} of its connection`,
+    `the first ${limits.MAX_SERVER_REQUESTS} times in a call`,
+    `\`message\` as ${limits.MAX_PROGRESS_TEXT} characters`,
+    `answers within two seconds`,
+    `${limits.MAX_RESUMES} times in a call, and ${limits.MAX_AWAY} times in a row`,
   ]) {
     expect(text).toContain(said);
   }

@@ -138,7 +138,7 @@ describe("an upstream that misbehaves fails its own call, clearly and in time; t
         const timer = setInterval(() => response.write(": still here\n\n"), 20);
         response.on("close", () => clearInterval(timer));
       },
-      /"code":50[24]/,
+      /"code":504/,
     ],
     [
       "sends 1 GB",
@@ -176,10 +176,13 @@ describe("an upstream that misbehaves fails its own call, clearly and in time; t
     ["answers 500", (_, response) => void response.writeHead(500).end("secret stack trace"), /"code":500/],
   ];
 
+  const ENDLESS = ["hangs", "streams for ever"];
   test.each(cases)("%s", async (name, act, expected) => {
     const server = await startRawServer(onCall(act));
     const label = `bad-${name.replaceAll(/[^a-z]/g, "")}`.slice(0, 30);
-    await world.connect(label, { target: server.url, timeoutMs: 1_000 });
+    // Those that have no end of their own are given up; the others have time to come to theirs, however slow the machine.
+    const timeoutMs = ENDLESS.includes(name) ? 1_000 : 30_000;
+    await world.connect(label, { target: server.url, timeoutMs });
     const input = [call(label, "go", {}, "bad"), call("notes", "echo", { text: "fine" }, "good")];
     const response = await client.responses.create({ tools: [never(label), never("notes")], input });
     const [bad, good] = itemsOf(response, "mcp_call");

@@ -325,6 +325,29 @@ test("a turn for nobody is not put behind what a user says there meanwhile, wher
   expect(JSON.stringify(anns.data)).not.toContain("nobody");
 });
 
+test.each([{ store: true }, { store: false }])(
+  "a conversation that is deleted during a turn does not get that turn, which is kept by itself (%j)",
+  async ({ store }) => {
+    for (const before of [[], ["first"]]) {
+      const { id } = await client.conversations.create({});
+      script = before.map((text) => ({ text }));
+      for (const input of before) await client.responses.create({ model: "m", conversation: id, input });
+      script = async () => {
+        await client.conversations.delete(id);
+        return { text: "too late" };
+      };
+      const late = await client.responses.create({ model: "m", conversation: id, input: "more", store });
+      expect([late.status, late.conversation, late.output_text]).toEqual(["completed", null, "too late"]);
+      expect(await codeOf(client.conversations.retrieve(id))).toBe("404 conversation_not_found");
+      const kept = await codeOf(client.responses.retrieve(late.id));
+      expect(kept).toBe(store ? "done" : "404 response_not_found");
+      script = [{ text: "again" }];
+      const again = client.responses.create({ model: "m", conversation: id, input: "x" });
+      expect(await codeOf(again)).toBe("400 conversation_not_found");
+    }
+  },
+);
+
 test("what the broker keeps of a conversation is sealed", async () => {
   const { id } = await client.conversations.create({ items: [said("user", "canary-of-a-conversation")] });
   script = [{ text: "canary-of-an-answer" }];

@@ -1,5 +1,5 @@
 import type OpenAI from "openai";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { createBrowser, headingOf } from "../../demo/browser.ts";
 import { type AzureAuthority, refused, startAzureAuthority } from "../helpers/azure-authority.ts";
 import { startModel } from "../helpers/model.ts";
@@ -44,7 +44,7 @@ beforeAll(async () => {
       ? { text: "Done." }
       : { calls: [{ name: "as-agent__whoami", arguments: {} }] },
   );
-  process.env["TEST_ENTRA_SECRET"] = SECRET;
+  vi.stubEnv("TEST_ENTRA_SECRET", SECRET);
   world = await createWorld({
     model,
     env: {
@@ -82,6 +82,7 @@ beforeAll(async () => {
   stops.push(authority.stop, server.stop, model.close, world.stop);
 });
 afterAll(async () => {
+  vi.unstubAllEnvs();
   for (const stop of stops.toReversed()) await stop();
 });
 beforeEach(() => {

@@ -172,6 +172,36 @@ test("a caller that leaves comes back for the answer: the work went on without i
   }
 });
 
+test("who hangs up at once cannot pile up work: beyond 128 under way the next is not begun, and others are not hindered", async () => {
+  const { idempotency } = world.world.store;
+  const renew = idempotency.renew;
+  let started = 0;
+  idempotency.renew = (attempt) => (started++, renew(attempt));
+  const { end } = atWork();
+  const left = new AbortController();
+  const hasty = await world.runtime();
+  const gone = Array.from({ length: 128 }, (_, n) =>
+    hasty.responses.create(body(), { headers: { "Idempotency-Key": `hasty-${n}` }, signal: left.signal }),
+  );
+  await expect.poll(() => started, { timeout: 20_000 }).toBe(128);
+  idempotency.renew = renew;
+  left.abort();
+  await Promise.allSettled(gone);
+  const refused = await once({}, "one more", hasty).catch(
+    (error: { status: number; code: string; headers: Headers }) => error,
+  );
+  expect(refused).toMatchObject({ status: 429, code: "idempotency_too_many" });
+  expect("headers" in refused && refused.headers.get("retry-after")).toBe("5");
+  const others = once({}, "one more");
+  end();
+  expect((await others).status).toBe("completed");
+  // Those that were left are answered, and the one that was refused has its key and its place.
+  expect((await once({}, "hasty-7", hasty)).status).toBe("completed");
+  await Promise.all(Array.from({ length: 128 }, (_, n) => once({}, `hasty-${n}`, hasty)));
+  expect((await once({}, "one more", hasty)).status).toBe("completed");
+  expect(runs).toBe(130);
+}, 60_000);
+
 test("when the one that ran it is dead nobody knows what it did: that is said, and nothing runs again", async () => {
   const { begun, end } = atWork();
   const first = once({ store: false });

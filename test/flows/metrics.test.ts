@@ -2,6 +2,7 @@
 import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { expireConsents } from "../../src/core/consent-ends.ts";
 import { startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
 import { type ModernServer, startModernServer } from "../helpers/mcp-servers.ts";
 import { type ScriptedModel, startModel } from "../helpers/model.ts";
@@ -80,6 +81,22 @@ describe("what happens is counted", () => {
     await expect
       .poll(() => valueOf('refreshes_total{project="default",connection="notes",outcome="refreshed"}'))
       .toBe(1);
+  });
+
+  test("consents that nobody finishes, when they are asked for anew and when they are not", async () => {
+    const [ann, bob] = await Promise.all(
+      ["ann", "bob"].map((user) => world.runtime({ user, rights: ["act_for_users"] })),
+    );
+    const ask = (client = ann) => client?.responses.create({ tools: [mcp("notes")] });
+    await Promise.all([ask(), ask(bob)]);
+    await expect.poll(() => valueOf('consents_total{outcome="opened"}')).toBe(2);
+    world.advance(2 * 60 * 60_000);
+    await ask();
+    await expect.poll(() => valueOf('consents_total{outcome="expired"}')).toBe(1);
+    await expireConsents(world.world);
+    await expireConsents(world.world);
+    await expect.poll(() => valueOf('consents_total{outcome="expired"}')).toBe(2);
+    expect(await valueOf('consents_total{outcome="opened"}')).toBe(3);
   });
 
   test("approvals", async () => {

@@ -95,6 +95,37 @@ describe.each(MODES)("a model that speaks the Responses API, %s", (mode) => {
     expect(model.requests[0]?.headers["authorization"]).toBe("Bearer model-key");
   });
 
+  test("what it cites is passed on, and how likely each word was where that is asked for", async () => {
+    const annotations = [
+      { type: "url_citation", url: "https://milk.example/", title: "Milk", start_index: 0, end_index: 4 },
+      { type: "of_tomorrow", any: { thing: [1] } },
+    ];
+    const logprobs = ["Buy ", "milk"].map((token) => ({
+      token,
+      logprob: -0.5,
+      bytes: null,
+      top_logprobs: [],
+    }));
+    const speech = { says: [{ text: "Buy milk", annotations, logprobs }] };
+    script = [speech, speech];
+    const asked = { model: "m", input: "what?", top_logprobs: 2 };
+    const bare = await respond(client, asked, mode);
+    expect(itemsOf(bare, "message")[0]?.content).toMatchObject([{ annotations, logprobs: [] }]);
+    const include = ["message.output_text.logprobs" as const];
+    const whole = await respond(client, { ...asked, include }, mode);
+    expect(itemsOf(whole, "message")[0]?.content).toMatchObject([
+      { text: "Buy milk", annotations, logprobs },
+    ]);
+    expect([sent(0).include, sent(1).include, sent(1)["top_logprobs"]]).toEqual([undefined, include, 2]);
+    const kept = itemsOf(await client.responses.retrieve(whole.id), "message");
+    expect(kept[0]?.content).toMatchObject([{ annotations, logprobs }]);
+    // To the model goes what was said, and nothing about it.
+    script = [{ says: [{ text: "ok" }] }];
+    await respond(client, { previous_response_id: whole.id, input: "thanks" }, mode);
+    expect(JSON.stringify(sent(2).input)).toContain("Buy milk");
+    expect(JSON.stringify(sent(2).input)).not.toMatch(/milk\.example|logprob":/);
+  });
+
   test("a later request has the stored reasoning; another model does not", async () => {
     script = [{ says: [{ reasoning: ["Ann."], encrypted: ENCRYPTED }, { text: "hello Ann" }] }];
     const first = await respond(client, { model: "gpt-5", input: "I am Ann" }, mode);
@@ -471,4 +502,54 @@ describe("an upstream that fails", () => {
     });
     expect(model.requests).toHaveLength(0);
   });
+});
+
+test("a stream says annotations and log probabilities where they are made, and a repeated one says them again", async () => {
+  const annotation = {
+    type: "url_citation",
+    url: "https://milk.example/",
+    title: "Milk",
+    start_index: 0,
+    end_index: 4,
+  };
+  const logprobs = ["Buy ", "milk"].map((token) => ({ token, logprob: -0.5, bytes: null, top_logprobs: [] }));
+  script = [{ says: [{ text: "Buy milk", annotations: [annotation], logprobs }] }];
+  const ask = async () => {
+    const stream = client.responses.stream(
+      { model: "m", input: "what?", include: ["message.output_text.logprobs"] },
+      { headers: { "Idempotency-Key": "annotated" } },
+    );
+    const events = [];
+    for await (const event of stream) events.push(event);
+    return { events, response: await stream.finalResponse() };
+  };
+  for (const [time, { events, response }] of [await ask(), await ask()].entries()) {
+    const added = events.filter(({ type }) => type === "response.output_text.annotation.added");
+    const item_id = itemsOf(response, "message")[0]?.id;
+    expect(added).toMatchObject([
+      { item_id, output_index: 0, content_index: 0, annotation_index: 0, annotation },
+    ]);
+    const deltas = events.flatMap((event) =>
+      event.type === "response.output_text.delta" ? [event.logprobs] : [],
+    );
+    expect(deltas).toEqual(time === 0 ? logprobs.map((one) => [one]) : [logprobs]);
+    const done = events.find((event) => event.type === "response.output_text.done");
+    expect(done).toMatchObject({ text: "Buy milk", logprobs });
+    const part = events.find((event) => event.type === "response.content_part.done");
+    expect(part).toMatchObject({ part: { text: "Buy milk", annotations: [annotation], logprobs } });
+  }
+});
+
+test("a round that fails is counted as far as the upstream says what it took", async () => {
+  script = [
+    { says: [read], usage: { input_tokens: 10, output_tokens: 5 } },
+    {
+      says: [],
+      failed: { code: "server_error", message: "down" },
+      usage: { input_tokens: 7, output_tokens: 2 },
+    },
+  ];
+  const response = await respond(client, { model: "m", input: "x", tools });
+  expect(response.status).toBe("failed");
+  expect(response.usage).toMatchObject({ input_tokens: 17, output_tokens: 7, total_tokens: 24 });
 });

@@ -80,14 +80,30 @@ describe.each([true, false])("a call with a trace, stream: %s", (stream) => {
 });
 
 test("a request without a trace begins one, and a model is part of it", async () => {
-  await begin({ OTEL_SERVICE_NAME: "our broker" });
+  const attributes = "service.name=another,service.version=of%20ours,k8s.pod.name=broker-0";
+  await begin({ OTEL_SERVICE_NAME: "our broker", OTEL_RESOURCE_ATTRIBUTES: attributes });
   await post({ model: "m", input: "hello" });
   await world.stop();
   const asked = collector.spans().find(({ name }) => name === "model");
   const request = collector.spans().find(({ spanId }) => spanId === asked?.parentSpanId);
   expect(request).toMatchObject({ name: "POST /v1/responses", parentSpanId: undefined });
   expect(idIn(String(model.requests.at(-1)?.headers["traceparent"]))).toBe(asked?.spanId);
-  expect(collector.resource()).toMatchObject({ "service.name": "our broker" });
+  expect(collector.resource()).toMatchObject({
+    "service.name": "our broker",
+    "service.version": "of ours",
+    "k8s.pod.name": "broker-0",
+  });
+});
+
+test("the span of a streamed answer ends with the stream: what happens meanwhile is within it", async () => {
+  await begin();
+  await post({ ...echo(), stream: true }, { traceparent });
+  await world.stop();
+  const spans = spansOf(IDS.trace);
+  const request = spans.find(({ name }) => name === "POST /v1/responses");
+  const within = spans.filter((span) => span !== request);
+  expect(within.map(({ name }) => name)).toEqual(expect.arrayContaining(["tool call", "tools/call"]));
+  for (const span of within) expect(span.endedAt <= (request?.endedAt ?? 0n)).toBe(true);
 });
 
 test("probes are no spans", async () => {

@@ -159,6 +159,7 @@ export async function createTestApp(
     version: "0.0.0",
     checkTarget: urlFault,
     metrics: metrics.read,
+    isStopping: () => false,
   });
   const app = createApp({
     world,

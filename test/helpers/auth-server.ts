@@ -26,7 +26,7 @@ export type TokenRequestSeen = {
 export type AuthServerKnobs = {
   /** Before a token request is carried out. */
   tokenLatencyMs: number;
-  /** Of tokens made from now on. */
+  /** Of tokens made from now on. For what must be over, move the broker's clock: these are whole seconds of the real one. */
   accessTokenSeconds: number;
   /** Edits both metadata documents on their way out. */
   metadata: (document: Record<string, unknown>) => Record<string, unknown>;
@@ -51,6 +51,8 @@ export type TestAuthServer = {
   secondOrigin: string;
   /** Token requests of one grant type so far. */
   countTokenRequests: (grantType: string) => number;
+  /** Token requests whose answer has left so far. */
+  countTokenAnswers: () => number;
   /** The next token request meets this, the one after it the next, and so on. */
   mishaps: TokenMishap[];
   clients: Record<"basic" | "post" | "public" | "privateKeyJwt", OAuthClient>;
@@ -97,6 +99,7 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
   const revocations: URLSearchParams[] = [];
   const mishaps: TokenMishap[] = [];
   const stopping = new AbortController();
+  let tokenAnswers = 0;
   const inner = createServer();
   const innerPort = await listen(inner);
 
@@ -149,6 +152,7 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
       : spoiled(answer.text, mishap);
     const { "transfer-encoding": _, ...headers } = answer.headers;
     response.writeHead(answer.status, { ...headers, "content-length": Buffer.byteLength(text) }).end(text);
+    if (path === "/token") tokenAnswers++;
   }
 
   async function meetToken(incoming: IncomingMessage, body: string): Promise<TokenMishap | undefined> {
@@ -165,6 +169,7 @@ export async function startAuthServer(options: AuthServerOptions = {}): Promise<
     tokenRequests,
     countTokenRequests: (grantType) =>
       tokenRequests.filter((request) => request.grantType === grantType).length,
+    countTokenAnswers: () => tokenAnswers,
     registrations,
     revocations,
     secondOrigin,

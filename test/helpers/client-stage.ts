@@ -1,8 +1,16 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
 import { headingOf } from "../../demo/browser.ts";
 import { startAuthServer, type TestAuthServer } from "./auth-server.ts";
-import { type ModernServer, startModernServer } from "./mcp-servers.ts";
+import {
+  type ModernServer,
+  say,
+  schemaOf,
+  standardTools,
+  startModernServer,
+  type TestTool,
+} from "./mcp-servers.ts";
 import { type ChatMessage, type ScriptedModel, type ScriptedTurn, startModel } from "./model.ts";
 import { allow, person } from "./people.ts";
 import { type ProtectedServer, startProtectedServer } from "./protected-server.ts";
@@ -35,6 +43,22 @@ export type ClientStage = {
   consentBy: (text: string) => Promise<void>;
 };
 
+/** Tells how far it is, twice. */
+const counting: TestTool = {
+  name: "count",
+  inputSchema: schemaOf({}, []),
+  run: async (_args, { mcpReq }) => {
+    for (let progress = 1; progress <= 2; progress++) {
+      const progressToken = mcpReq._meta?.progressToken;
+      if (progressToken === undefined) return say("nobody wants to know");
+      const params = { progressToken, progress, total: 2, message: `counted to ${progress}` };
+      await mcpReq.notify({ method: "notifications/progress", params });
+      await wait(260);
+    }
+    return say("counted");
+  },
+};
+
 /**
  * Sets the stage for the tests of a file, and anew for each of them. After each, what the client complained of must have
  * been nothing, and the hosts that it talked to must be this machine.
@@ -54,7 +78,7 @@ export function setClientStage(): ClientStage {
   beforeEach(async () => {
     turns = [];
     [notes, authServer, model] = await Promise.all([
-      startModernServer(),
+      startModernServer({ tools: [...standardTools(), counting] }),
       startAuthServer(),
       startModel(() => turns.shift() ?? { status: 400, body: { error: { message: "no more turns" } } }),
     ]);

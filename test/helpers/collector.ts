@@ -8,6 +8,8 @@ export type SeenSpan = {
   parentSpanId: string | undefined;
   kind: number;
   failed: boolean;
+  /** Nanoseconds since the epoch. */
+  endedAt: bigint;
   attributes: Record<string, unknown>;
 };
 
@@ -32,6 +34,7 @@ type Wire = {
         parentSpanId?: string;
         kind: number;
         status: { code: number };
+        endTimeUnixNano: string;
         attributes: Attribute[];
       }[];
     }[];
@@ -54,13 +57,14 @@ export async function startCollector(options: { status?: number; hangs?: boolean
     spans: () =>
       received()
         .flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans))
-        .map(({ name, traceId, spanId, parentSpanId, kind, status, attributes }) => ({
+        .map(({ name, traceId, spanId, parentSpanId, kind, status, endTimeUnixNano, attributes }) => ({
           name,
           traceId,
           spanId,
           parentSpanId: parentSpanId === "" ? undefined : parentSpanId,
           kind,
           failed: status.code === ERROR,
+          endedAt: BigInt(endTimeUnixNano),
           attributes: plain(attributes),
         })),
     resource: () => plain(received()[0]?.resource.attributes ?? []),

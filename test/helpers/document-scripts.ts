@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { childEnv } from "./process.ts";
 
 const root = join(import.meta.dirname, "../..");
 
@@ -20,7 +21,7 @@ export async function runScript(
     await writeFile(join(folder, "script.mjs"), code);
     const child = spawn(process.execPath, ["script.mjs"], {
       cwd: folder,
-      env: { PATH: process.env["PATH"] ?? "", ...env },
+      env: { ...childEnv(), ...env },
       stdio: ["ignore", "pipe", "pipe"],
       timeout: 30_000,
     });

@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { childEnv } from "./process.ts";
 
 const root = join(import.meta.dirname, "../..");
 
@@ -51,7 +52,7 @@ export async function runFiles(
   for (const [name, code] of Object.entries(files)) await writeFile(join(folder, name), code);
   const child = spawn(process.execPath, [Object.keys(files)[0] ?? "", ...args], {
     cwd: folder,
-    env: { PATH: process.env["PATH"] ?? "", PORT: "0", ...env },
+    env: { ...childEnv(), PORT: "0", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const lines: string[] = [];

@@ -36,6 +36,8 @@ export type ModernServer = {
   seen: (method: string) => SeenRequest[];
   /** Change it at any time: the next request sees it. */
   tools: TestTool[];
+  /** Says to whoever subscribed that the tools changed. */
+  changed: () => void;
   /** The tool `slow`: how often it began, was let finish, or was cancelled by its caller. */
   slow: { started: Promise<void>; cancelled: Promise<void>; release: () => void };
   stop: () => Promise<void>;
@@ -85,6 +87,7 @@ export async function startModernServer(
     requests,
     seen: (method) => requests.filter(({ body }) => body?.method === method),
     tools,
+    changed: () => handler.notify.toolsChanged(),
     slow,
     stop: async () => {
       await handler.close();

@@ -35,7 +35,9 @@ export function createTestUpstream({
 /** Access as one user has it. Another partition is another session, too, as it is in the broker. */
 export function accessTo(url: string, who: Partial<Omit<UpstreamAccess, "url">> = {}): UpstreamAccess {
   const partition = who.partition ?? "conn_1:1";
-  return { url, headers: {}, session: `${partition}:app:ada`, ...who, partition };
+  const session = who.session ?? `${partition}:app:ada`;
+  const holder = { project: "default", connection: partition, owner: session };
+  return { url, headers: {}, holder, ...who, session, partition };
 }
 
 export function within(timeoutMs: number, signal = new AbortController().signal): CallLimits {

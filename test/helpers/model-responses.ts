@@ -27,7 +27,8 @@ export type ResponsesTurn =
 type Speech = { says: Said[]; incomplete?: string; failed?: Json; usage?: Json };
 
 export type Said =
-  | { text: string; phase?: string }
+  /** `logprobs` is said only to those who include it: of each word one, of the whole all. */
+  | { text: string; phase?: string; annotations?: Json[]; logprobs?: Json[] }
   | { refusal: string }
   | { call: string; arguments: unknown; id?: string }
   /** `encrypted` is said only to those who include it. */
@@ -123,7 +124,12 @@ function itemOf(said: Said, body: ResponsesRequest, newId: (prefix: string) => s
   if ("text" in said || "refusal" in said) {
     const part =
       "text" in said
-        ? { type: "output_text", text: said.text, annotations: [], logprobs: [] }
+        ? {
+            type: "output_text",
+            text: said.text,
+            annotations: said.annotations ?? [],
+            logprobs: logprobsOf(said, body),
+          }
         : { type: "refusal", refusal: said.refusal };
     const phase = "text" in said && said.phase !== undefined ? { phase: said.phase } : {};
     const head = { type: "message", id: newId("msg"), role: "assistant", status: "completed", ...phase };
@@ -151,6 +157,10 @@ function itemOf(said: Said, body: ResponsesRequest, newId: (prefix: string) => s
   };
 }
 
+function logprobsOf({ logprobs = [] }: { logprobs?: Json[] }, { include }: ResponsesRequest): Json[] {
+  return include?.includes("message.output_text.logprobs") ? logprobs : [];
+}
+
 function* itemEvents(said: Said, item: Json, place: Json): Generator<Json> {
   const added = (empty: Json) => ({
     type: "response.output_item.added",
@@ -161,10 +171,19 @@ function* itemEvents(said: Said, item: Json, place: Json): Generator<Json> {
   const at = { ...place, content_index: 0 };
   if ("text" in said) {
     yield added({ status: "in_progress", content: [] });
-    yield { type: "response.content_part.added", ...at, part: { ...part, text: "" } };
-    for (const delta of said.text.split(/(?<= )/))
-      yield { type: "response.output_text.delta", ...at, delta, logprobs: [] };
-    yield { type: "response.output_text.done", ...at, text: said.text, logprobs: [] };
+    const logprobs = (part?.["logprobs"] ?? []) as Json[];
+    const empty = { annotations: [], logprobs: [] };
+    yield { type: "response.content_part.added", ...at, part: { ...part, ...empty, text: "" } };
+    for (const [word, delta] of said.text.split(/(?<= )/).entries())
+      yield {
+        type: "response.output_text.delta",
+        ...at,
+        delta,
+        logprobs: logprobs.slice(word, word + 1),
+      };
+    for (const [annotation_index, annotation] of (said.annotations ?? []).entries())
+      yield { type: "response.output_text.annotation.added", ...at, annotation_index, annotation };
+    yield { type: "response.output_text.done", ...at, text: said.text, logprobs };
     yield { type: "response.content_part.done", ...at, part };
   } else if ("refusal" in said) {
     yield added({ status: "in_progress", content: [] });

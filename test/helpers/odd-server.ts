@@ -10,6 +10,8 @@ export type OddServer = {
   tokens: URLSearchParams[];
   /** Tokens that were to be revoked. */
   revoked: string[];
+  /** Sessions that were ended, and with which token: `a1 session-1`. */
+  endedSessions: string[];
   /** Change them at any time. */
   ways: OddWays;
   stop: () => Promise<void>;
@@ -21,14 +23,18 @@ export type OddWays = {
   tokenLatencyMs: number;
   /** The challenge of a 403 to `tools/call`. Null: the call is answered. */
   insufficient: string | null;
+  /** Whether it gives sessions, `session-1`, `session-2`, … */
+  sessions: boolean;
 };
 
 /** Every code is good, refresh tokens are `r1`, `r2`, … and the one tool, `whoami`, says the token that came. */
 export async function startOddServer(): Promise<OddServer> {
-  const ways: OddWays = { expiresIn: 3600, tokenLatencyMs: 0, insufficient: null };
+  const ways: OddWays = { expiresIn: 3600, tokenLatencyMs: 0, insufficient: null, sessions: false };
   const tokens: URLSearchParams[] = [];
   const revoked: string[] = [];
-  const server = await startHttpServer(({ path, body, headers }, response) => {
+  const endedSessions: string[] = [];
+  let sessions = 0;
+  const server = await startHttpServer(({ method: verb, path, body, headers }, response) => {
     const json = (status: number, value: unknown, more: Record<string, string> = {}) =>
       response.writeHead(status, { "content-type": "application/json", ...more }).end(JSON.stringify(value));
     const token = async () => {
@@ -38,11 +44,18 @@ export async function startOddServer(): Promise<OddServer> {
       json(200, { access_token: `a${nth}`, refresh_token: `r${nth}`, token_type: "bearer", expires_in });
     };
     const mcp = () => {
+      if (verb === "DELETE") {
+        const token = headers.authorization?.replace("Bearer ", "");
+        endedSessions.push(`${token} ${String(headers["mcp-session-id"])}`);
+        return void response.writeHead(200).end();
+      }
       const { id, method } = JSON.parse(body) as { id?: unknown; method: string };
       const result = resultOf(method, headers.authorization ?? "");
       if (method === "tools/call" && ways.insufficient !== null) {
         const challenge = `Bearer error="insufficient_scope", scope="${ways.insufficient}"`;
         json(403, {}, { "www-authenticate": challenge });
+      } else if (method === "initialize" && ways.sessions) {
+        json(200, { jsonrpc: "2.0", id, result }, { "mcp-session-id": `session-${++sessions}` });
       } else if (id === undefined) response.writeHead(202).end();
       else if (result) json(200, { jsonrpc: "2.0", id, result });
       else json(200, { jsonrpc: "2.0", id, error: { code: -32601, message: "no such method" } });
@@ -52,7 +65,7 @@ export async function startOddServer(): Promise<OddServer> {
     if (path === "/revoke") revoked.push(new URLSearchParams(body).get("token") ?? "");
     response.writeHead(path === "/revoke" ? 200 : 404).end();
   });
-  return { url: server.url, tokens, revoked, ways, stop: server.stop };
+  return { url: server.url, tokens, revoked, endedSessions, ways, stop: server.stop };
 }
 
 function resultOf(method: string, authorization: string): object | null {

@@ -16,10 +16,18 @@ export type BrokerProcess = {
   exited: Promise<number | null>;
 };
 
+/** What every process is given that a test starts: where programs are, and what Node has compiled of them before. */
+export function childEnv(): Record<string, string> {
+  return {
+    PATH: process.env["PATH"] ?? "",
+    NODE_COMPILE_CACHE: process.env["NODE_COMPILE_CACHE"] ?? "",
+  };
+}
+
 export async function startBroker(env: Record<string, string>): Promise<BrokerProcess> {
   const door = join(import.meta.dirname, "../../bin/consentry.mjs");
   const child = spawn(process.execPath, [door], {
-    env: { PATH: process.env["PATH"] ?? "", CONSENTRY_PORT: "0", ...env },
+    env: { ...childEnv(), CONSENTRY_PORT: "0", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const lines: string[] = [];

@@ -48,6 +48,11 @@ export async function createWorld(
     vaults?: Seams["vaults"];
   } = {},
 ): Promise<TestWorld> {
+  // The same sentences on the other door: `npm run test:workers`.
+  if (process.env["CONSENTRY_TEST_DOOR"] === "workers") {
+    const { createWorkerTestWorld } = await import("./worker.ts");
+    return createWorkerTestWorld(options);
+  }
   const folder = await mkdtemp(join(tmpdir(), "consentry-"));
   const logs: LogLine[] = [];
   let ahead = 0;
@@ -76,8 +81,29 @@ export async function createWorld(
     ...(options.vaults && { vaults: options.vaults }),
   });
 
+  return {
+    ...running,
+    ...faceOf(running.url),
+    folder,
+    logs,
+    advance: (ms) => {
+      ahead += ms;
+    },
+    databaseBytes: async () => {
+      const names = await readdir(folder);
+      return Buffer.concat(await Promise.all(names.map((name) => readFile(join(folder, name)))));
+    },
+    stop: async () => {
+      await running.stop();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** What an admin and a runtime do with a broker, wherever it runs. */
+export function faceOf(url: string): Pick<TestWorld, "rest" | "connect" | "runtime"> {
   const rest: TestWorld["rest"] = async (method, path, body, headers = {}) => {
-    const response = await fetch(`${running.url}${path}`, {
+    const response = await fetch(`${url}${path}`, {
       method,
       headers: { authorization: `Bearer ${ADMIN_KEY}`, "content-type": "application/json", ...headers },
       ...(body !== undefined && { body: JSON.stringify(body) }),
@@ -87,13 +113,7 @@ export async function createWorld(
   };
 
   return {
-    ...running,
-    folder,
-    logs,
     rest,
-    advance: (ms) => {
-      ahead += ms;
-    },
     connect: (name, properties, project = "default") =>
       rest("PUT", `/api/projects/${project}/connections/${name}`, {
         properties: { category: "RemoteTool", authType: "None", ...properties },
@@ -104,18 +124,10 @@ export async function createWorld(
         roles,
         rights,
       });
-      return clientOf(running.url, String(made.body["key"]), {
+      return clientOf(url, String(made.body["key"]), {
         project,
         ...(user !== undefined && { user }),
       });
-    },
-    databaseBytes: async () => {
-      const names = await readdir(folder);
-      return Buffer.concat(await Promise.all(names.map((name) => readFile(join(folder, name)))));
-    },
-    stop: async () => {
-      await running.stop();
-      await rm(folder, { recursive: true, force: true });
     },
   };
 }

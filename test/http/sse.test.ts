@@ -137,4 +137,24 @@ describe("a reader that is slow", () => {
     await new Promise((resolve) => setTimeout(resolve, PATIENCE_MS * 2));
     expect(seen.left).toBe(1);
   });
+
+  test("and who leaves while the turn works is waited for by nobody", async () => {
+    const gate = Promise.withResolvers<void>();
+    const over = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    async function* run(): AsyncGenerator<TurnEvent> {
+      begun.resolve();
+      await gate.promise;
+      yield { kind: "function_arguments_delta", index: 0, itemId: "fc_1", delta: "x" };
+      over.resolve();
+    }
+    let left = 0;
+    const { body } = streamTurn(run(), { onLeave: () => left++, patienceMs: PATIENCE_MS });
+    await begun.promise;
+    const gone = body?.cancel();
+    gate.resolve();
+    await Promise.all([gone, over.promise]);
+    await new Promise((resolve) => setTimeout(resolve, PATIENCE_MS * 2));
+    expect(left).toBe(1);
+  });
 });

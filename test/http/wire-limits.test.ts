@@ -6,6 +6,7 @@ import { keyDraft } from "../../src/http/wire/keys.ts";
 import { readResponsesBody } from "../../src/http/wire/request.ts";
 import { settingsChange } from "../../src/http/wire/settings.ts";
 import { read, type Shape } from "../../src/http/wire/shape.ts";
+import { measureComputing } from "../helpers/computing.ts";
 
 type Told = { param: string; message: string };
 
@@ -179,7 +180,7 @@ describe("names that every object knows are names like others", () => {
 
 test("forty thousand functions are refused at once", () => {
   const tools = many(40_000, (at) => ({ type: "function", name: `f${at}` }));
-  const begun = performance.now();
+  const computedMs = measureComputing();
   expect(told({ tools })).toHaveLength(1);
-  expect(performance.now() - begun).toBeLessThan(200);
+  expect(computedMs()).toBeLessThan(200);
 });

@@ -49,7 +49,7 @@ onEveryEngine("consents: opening", (replicas) => {
     });
     const bare = aConsent(project, { agent: null, doneUrl: null, scopes: null, newScopes: [] });
     for (const consent of [full, bare]) {
-      expect(await a.consents.open(consent, opened(consent))).toEqual({ consent, isNew: true });
+      expect(await a.consents.open(consent, opened(consent))).toMatchObject({ consent, isNew: true });
       expect(await b.consents.find(consent.id)).toEqual(consent);
     }
     expect(await b.consents.find(id("oauthreq"))).toBeNull();
@@ -75,9 +75,9 @@ onEveryEngine("consents: opening", (replicas) => {
     const { a, b } = replicas();
     const consent = await newConsent(a, { browserHash: "browser" });
     const next = another(consent, { createdAt: 99_999, why: "other" });
-    expect(await b.consents.open(next, opened(next))).toEqual({ consent, isNew: false });
+    expect(await b.consents.open(next, opened(next))).toMatchObject({ consent, isNew: false });
     const started = await a.consents.authorize(authorizing(consent), []);
-    expect(await b.consents.open(next, opened(next))).toEqual({ consent: started, isNew: false });
+    expect(await b.consents.open(next, opened(next))).toMatchObject({ consent: started, isNew: false });
     expect(await b.consents.find(next.id)).toBeNull();
     expect(await eventsOf(a, consent.project)).toEqual([]);
   });
@@ -104,7 +104,11 @@ onEveryEngine("consents: opening", (replicas) => {
     const early = another(consent, { createdAt: 99_999, expiresAt: 200_000 });
     expect((await b.consents.open(early, [])).isNew).toBe(false);
     const next = another(consent, { createdAt: 100_000, expiresAt: 200_000 });
-    expect(await b.consents.open(next, opened(next))).toEqual({ consent: next, isNew: true });
+    expect(await b.consents.open(next, opened(next))).toEqual({
+      consent: next,
+      isNew: true,
+      ended: { expired: 1, failed: 0 },
+    });
     expect(await a.consents.find(consent.id)).toMatchObject({
       status: "expired",
       outcome: "expired",
@@ -115,6 +119,35 @@ onEveryEngine("consents: opening", (replicas) => {
     expect(await eventsOf(a, consent.project)).toEqual(["consent_opened"]);
   });
 
+  test("those that nobody asks for again expire, each counted by one of twenty, but not while their person is on the way", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const made = (user: `app:${string}`, expiresAt: number) =>
+      aConsent(project, { user, expiresAt, browserHash: "browser" });
+    const [gone, waits, away, back] = [
+      made("app:ann", 1_000),
+      made("app:bob", 1_001),
+      made("app:cy", 500),
+      made("app:di", 500),
+    ];
+    for (const each of [gone, waits, away, back]) await a.consents.open(each, []);
+    for (const [each, stateExpiresAt] of [
+      [away, 1_001],
+      [back, 1_000],
+    ] as const)
+      await a.consents.authorize({ ...authorizing(each, {}), stateExpiresAt, now: 100 }, []);
+    // Of other projects there may be some that have expired by then, too.
+    await a.consents.expire({ now: 0, before: 999 });
+    const counts = await race({ a, b }, (store) => store.consents.expire({ now: 2_000, before: 1_000 }));
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(2);
+    const found = await Promise.all([gone, waits, away, back].map(({ id: own }) => b.consents.find(own)));
+    expect(found.map((consent) => consent?.status)).toEqual(["expired", "open", "authorizing", "expired"]);
+    expect(found[3]).toMatchObject({ outcome: "expired", endedAt: 2_000, stateHash: null, sealedFlow: null });
+    expect(await eventsOf(a, project)).toEqual([]);
+    const next = made("app:ann", 9_000);
+    expect((await b.consents.open(next, [])).isNew).toBe(true);
+  });
+
   test("one of another generation makes way, to one of twenty", async () => {
     const { a, b } = replicas();
     const consent = await newConsent(a);
@@ -123,6 +156,7 @@ onEveryEngine("consents: opening", (replicas) => {
       return store.consents.open(next, opened(next));
     });
     expect(results.filter(({ isNew }) => isNew)).toHaveLength(1);
+    expect(results.filter(({ ended }) => ended.failed === 1)).toHaveLength(1);
     expect(new Set(results.map((result) => result.consent.id)).size).toBe(1);
     expect(results[0]?.consent.generation).toBe(2);
     expect(await b.consents.find(consent.id)).toMatchObject({

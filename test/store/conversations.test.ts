@@ -189,6 +189,36 @@ onEveryEngine("conversations", (replicas) => {
     expect((await appended(a, conversation, 2, 3)).done).toBe(true);
   });
 
+  test("nobody appends to a conversation that was deleted, wherever it ended, and no thread comes back", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const [empty, added, answered] = [aConversation(project), aConversation(project), aConversation(project)];
+    await a.conversations.insert(empty, []);
+    await a.conversations.insert(added, itemRows(0, 2));
+    await a.conversations.insert(answered, []);
+    // Its thread stays, and stays as long as it is.
+    await appended(a, answered, 0, 2);
+    for (const [conversation, end] of [
+      [empty, 0],
+      [added, 2],
+      [answered, 2],
+    ] as const) {
+      await b.conversations.delete(of(conversation), []);
+      for (const from of [0, end]) {
+        const { response, done } = await appended(a, conversation, from, from + 2);
+        expect(done).toBe(false);
+        expect(await b.responses.get(project, response.id, viewerOf())).toBeNull();
+        expect(await a.conversations.append(project, conversation.id, from, itemRows(from, from + 1))).toBe(
+          false,
+        );
+      }
+    }
+    const left = await Promise.all(
+      [empty, added, answered].map((each) => b.responses.items(project, each.id, 0, 99)),
+    );
+    expect(left.map((rows) => rows.length)).toEqual([0, 0, 2]);
+  });
+
   test("deleting and appending race: either the response is kept whole, or it is not there", async () => {
     const { a, b } = replicas();
     const project = await newProject(a);

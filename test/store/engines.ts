@@ -4,8 +4,10 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, inject } from "vitest";
 import type { Store } from "../../src/core/storage.ts";
 import { openSqliteEngine } from "../../src/store/better-sqlite3.ts";
+import { createD1Engine } from "../../src/store/d1.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { createStore } from "../../src/store/store.ts";
+import { createD1, migrateD1 } from "../helpers/d1.ts";
 import { createDatabase } from "../helpers/postgres.ts";
 import { withLimitsOfD1 } from "./d1-limits.ts";
 
@@ -58,10 +60,37 @@ export const postgres: EngineUnderTest = {
   },
 };
 
+/**
+ * In workerd: the database that Workers have. A statement costs ten times what it costs elsewhere, so that `npm test` runs what `FEW` names,
+ * and `npm run test:workers` all.
+ */
+export const d1: EngineUnderTest = {
+  name: "D1",
+  runs: true,
+  open: async () => {
+    const binding = await createD1();
+    await migrateD1(binding, migrations.sqlite);
+    const [a, b] = [createStore(createD1Engine(binding)), createStore(createD1Engine(binding))];
+    return { a, b, close: async () => {} };
+  },
+};
+
+const FEW = [
+  "projects",
+  "keys",
+  "handles",
+  "signing keys",
+  "idempotent requests",
+  "consents: opening",
+  "tool pins",
+];
+const isFew = process.env["CONSENTRY_TEST_D1"] !== "all";
+
 /** The same tests on every engine. `replicas` may be called inside of tests only. */
 export function onEveryEngine(title: string, tests: (replicas: () => Replicas) => void): void {
-  for (const engine of [sqlite, postgres]) {
-    describe.skipIf(!engine.runs)(`${title}, on ${engine.name}`, () => {
+  for (const engine of [sqlite, postgres, d1]) {
+    const isLeftOut = engine === d1 && isFew && !FEW.includes(title);
+    describe.skipIf(!engine.runs || isLeftOut)(`${title}, on ${engine.name}`, () => {
       let opened: Opened | undefined;
       beforeAll(async () => {
         opened = await engine.open();

@@ -4,7 +4,17 @@ import type { Store } from "../../src/core/storage.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { createDatabase } from "../helpers/postgres.ts";
 import { migrations } from "./engines.ts";
-import { EVERYTHING, aHeldCall, entry, eventsOf, newProject } from "./things.ts";
+import {
+  EVERYTHING,
+  aHeldCall,
+  aResponse,
+  entry,
+  eventsOf,
+  id,
+  itemRows,
+  newProject,
+  stored,
+} from "./things.ts";
 
 const unavailable = expect.objectContaining({
   code: "unavailable",
@@ -92,6 +102,30 @@ describe.skipIf(inject("postgresUrl") === "")("PostgreSQL", () => {
       label: "other",
     });
     expect(await eventsOf(store, project)).toEqual(["user_blocked"]);
+  });
+
+  test("who waits for the deletion of a conversation does not append to what is left of it", async () => {
+    const project = await newProject(store);
+    const owner = { user: null, principal: "key:runtime" };
+    const response = aResponse(project, { owner });
+    const conversation = { id: id("conv"), project, owner, createdAt: 1, metadata: {} };
+    const place = { threadId: conversation.id, inputFrom: 0, outputFrom: 0, end: 2 };
+    await store.conversations.insert(conversation, []);
+    await store.responses.append(stored(response, place), itemRows(0, 2), []);
+    // A deletion, as far as it goes; its last response keeps the thread as long as it was.
+    await admin.query("begin");
+    await admin.query("update conversations set write_id = 'w_other' where id = $1", [conversation.id]);
+    await admin.query("update threads set write_id = 'w_other' where id = $1", [conversation.id]);
+    const late = stored(aResponse(project, { owner }), { ...place, inputFrom: 2, outputFrom: 2, end: 3 });
+    const appended = [
+      store.responses.append(late, itemRows(2, 3), []),
+      store.conversations.append(project, conversation.id, 2, itemRows(2, 3)),
+    ];
+    await waitsForLock();
+    await admin.query("delete from conversations where id = $1", [conversation.id]);
+    await admin.query("commit");
+    expect(await Promise.all(appended)).toEqual([false, false]);
+    expect(await store.responses.items(project, conversation.id, 0, 99)).toHaveLength(2);
   });
 
   test("a fault of a statement tells no parameter", async () => {

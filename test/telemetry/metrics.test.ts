@@ -57,7 +57,7 @@ test("two pairs whose names run together are two", async () => {
 test("whatever is no route has one series, whatever its method", async () => {
   const metrics = make();
   for (const method of ["GET", "BREW", "X".repeat(100)])
-    metrics.observer.requestBegun(null).ended({ method, route: null, status: 404 });
+    metrics.observer.requestBegun(null).answered({ method, route: null, status: 404 });
   expect(await linesOf(metrics, "consentry_http_requests_total")).toEqual([
     'consentry_http_requests_total{method="none",route="none",status="404"} 3',
   ]);

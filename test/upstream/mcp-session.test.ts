@@ -333,7 +333,7 @@ describe("sessions", () => {
     const ended: (string | null)[] = [];
     const pool = createSessions({
       clock: createManualClock(),
-      end: (_access, { session }) => ended.push(session),
+      end: async (_access, { session }) => void ended.push(session),
     });
     const put = (n: number) =>
       pool.put(accessTo("http://localhost/mcp", { partition: `user-${n}` }), {
@@ -505,7 +505,12 @@ describe("a call on a session", () => {
       answerJson(response, { jsonrpc: "2.0", id: request.body?.id, error });
     });
     expect(await call(server.url)).toMatchObject({
-      failure: { kind: "protocol", code: -32042, message: "Please sign in" },
+      failure: {
+        kind: "protocol",
+        code: -32042,
+        message:
+          "Please sign in The server wants the user to open a link first, which this broker does not pass on.",
+      },
     });
   });
 });

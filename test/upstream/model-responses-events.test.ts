@@ -38,6 +38,56 @@ const argumentsOf = (events: ModelEvent[]) =>
   events.flatMap((event) => (event.kind === "call_arguments" ? [event.delta] : [])).join("");
 const message = (text: string) => ({ type: "message", content: [{ type: "output_text", text }] });
 
+describe("what a text is annotated with", () => {
+  const cites = (url: string) => ({ type: "url_citation", url });
+  const annotated = (text: string, ...annotations: object[]) => ({
+    type: "message",
+    content: [{ type: "output_text", text, annotations, logprobs: [{ token: text }] }],
+  });
+  const citesOf = (events: ModelEvent[]) =>
+    events.flatMap((event) => (event.kind === "annotation" ? [event.annotation["url"]] : []));
+  const delta = (output_index: number, text: string) => ({
+    type: "response.output_text.delta",
+    output_index,
+    delta: text,
+  });
+  const note = (output_index: number, annotation: unknown) => ({
+    type: "response.output_text.annotation.added",
+    output_index,
+    annotation,
+  });
+
+  test("is read as it comes, or where the item is done, and once", () => {
+    const whole = annotated("Hi", cites("a"));
+    expect(
+      citesOf(readAll([delta(0, "Hi"), note(0, cites("a")), done(0, whole), completed([whole])])),
+    ).toEqual(["a"]);
+    expect(citesOf(readAll([delta(0, "Hi"), done(0, whole), completed([whole])]))).toEqual(["a"]);
+    expect(readAll([completed([whole])])).toMatchObject([
+      { kind: "message_started" },
+      { kind: "text", delta: "Hi", logprobs: [{ token: "Hi" }] },
+      { kind: "annotation", annotation: cites("a") },
+      { kind: "finished" },
+    ]);
+  });
+
+  test("is never put to another text: of a message behind which something came, of a call, of nothing", () => {
+    const late = [
+      delta(0, "Hi"),
+      added(1, call()),
+      note(0, cites("a")),
+      done(0, annotated("Hi", cites("b"))),
+    ];
+    expect(citesOf(readAll([...late, done(1, call()), completed()]))).toEqual([]);
+    expect(citesOf(readAll([added(0, call()), note(0, cites("a")), done(0, call()), completed()]))).toEqual(
+      [],
+    );
+    expect(
+      citesOf(readAll([note(3, cites("a")), delta(0, "Hi"), note(0, "a"), note(0, null), completed()])),
+    ).toEqual([]);
+  });
+});
+
 describe("what is not streamed in pieces is read", () => {
   test("where the item is done", () => {
     const events = readAll([added(0, call({ arguments: "" })), done(0, call()), completed([call()])]);

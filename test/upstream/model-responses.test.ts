@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import type { ModelEvent } from "../../src/core/ports.ts";
 import { createResponsesModel } from "../../src/upstream/model-responses.ts";
 import type { ModelLimits } from "../../src/upstream/model-watch.ts";
+import { measureComputing } from "../helpers/computing.ts";
 import { modelRequest } from "../helpers/model-request.ts";
 import { type ResponsesModel, type ResponsesTurn, startResponsesModel } from "../helpers/model-responses.ts";
 
@@ -107,11 +108,11 @@ describe("an upstream that hangs or floods", () => {
     const call = { type: "function_call", name: "echo", arguments: "{}" };
     const output = Array.from({ length: 50_000 }, () => call);
     const model = await scripted({ events: [{ type: "response.completed", response: { output } }] });
-    const from = performance.now();
+    const computedMs = measureComputing();
     await expect(ask(model)).rejects.toMatchObject({
       details: { message: "the model upstream called more than 512 tools at once" },
     });
-    expect(performance.now() - from).toBeLessThan(2_000);
+    expect(computedMs()).toBeLessThan(2_000);
   });
 
   test("and thoughts without number cost no more than their bytes", async () => {
@@ -123,9 +124,9 @@ describe("an upstream that hangs or floods", () => {
     });
     const output = Array.from({ length: 50_000 }, (_, at) => thought(at));
     const model = await scripted({ events: [{ type: "response.completed", response: { output } }] });
-    const from = performance.now();
+    const computedMs = measureComputing();
     expect(await ask(model)).toHaveLength(100_001);
-    expect(performance.now() - from).toBeLessThan(5_000);
+    expect(computedMs()).toBeLessThan(5_000);
   });
 });
 

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { challengeOf, readChallenges } from "../../src/upstream/mcp-challenge.ts";
+import { measureComputing } from "../helpers/computing.ts";
 import { startRawServer } from "../helpers/mcp-servers.ts";
 import { accessTo, callOf, createTestUpstream, type TestUpstream, within } from "../helpers/mcp-upstream.ts";
 
@@ -102,10 +103,10 @@ describe("a challenge", () => {
       "Bearer x  \t",
     ]) {
       const header = unit.repeat(200_000);
-      const began = performance.now();
+      const computedMs = measureComputing();
       readChallenges(header.slice(0, 16_384));
       read(header);
-      expect(performance.now() - began).toBeLessThan(500);
+      expect(computedMs()).toBeLessThan(500);
     }
   });
 

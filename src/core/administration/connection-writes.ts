@@ -63,9 +63,12 @@ export async function writeConnection(
     return connection && { connection, before: existing };
   });
   const { connection, before } = written;
-  if (before && connection.generation !== before.connection.generation) {
-    await disconnect.tellOf({ project: connection.project, connectionId: connection.id }, before);
-  }
+  if (!before) return connection;
+  const { project, id } = connection;
+  const isElsewhere = connection.generation !== before.connection.generation;
+  if (isElsewhere) await disconnect.tellOf({ project, connectionId: id }, before);
+  // Nobody will use the sessions of the version before.
+  if (!isElsewhere) void world.upstream.endSessions({ project, connection: id });
   return connection;
 }
 

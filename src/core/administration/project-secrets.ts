@@ -3,9 +3,10 @@ import type { TokenIssuer } from "../issuers.ts";
 import { isJsonObject, textMembers } from "../json.ts";
 import type { World } from "../ports.ts";
 import type { ModelUpstream, Project, SignInSettings } from "../project.ts";
+import { readSecretValue, type SecretValue } from "../secret-references.ts";
 import { projectSecretsAad } from "../storage.ts";
 import type { IssuerChange } from "./issuer-rules.ts";
-import type { ModelChange } from "./model-rules.ts";
+import { isSameUpstream, type ModelChange } from "./model-rules.ts";
 import type { SignInChange } from "./sign-in-rules.ts";
 
 /** What is sealed beside a project's settings. */
@@ -13,8 +14,8 @@ export type ProjectSecrets = {
   signIn: string | null;
   /** The secrets of our clients at issuers, by the issuer's name. */
   exchange: Readonly<Record<string, string>>;
-  /** The keys of model upstreams, by the upstream's name. */
-  models: Readonly<Record<string, string>>;
+  /** The keys of model upstreams, by the upstream's name. They may be kept elsewhere. */
+  models: Readonly<Record<string, SecretValue>>;
 };
 
 const NO_SECRETS: ProjectSecrets = { signIn: null, exchange: {}, models: {} };
@@ -30,8 +31,17 @@ export async function openSecrets(
   const body: unknown = JSON.parse(await sealer.open(sealed, projectSecretsAad(name, version)));
   const { signIn = null } = textMembers(body);
   const exchange = isJsonObject(body) ? textMembers(body["exchange"]) : {};
-  const models = isJsonObject(body) ? textMembers(body["models"]) : {};
+  const models = isJsonObject(body) ? keysIn(body["models"]) : {};
   return { version, secrets: { signIn, exchange, models } };
+}
+
+function keysIn(value: unknown): Record<string, SecretValue> {
+  if (!isJsonObject(value)) return {};
+  const keys = Object.entries(value).flatMap(([name, held]) => {
+    const key = readSecretValue(held);
+    return key === null ? [] : [[name, key] as const];
+  });
+  return Object.fromEntries(keys);
 }
 
 /** Null: there are none to seal. */
@@ -103,19 +113,20 @@ export function exchangeSecretsAfter(change: {
  */
 export function modelKeysAfter(change: {
   before: readonly ModelUpstream[];
-  held: Readonly<Record<string, string>>;
+  held: Readonly<Record<string, SecretValue>>;
   given: readonly ModelChange[] | undefined;
   mode: "replace" | "change";
-}): Record<string, string> {
+}): Record<string, SecretValue> {
   const { before, held, given, mode } = change;
   if (given === undefined) return mode === "change" ? { ...held } : {};
   const faults: Fault[] = [];
-  const keys: [string, string][] = [];
-  for (const [at, { name, baseUrl, apiKey }] of given.entries()) {
+  const keys: [string, SecretValue][] = [];
+  for (const [at, entry] of given.entries()) {
+    const { name, apiKey } = entry;
     const kept = Object.hasOwn(held, name) ? held[name] : undefined;
     const key = apiKey === undefined ? kept : apiKey;
     if (key == null) continue;
-    const isSame = before.some((entry) => entry.name === name && entry.baseUrl === baseUrl);
+    const isSame = before.some((one) => isSameUpstream(one, entry));
     if (apiKey === undefined && (mode === "replace" || !isSame)) {
       const message = "must be given again, or null for an upstream without one";
       faults.push({ param: `models[${at}].apiKey`, message });

@@ -3,6 +3,7 @@ import { BrokerError, type Fault, invalid } from "../errors.ts";
 import type { ApprovalRule } from "../policy.ts";
 import type { World } from "../ports.ts";
 import { DEFAULT_SETTINGS, type Project, type Settings } from "../project.ts";
+import type { CheckReference } from "../secret-references.ts";
 import { type CheckTarget, isHost } from "../url-rules.ts";
 import { tryUntilWon } from "./attempts.ts";
 import { type IssuerChange, issuerEntry, issuersFaults, signInMeetsIssuers } from "./issuer-rules.ts";
@@ -39,6 +40,8 @@ export type SettingsChange = {
 /** What settings are judged by beside themselves. `at`: where they stand in the caller's body. */
 export type SettingsRules = {
   checkTarget: CheckTarget;
+  /** What is lent to the project. */
+  checkReference: CheckReference;
   /** Whether the project may let the first browser that opens a link be the person (DESIGN 6, possession). */
   mayPossess: boolean;
   /** Our own public URL, which is nobody's issuer, and whether all of this is on one machine. */
@@ -57,7 +60,7 @@ export function changeSettings(before: Settings, change: SettingsChange, rules: 
     ...signInFaults({ signIn, issuers, asserted, secret }, rules.checkTarget),
     ...(change.issuers ? issuersFaults(change.issuers, rules) : []),
     ...signInMeetsIssuers(issuers, signIn),
-    ...(change.models ? modelsFaults(change.models, rules.checkTarget) : []),
+    ...(change.models ? modelsFaults(change.models, rules) : []),
   ];
   const settings: Settings = {
     users: {
@@ -70,7 +73,7 @@ export function changeSettings(before: Settings, change: SettingsChange, rules: 
     consentProof: orBefore(change.consentProof, before.consentProof),
     signIn,
     issuers,
-    models: change.models?.map(modelEntry) ?? before.models,
+    models: change.models?.map((entry) => modelEntry(entry, before.models)) ?? before.models,
     consentPresentation: change.consentPresentation ?? before.consentPresentation,
     consentStatus: change.consentStatus ?? before.consentStatus,
     consentEvent: change.consentEvent ?? before.consentEvent,
@@ -159,7 +162,8 @@ export async function readExchangeSecret(
 
 export function settingsRules(world: World, project: string, checkTarget: CheckTarget): SettingsRules {
   const { publicUrl, local } = world;
-  return { checkTarget, mayPossess: mayPossess(world, project), publicUrl, local };
+  const checkReference = (ref: string) => world.references.fault(project, ref);
+  return { checkTarget, checkReference, mayPossess: mayPossess(world, project), publicUrl, local };
 }
 
 function mayPossess({ local, consent }: Pick<World, "local" | "consent">, project: string): boolean {

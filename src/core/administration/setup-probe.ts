@@ -160,10 +160,10 @@ const awayText = ({ name, url, why }: { name: string; url: string; why: string }
 type Listed = Awaited<ReturnType<World["upstream"]["listTools"]>>;
 
 function listWithoutToken(world: World, connection: Connection, signal: AbortSignal): Promise<Listed> {
-  const { id, version, target: url } = connection;
+  const { id, version, target: url, project } = connection;
   const as = `${id}:${version}:stranger`;
   return world.upstream.listTools(
-    { url, headers: {}, partition: as, session: as },
+    { url, headers: {}, partition: as, session: as, holder: { project, connection: id, owner: "stranger" } },
     { timeoutMs: PROBE_MS, signal },
   );
 }

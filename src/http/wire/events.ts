@@ -39,6 +39,9 @@ export function writeEvents(event: TurnEvent, include: readonly string[] = []): 
       return [{ type: `response.mcp_list_tools.${event.state}`, ...placeOf(event) }];
     case "call_progress":
       return [{ type: `response.mcp_call.${event.state}`, ...placeOf(event) }];
+    case "call_told":
+      // The event may repeat (responses-wire 4.2), and clients read past members that they do not know.
+      return [{ type: "response.mcp_call.in_progress", ...placeOf(event), progress: event.progress }];
     case "call_arguments":
       return [
         { type: "response.mcp_call_arguments.delta", ...placeOf(event), delta: event.arguments },
@@ -51,25 +54,39 @@ export function writeEvents(event: TurnEvent, include: readonly string[] = []): 
       return [{ type: "response.function_call_arguments.done", ...placeOf(event), name, arguments: args }];
     }
     case "part_added": {
-      const part = writeTextPart(event.of, "");
+      const part = writeTextPart({ ...event, text: "" });
       return [{ type: "response.content_part.added", ...placeOf(event), content_index: event.part, part }];
     }
     case "text_delta": {
       const place = { ...placeOf(event), content_index: event.part };
       return event.of === "refusal"
         ? [{ type: "response.refusal.delta", ...place, delta: event.delta }]
-        : [{ type: "response.output_text.delta", ...place, delta: event.delta, logprobs: [] }];
+        : [
+            {
+              type: "response.output_text.delta",
+              ...place,
+              delta: event.delta,
+              logprobs: event.logprobs ?? [],
+            },
+          ];
+    }
+    case "annotation_added": {
+      const { part: content_index, at: annotation_index, annotation } = event;
+      const place = { ...placeOf(event), content_index, annotation_index };
+      return [{ type: "response.output_text.annotation.added", ...place, annotation }];
     }
     case "part_done": {
       const place = { ...placeOf(event), content_index: event.part };
       const said =
         event.of === "refusal"
           ? { type: "response.refusal.done", ...place, refusal: event.text }
-          : { type: "response.output_text.done", ...place, text: event.text, logprobs: [] };
-      return [
-        said,
-        { type: "response.content_part.done", ...place, part: writeTextPart(event.of, event.text) },
-      ];
+          : {
+              type: "response.output_text.done",
+              ...place,
+              text: event.text,
+              logprobs: event.logprobs ?? [],
+            };
+      return [said, { type: "response.content_part.done", ...place, part: writeTextPart(event) }];
     }
     case "reasoning_part_added":
     case "reasoning_delta":
@@ -111,10 +128,15 @@ function placeOf(event: { index: number; itemId: string }): JsonObject {
   return { item_id: event.itemId, output_index: event.index };
 }
 
-function writeTextPart(of: "output_text" | "refusal", text: string): JsonObject {
+function writeTextPart({
+  of,
+  text,
+  annotations = [],
+  logprobs = [],
+}: Pick<TurnEvent & { kind: "part_done" }, "of" | "text" | "annotations" | "logprobs">): JsonObject {
   return of === "refusal"
     ? { type: "refusal", refusal: text }
-    : { type: "output_text", text, annotations: [], logprobs: [] };
+    : { type: "output_text", text, annotations, logprobs };
 }
 
 function endType({ status }: Response): string {

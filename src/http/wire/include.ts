@@ -3,7 +3,7 @@ import { MAX_FAULTS } from "./faults.ts";
 
 /**
  * What may be asked for by `include` (openai 7.55, `ResponseIncludable`). Of these only
- * `reasoning.encrypted_content` changes anything: the others are of tools that are not here, or are given anyway. They are read for
+ * `reasoning.encrypted_content` and `message.output_text.logprobs` change anything: the others are of tools that are not here, or are given anyway. They are read for
  * the sake of misspelt ones.
  */
 export const INCLUDABLE = [

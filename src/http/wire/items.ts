@@ -144,7 +144,7 @@ const toolList = z
   }));
 
 const approvalRequest = z
-  .object({ id: name, server_label: text.max(128), name: text.max(256), arguments: text })
+  .object({ id, server_label: text.max(128), name: text.max(256), arguments: text })
   .transform(({ server_label, ...rest }): Item => ({
     kind: "mcp_approval_request",
     label: server_label,

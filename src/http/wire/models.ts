@@ -1,4 +1,6 @@
 import * as z from "zod";
+import type { ModelUpstream } from "../../core/project.ts";
+import { secretValue } from "./secrets.ts";
 import { arrayOf, only } from "./shape.ts";
 
 const upstream = {
@@ -12,10 +14,16 @@ export const modelChanges = arrayOf(
   only({
     ...upstream,
     /** Write-only. Left out: as before; null: the upstream is called without one. */
-    apiKey: z.string().nullable().optional(),
+    apiKey: secretValue.nullable().optional(),
   }),
   1_000,
 );
 
-/** As they are read back: without what is secret. */
-export const modelBodies = z.array(only(upstream));
+/** As they are read back: without what is secret. A reference is none, and may be given back as it is. */
+export const modelBodies = z.array(only({ ...upstream, apiKey: z.object({ ref: z.string() }).optional() }));
+
+export function writeModels(models: readonly ModelUpstream[]): z.infer<typeof modelBodies> {
+  return models.map(({ apiKeyRef, ...entry }) =>
+    apiKeyRef === undefined ? entry : { ...entry, apiKey: { ref: apiKeyRef } },
+  );
+}

@@ -2,7 +2,7 @@ import * as z from "zod";
 import type { SettingsChange } from "../../core/administration/settings.ts";
 import { CONSENT_PROOFS, type Settings } from "../../core/project.ts";
 import { issuerBody, issuerChange } from "./issuers.ts";
-import { modelBodies, modelChanges } from "./models.ts";
+import { modelBodies, modelChanges, writeModels } from "./models.ts";
 import { approvalRule, writeApprovalRule } from "./policy.ts";
 import { arrayOf, jsonObject, only, type Shape } from "./shape.ts";
 
@@ -81,7 +81,7 @@ export function writeSettingsBody(settings: Settings): z.infer<typeof settingsBo
     consentProof,
     signIn: settings.signIn,
     issuers: settings.issuers,
-    models: settings.models,
+    models: writeModels(settings.models),
     consent_presentation: settings.consentPresentation,
     consent_status: settings.consentStatus,
     consent_event: settings.consentEvent,
