@@ -232,6 +232,7 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   answer = (request, bindings) => app.fetch(request, bindings as object);
   ready.resolve(answer);
   const upkeep = startUpkeep(world, { broker, keys });
+  broker.background.work();
   const watching = keys.watch();
   log("info", "started", {
     url: publicUrl,
@@ -244,9 +245,12 @@ export async function start(config: Config, seams: Seams = {}): Promise<Running>
   const stop = async () => {
     log("info", "stopping", { graceMs: config.shutdownMs });
     await draining.begin(config.drainMs);
+    // Before those are waited for who only read what another can go on with.
+    const handedOver = broker.background.stop();
     await closeServer(server, config.shutdownMs - config.drainMs);
     await scraped?.stop();
-    const atRest = Promise.all([upkeep.stop(), watching.stop(), broker.idle(), broker.disconnect.idle()]);
+    const ends = [upkeep.stop(), watching.stop(), broker.idle(), broker.disconnect.idle(), handedOver];
+    const atRest = Promise.all(ends);
     await Promise.race([atRest, delay(STOP_MARGIN_MS, undefined, { ref: false })]);
     await upstream.close();
     await audit.close();

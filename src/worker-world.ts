@@ -147,6 +147,8 @@ export async function openWorker(
           revocations: () => broker.disconnect.sweep(),
           signingKeys: () => world.workload.sweep(),
           reseal: createResealer(world, createBoxKeys(keyring)).tend,
+          // Last: it takes as long as what it finds.
+          takeUp: () => broker.background.workOnce(),
         },
         new AbortController().signal,
       ),

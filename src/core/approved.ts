@@ -235,7 +235,8 @@ export async function endOf(world: World, call: HeldCall): Promise<CallEnd | nul
   return { output: typeof output === "string" ? output : null, error: (error ?? null) as CallError | null };
 }
 
-const MAY_HAVE_RUN: CallError = {
+/** What is said of a call whose process died meanwhile. */
+export const MAY_HAVE_RUN: CallError = {
   kind: "http",
   code: 504,
   message: "The broker stopped while this call was under way. The tool may have run; it is not run again.",

@@ -30,6 +30,7 @@ export const AUDIT_EVENTS = [
   "agent_changed",
   "agent_deleted",
   "agent_version_deleted",
+  "response_cancelled",
   "response_deleted",
   "conversation_deleted",
   "conversation_item_deleted",

@@ -1,12 +1,14 @@
 import { createAccessDesk } from "./access.ts";
 import type { Desks } from "./approved.ts";
+import { type BackgroundDesk, createBackgroundDesk } from "./background-desk.ts";
+import type { Made } from "./background-reader.ts";
 import { type ConversationDesk, createConversationDesk } from "./conversation-desk.ts";
 import { compact, type Compaction } from "./compaction.ts";
 import { createConsentPages } from "./consent-pages.ts";
 import type { People } from "./consent-views.ts";
 import { auditEntry, type Context } from "./context.ts";
 import { createDisconnect, type Disconnect } from "./disconnect.ts";
-import { BrokerError, invalid } from "./errors.ts";
+import { BrokerError, invalid, isRefusal } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { Item } from "./items.ts";
 import { createOnce, type OnceKey } from "./once.ts";
@@ -15,7 +17,7 @@ import { planTurn } from "./plan.ts";
 import type { World } from "./ports.ts";
 import { readAhead } from "./read-ahead.ts";
 import type { ReadDefinition } from "./recover.ts";
-import type { Response, TurnEvent, TurnRequest } from "./request.ts";
+import type { TurnEvent, TurnRequest } from "./request.ts";
 import { createMePages } from "./me.ts";
 import { createSignInDesk } from "./sign-in.ts";
 import { loadItems } from "./thread.ts";
@@ -39,12 +41,17 @@ export type Broker = {
   respond: (context: Context, request: TurnRequest) => Promise<AsyncGenerator<TurnEvent>>;
   /** The same, once for its key: see `createOnce`, which says what is thrown besides. */
   respondOnce: (context: Context, request: TurnRequest, key: OnceKey) => Promise<AsyncGenerator<TurnEvent>>;
+  /** Begins a response that is made without its caller, once for its key where there is one. Throws refusals. */
+  respondInBackground: (context: Context, request: TurnRequest, key: OnceKey | null) => Promise<Made>;
+  background: BackgroundDesk;
+  /** Ends a response in the background, and gives what is known of it. Throws `response_not_found`, `invalid` for another one. */
+  cancel: (context: Context, id: string) => Promise<Made>;
   /** An estimate of the tokens that a model would read for this request; nothing is done. Throws refusals. */
   countInput: (context: Context, request: TurnRequest) => Promise<number>;
   /** What a model would read for this request, made short by `model`; nothing is stored. Throws refusals. */
   compact: (context: Context, request: TurnRequest, model: string) => Promise<Compaction>;
   /** Throws `response_not_found`, for foreign ones, too. */
-  retrieve: (context: Context, id: string) => Promise<{ response: Response; output: Item[] }>;
+  retrieve: (context: Context, id: string) => Promise<Made>;
   /** Newest first with `desc`. Throws `response_not_found`; `invalid` when `after` is no item of it. */
   inputItems: (context: Context, id: string, page: ItemPage) => Promise<{ items: Item[]; more: boolean }>;
   /** Deletes the response and cancels its pending held calls. Throws `response_not_found`. */
@@ -88,6 +95,21 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     }
   }
 
+  const background = createBackgroundDesk(desks);
+
+  const retrieve: Broker["retrieve"] = async (context, id) => {
+    const seenBy = viewer(context.caller, context.user);
+    const stored = await world.store.responses.get(context.project.name, id, seenBy);
+    if (stored)
+      return {
+        response: stored.response,
+        output: await loadItems(world, stored, stored.outputFrom, stored.end),
+      };
+    const made = await background.find(context, id);
+    if (!made) throw new BrokerError("response_not_found", { id });
+    return made;
+  };
+
   const respond: Broker["respond"] = async (context, request) =>
     tracked(runTurn(desks, await planTurn(desks, context, request, options.readDefinition)));
 
@@ -102,18 +124,36 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
     },
     respond,
     respondOnce: (context, request, key) =>
-      once(context, key, (signal) => respond({ ...context, signal }, request)),
+      once.turn(context, key, (signal) => respond({ ...context, signal }, request)),
+    respondInBackground: async (context, request, key) => {
+      const plan = () => planTurn(desks, context, request, options.readDefinition);
+      if (!key) return background.begin(await plan());
+      const { id, isSure } = await once.begin(context, key, async (record) => {
+        const planned = await plan();
+        await record(planned.response.id);
+        await background.begin(planned);
+      });
+      return retrieve(context, id).catch((error: unknown) => {
+        throw isRefusal(error, "response_not_found")
+          ? new BrokerError("idempotency", { reason: isSure ? "deleted" : "unknown" })
+          : error;
+      });
+    },
+    background,
+    cancel: async (context, id) => {
+      const { response } = await retrieve(context, id);
+      if (!response.background) {
+        const message = "only a response that runs in the background can be cancelled";
+        throw invalid({ param: "id", message });
+      }
+      await background.cancel(context, id);
+      return retrieve(context, id);
+    },
     countInput: async (context, request) =>
       estimateInputTokens(await readAhead(world, context, request, options.readDefinition)),
     compact: async (context, request, model) =>
       compact(world, await readAhead(world, context, request, options.readDefinition), model),
-    retrieve: async (context, id) => {
-      const stored = await find(context, id);
-      return {
-        response: stored.response,
-        output: await loadItems(world, stored, stored.outputFrom, stored.end),
-      };
-    },
+    retrieve,
     inputItems: async (context, id, { after, limit, order }) => {
       const stored = await find(context, id);
       const items = await loadItems(world, stored, 0, stored.outputFrom);
@@ -130,6 +170,7 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
         viewer: viewer(context.caller, context.user),
         at: world.clock.now(),
       };
+      await background.forget(context, id);
       const facts = { responseId: id };
       const deleted = await world.store.responses.delete(query, [
         auditEntry(world, context, "response_deleted", facts),

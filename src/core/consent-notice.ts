@@ -21,9 +21,14 @@ export async function* sayConsents(turn: Turn): AsyncGenerator<TurnEvent> {
   if (consents.length === 0) return;
   const { consentPresentation: shown } = plan.context.project.settings;
   if (shown !== "message") {
-    for (const request of consents) yield* sayRequest(turn, { kind: "oauth_consent_request", ...request });
+    // Whoever had the turn before may have said some.
+    const told = new Set(turn.output.map(({ id }) => id));
+    for (const request of consents) {
+      if (!told.has(request.id)) yield* sayRequest(turn, { kind: "oauth_consent_request", ...request });
+    }
   }
-  if (shown !== "item") yield* sayNotice(turn);
+  const isNoticed = turn.output.some(({ kind }) => kind === "consent_notice");
+  if (shown !== "item" && !isNoticed) yield* sayNotice(turn);
 }
 
 async function* sayRequest(turn: Turn, item: ConsentRequest): AsyncGenerator<TurnEvent> {

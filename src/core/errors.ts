@@ -34,6 +34,12 @@ export type Refusals = {
   idempotency: {
     reason: "other_body" | "running" | "unknown" | "deleted" | "caller_busy" | "process_busy";
   };
+  /** The project has so many responses in the background that are not over. */
+  too_many_background: { limit: number };
+  /** It cannot be deleted while somebody makes it. */
+  still_running: { id: string };
+  /** Whoever a response is made for may not go on. */
+  revoked: { why: string };
   // approvals
   approval_not_found: { id: string };
   approval_expired: { id: string };

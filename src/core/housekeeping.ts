@@ -61,6 +61,7 @@ async function* choresOf(world: Housekeeping): AsyncGenerator<Chore> {
   yield full("dispatched_calls", (limit) => expiry.dispatchedCalls(now, limit));
   yield full("handles", (limit) => expiry.handles(now, limit));
   yield full("idempotency", (limit) => expiry.idempotency(now, limit));
+  yield full("background", (limit) => store.background.sweep(now, limit));
   yield full("redirects", (limit) => expiry.redirects(now - REDIRECT_KEPT_MS, limit));
   yield full("ended_consents", (limit) => expiry.endedConsents(now - CONSENTS_KEPT_MS, limit));
   for (let after: string | null = null; ;) {

@@ -38,6 +38,10 @@ export type Observer = {
   boxResealed: (how: "resealed" | "changed" | "unopened") => void;
   /** Rows of one sort that have ended by themselves (core/housekeeping). */
   swept: (chore: string, rows: number) => void;
+  /** A response in the background: `lost` broke off too often and could not even be stored as failed. */
+  backgroundBecame: (status: "queued" | "done" | "lost") => void;
+  /** How many this process makes now. */
+  backgroundRunning: (count: number) => void;
   /** A request was refused. */
   refused: (code: Refusal) => void;
 };
@@ -54,5 +58,7 @@ export const noObserver: Observer = {
   approvalBecame: () => {},
   boxResealed: () => {},
   swept: () => {},
+  backgroundBecame: () => {},
+  backgroundRunning: () => {},
   refused: () => {},
 };

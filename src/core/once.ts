@@ -15,6 +15,10 @@ import { untilKept } from "./until-kept.ts";
 /** A request's `Idempotency-Key`, and all that the request says, for telling it from another one. */
 export type OnceKey = { key: string; body: Json };
 
+/** `isSure`: it had begun. Otherwise its process died, and whether it had is told by whether it is there. */
+type Begun = { id: ResponseId; isSure: boolean };
+/** `record` must be told the id before anything is done. */
+type Beginning = (record: (id: ResponseId) => Promise<void>) => Promise<void>;
 type Begin = (signal: AbortSignal) => Promise<AsyncGenerator<TurnEvent>>;
 
 const KEPT_MS = 24 * 60 * 60 * 1000;
@@ -40,8 +44,11 @@ export function createOnce(world: World, stopping: AbortSignal) {
   const { idempotency } = world.store;
   const enter = createKeyedWork();
 
-  return async (context: Context, { key, body }: OnceKey, begin: Begin) => {
-    const { project, caller, user, signal } = context;
+  /** The slot, or what is known of the request that has it. */
+  async function take(
+    { project, caller, user, signal }: Context,
+    { key, body }: OnceKey,
+  ): Promise<{ attempt: Attempt; leave: () => void } | { row: IdempotentRequest }> {
     const slot = await world.crypto.sha256(canonicalJson([caller.principal, user, key]));
     const said = canonicalJson(body);
     const until = clock.now() + WAIT_MS;
@@ -57,20 +64,16 @@ export function createOnce(world: World, stopping: AbortSignal) {
           leave();
           throw cause;
         });
-        if (isFirst) return first(attempt, { begin, leave });
+        if (isFirst) return { attempt, leave };
         leave();
         continue;
       }
       if (!(await signer.isOurs(PURPOSE, said, row.digest))) refuse("other_body");
-      if (row.status === "done" || row.leaseUntil <= now) {
-        const answer = await answerOf(world, context, row);
-        await requireStanding(world, context, answer.response.owner);
-        return replay(answer.response, answer.output);
-      }
+      if (row.status === "done" || row.leaseUntil <= now) return { row };
       if (now >= until || signal.aborted) refuse("running");
       await clock.sleep(POLL_MS, signal);
     }
-  };
+  }
 
   async function begun(
     attempt: Attempt,
@@ -153,6 +156,25 @@ export function createOnce(world: World, stopping: AbortSignal) {
     }
   }
 
+  /** `begin` says the response's id before it does anything. Once it has, only a refusal means that nothing was done. */
+  async function firstBegin(attempt: Attempt, begin: Beginning): Promise<ResponseId> {
+    let responseId: ResponseId | null = null;
+    try {
+      await begin(async (id) => {
+        const leaseUntil = clock.now() + LEASE_MS;
+        if (!(await idempotency.renew({ ...attempt, leaseUntil, responseId: id }))) refuse("running");
+        responseId = id;
+      });
+    } catch (cause) {
+      const isRefused = cause instanceof BrokerError && cause.code !== "unavailable";
+      if (responseId === null || isRefused) await free(attempt);
+      throw cause;
+    }
+    if (responseId === null) throw new Error("a response began without its id");
+    await soonerOrLater(responseId, () => idempotency.finish({ ...attempt, sealed: null }));
+    return responseId;
+  }
+
   /** What cannot be recorded is found by the response's id once the lease has ended, or stays unknown. */
   async function settle(attempt: Attempt, { response, output }: Ended): Promise<void> {
     try {
@@ -167,6 +189,26 @@ export function createOnce(world: World, stopping: AbortSignal) {
       world.log("warn", "idempotency_not_settled", { responseId: response.id, err });
     }
   }
+
+  return {
+    turn: async (context: Context, key: OnceKey, begin: Begin): Promise<AsyncGenerator<TurnEvent>> => {
+      const taken = await take(context, key);
+      if ("attempt" in taken) return first(taken.attempt, { begin, leave: taken.leave });
+      const answer = await answerOf(world, context, taken.row);
+      await requireStanding(world, context, answer.response.owner);
+      return replay(answer.response, answer.output);
+    },
+    /** The same for a response in the background, whose answer is that it has begun. */
+    begin: async (context: Context, key: OnceKey, begin: Beginning): Promise<Begun> => {
+      const taken = await take(context, key);
+      if ("attempt" in taken) {
+        const id = await firstBegin(taken.attempt, begin).finally(taken.leave);
+        return { id, isSure: true };
+      }
+      const { responseId: id, status } = taken.row;
+      return id ? { id, isSure: status === "done" } : refuse("unknown");
+    },
+  };
 }
 
 type Started = TurnEvent & { kind: "started" };

@@ -95,7 +95,8 @@ export async function planTurn(
 
 type Only = Pick<Desks, "world">;
 
-async function findServers({ world }: Only, context: Context, { tools }: Settled): Promise<Server[]> {
+/** The servers of the tools. Throws `invalid` with every fault. */
+export async function findServers({ world }: Only, context: Context, { tools }: Settled): Promise<Server[]> {
   const mcp = tools.flatMap((tool, at) => (tool.kind === "mcp" ? [{ tool, param: `tools[${at}]` }] : []));
   const labels = new Set<string>();
   const twice = mcp.find(({ tool: { label } }) => labels.size === labels.add(label).size);

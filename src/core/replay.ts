@@ -13,7 +13,8 @@ export async function* replay(response: Response, output: Item[]): AsyncGenerato
   yield { kind: "ended", response, output };
 }
 
-function* replayItem(index: number, item: Item): Generator<TurnEvent> {
+/** The events of one item that is whole. */
+export function* replayItem(index: number, item: Item): Generator<TurnEvent> {
   const { id: itemId } = item;
   switch (item.kind) {
     case "mcp_list_tools":

@@ -86,7 +86,7 @@ export type TurnRequest = {
   user: string | null;
 };
 
-export type ResponseStatus = "in_progress" | "completed" | "incomplete" | "failed" | "cancelled";
+export type ResponseStatus = "queued" | "in_progress" | "completed" | "incomplete" | "failed" | "cancelled";
 
 export type Usage = {
   inputTokens: number;
@@ -120,6 +120,8 @@ export type Response = {
   parallelToolCalls: boolean;
   maxToolCalls: number | null;
   store: boolean;
+  /** It is made without its caller. Left out: it is not. */
+  background?: boolean;
   sampling: Sampling;
   metadata: Record<string, string>;
   safetyIdentifier: string | null;
@@ -154,6 +156,8 @@ export type ReasoningEvent = {
 /** What a turn yields, in order; `http/sse` numbers and encodes it, `stream:false` drains it. */
 export type TurnEvent =
   | { kind: "started"; response: Response }
+  /** The two of a response in the background in its place: it waits, and somebody makes it. */
+  | { kind: "queued" | "begun"; response: Response }
   | { kind: "item_added"; index: number; item: Item }
   | { kind: "list_progress"; index: number; itemId: string; state: "in_progress" | "completed" | "failed" }
   | { kind: "call_progress"; index: number; itemId: string; state: "in_progress" | "completed" | "failed" }

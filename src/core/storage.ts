@@ -1,5 +1,6 @@
 import type { Agent, AgentIdentity, AgentVersion } from "./agents.ts";
 import type { AuditEntry, AuditEvent } from "./audit.ts";
+import type { Background } from "./background.ts";
 import type { ConnectionRecord } from "./connection.ts";
 import type { Conversations } from "./conversations.ts";
 import type { Connectors, Redirects } from "./connectors.ts";
@@ -36,6 +37,7 @@ export type Store = {
   responses: Responses;
   conversations: Conversations;
   idempotency: Idempotency;
+  background: Background;
   heldCalls: HeldCalls;
   grants: Grants;
   connectors: Connectors;
@@ -135,7 +137,7 @@ export type Users = {
   /**
    * The kill switch: the user is blocked (the row is made when missing), the user's held calls that have not left yet
    * (`pending`, `approved`) are cancelled, the user's open consents fail (`user_blocked`), the user's conversations are gone
-   * with the responses in them, and the user's grants are taken back (`revoked`, their authorization servers still to be
+   * with the responses in them, what is made for the user in the background shall end, and the user's grants are taken back (`revoked`, their authorization servers still to be
    * told), in one step. `eachGrant`: the model of an audit row for
    * each of them, which gets the grant's user, connection, `detail.grant` and an id of its own.
    */

@@ -17,6 +17,7 @@ import type { Server } from "./servers.ts";
 import { standingOf } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
 import { judge, type Verdict } from "./tools.ts";
+import { left, mayLeave } from "./turn-journal.ts";
 import { finishCall, noteConsent, say, tellProgress, type Turn } from "./turn-say.ts";
 
 /** A call and its server, with what is to be done about it. */
@@ -71,8 +72,8 @@ function revoked({ revoked: message }: { revoked: string }): CallError {
  */
 export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<TurnEvent> {
   const held = await hold(turn, judged);
-  const tasks: Task<{ index: number; end: CallEnd }, CallProgress>[] = [];
-  const places: { index: number; itemId: string }[] = [];
+  const tasks: CallTask[] = [];
+  const places: Place[] = [];
   for (const { call, server, todo } of judged) {
     if (todo.kind === "told") continue;
     if (todo.kind === "consent") {
@@ -91,17 +92,34 @@ export async function* runJudged(turn: Turn, judged: Judged[]): AsyncGenerator<T
     places.push({ index, itemId: item.id });
     tasks.push(async (report) => {
       const ready = { server, arguments: call.arguments, report };
-      const end = todo.kind === "run" ? await start(turn, { ...ready, tool: todo.tool }) : endOfTodo(todo);
+      const end =
+        todo.kind === "run" ? await start(turn, call.id, { ...ready, tool: todo.tool }) : endOfTodo(todo);
       return { index, end };
     });
     yield { kind: "item_added", index, item };
     yield { kind: "call_progress", index, itemId: item.id, state: "in_progress" };
     yield { kind: "call_arguments", index, itemId: item.id, arguments: call.arguments };
   }
+  yield* finishAll(turn, tasks, places);
+}
+
+/** A call that has its place in the output. Null: it did not begin, the turn is left. */
+export type CallTask = Task<{ index: number; end: CallEnd | null }, CallProgress>;
+type Place = { index: number; itemId: string };
+
+/** Runs calls, tells their progress, and says how each ended. */
+export async function* finishAll(
+  turn: Turn,
+  tasks: CallTask[],
+  places: readonly Place[],
+): AsyncGenerator<TurnEvent> {
+  let isLeft = false;
   for await (const step of asTheyGo(tasks, MAX_AT_ONCE)) {
-    if ("end" in step) yield* finishCall(turn, step.end.index, step.end.end);
-    else yield* tellProgress(places[step.of], step.news);
+    if (!("end" in step)) yield* tellProgress(places[step.of], step.news);
+    else if (step.end.end) yield* finishCall(turn, step.end.index, step.end.end);
+    else isLeft = true;
   }
+  if (isLeft) throw left();
 }
 
 /** Calls of one response that run at the same time. */
@@ -124,10 +142,20 @@ async function hold({ desks, plan }: Turn, judged: Judged[]): Promise<Map<ToolCa
   return new Map(waiting.flatMap(({ call }, at) => (held[at] ? [[call, held[at]] as const] : [])));
 }
 
-function start({ desks, plan }: Turn, ready: ReadyCall): Promise<CallEnd> {
+/** Makes a call. Null: it must not leave, since the turn is left. */
+export async function start(
+  { desks, plan, journal }: Turn,
+  id: string,
+  ready: ReadyCall,
+): Promise<CallEnd | null> {
+  if (!(await mayLeave(journal, id))) return null;
+  // Told while it waited to leave.
+  if (journal && plan.context.signal.aborted) return failed(CANCELLED);
   const facts = { agent: plan.response.agent?.name ?? null, responseId: plan.response.id, approvalId: null };
   return makeCall(desks.world, desks.access, plan.context, ready, facts);
 }
+
+const CANCELLED: CallError = { kind: "http", code: 499, message: "the response was cancelled" };
 
 function endOfTodo(todo: Todo): CallEnd {
   if (todo.kind === "end") return todo.end;

@@ -18,6 +18,7 @@ import type { CallProgress } from "./ports.ts";
 import type { TurnEvent } from "./request.ts";
 import { revokedSince } from "./standing.ts";
 import type { HeldCall } from "./storage.ts";
+import { left, mayLeave } from "./turn-journal.ts";
 import { finishCall, noteConsent, say, sayText, tellProgress, type Turn } from "./turn-say.ts";
 
 /** An approved call that is made; `heard.by` hears of its progress. */
@@ -105,6 +106,7 @@ async function claim(turn: Turn, { call, context, todo }: Reviewed): Promise<Beg
       return won ? { end: Promise.resolve(todo.end), arguments: text, heard: { by: null } } : null;
     }
     case "run": {
+      if (!(await mayLeave(turn.journal, call.id))) throw left();
       const won = await claimCall(world, context, call, todo.server.timeoutMs);
       if (!won) return null;
       const heard: Begun["heard"] = { by: null };
@@ -123,11 +125,16 @@ async function* askedAgain(turn: Turn, reviewed: Reviewed[]): AsyncGenerator<Tur
   for (const { call, context, todo } of reviewed) {
     if (todo.kind !== "ask_again") continue;
     const again = await askAgain(desks.world, context, call, todo, asking);
-    if (again) yield* say(turn, await requestItem(desks.world, again));
+    if (!again) continue;
+    turn.asksAgain = true;
+    yield* say(turn, await requestItem(desks.world, again));
   }
 }
 
-/** A call whose runner died: reported once per chain, as failed, and never run again. */
+/**
+ * A call whose runner died: reported once per chain, as failed, and never run again. One that this response had claimed
+ * before its process died has its end here.
+ */
 async function* reportUnknown(turn: Turn): AsyncGenerator<TurnEvent> {
   const { desks, plan } = turn;
   const before = [...(plan.chain?.items ?? []), ...plan.input, ...turn.output];
@@ -135,7 +142,8 @@ async function* reportUnknown(turn: Turn): AsyncGenerator<TurnEvent> {
     if (before.some((item) => item.kind === "mcp_call" && item.approvalRequestId === call.id)) continue;
     if (call.status === "denied" || call.status === "cancelled") continue;
     const ended = await awaitEnd(desks.world, plan.context, call);
-    if (ended.status !== "unknown") continue;
+    const isOurs = ended.status === "done" && turn.resumed?.begun.has(call.id) === true;
+    if (ended.status !== "unknown" && !isOurs) continue;
     const end = await endOf(desks.world, ended);
     const { arguments: text } = await requestItem(desks.world, ended);
     const shown = {

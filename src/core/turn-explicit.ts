@@ -25,7 +25,12 @@ export async function* runExplicit(turn: Turn): AsyncGenerator<TurnEvent> {
  * What is known of a call by its id: its result in the chain, the approval that came with it, or the question that still
  * stands. An id stands for one call: it is run once and asked about once.
  */
-async function knownCalls({ desks, plan, output }: Turn): Promise<(call: ToolCall) => Promise<Todo | null>> {
+async function knownCalls({
+  desks,
+  plan,
+  output,
+  resumed,
+}: Turn): Promise<(call: ToolCall) => Promise<Todo | null>> {
   const ended = new Map(
     [...(plan.chain?.items ?? []), ...output].flatMap((item) => (isEnded(item) ? [[item.id, item]] : [])),
   );
@@ -33,6 +38,8 @@ async function knownCalls({ desks, plan, output }: Turn): Promise<(call: ToolCal
   const byCall = new Map([...plan.undecided, ...plan.decided].map((held) => [held.callId, held]));
   return async (call) => {
     if (told.has(call.id)) return { kind: "told" };
+    const asked = resumed?.asked.get(call.id);
+    if (asked) return told.has(asked.id) ? { kind: "told" } : { kind: "asked", held: asked };
     const done = ended.get(call.id);
     if (done) return { kind: "end", end: { output: done.output, error: done.error } };
     const held = byCall.get(call.id);

@@ -35,8 +35,8 @@ export async function* showListing(turn: Turn, server: Server, listing: Listing)
 }
 
 /** A list that the conversation holds already is not said again; one that has changed is. */
-function isKnown({ plan }: Turn, label: string, tools: Json): boolean {
-  const before = [...(plan.chain?.items ?? []), ...plan.input];
+function isKnown({ plan, output }: Turn, label: string, tools: Json): boolean {
+  const before = [...(plan.chain?.items ?? []), ...plan.input, ...output];
   const last = before.findLast((item) => item.kind === "mcp_list_tools" && item.label === label);
   return (
     last?.kind === "mcp_list_tools" &&

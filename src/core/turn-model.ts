@@ -10,6 +10,7 @@ import type { Server } from "./servers.ts";
 import { offered } from "./tools.ts";
 import { type Judged, judgeNow, runJudged } from "./turn-calls.ts";
 import { showListing, startListings } from "./turn-lists.ts";
+import { leftToDo } from "./turn-resume.ts";
 import { addUsage, createRound, type Offer, type Said } from "./turn-round.ts";
 import { countSaid, maxCalls, type Turn } from "./turn-say.ts";
 
@@ -32,13 +33,18 @@ export async function* runModel(turn: Turn, model: string): AsyncGenerator<TurnE
   // Nothing is left out behind a model's back: it speaks when every server is there, or has failed.
   if (turn.consents.length > 0) return;
   const { context } = plan;
-  const before = [...(plan.chain?.items ?? []), ...plan.input, ...turn.output];
+  const { resumed } = turn;
+  const output = turn.output.filter(({ id }) => !resumed?.cut.has(id));
+  const before = [...(plan.chain?.items ?? []), ...plan.input, ...output];
   const history = await historyOf(desks.world, context, before, names);
-  for (let round = 0; round <= MAX_ROUNDS; round++) {
+  history.push(...(resumed?.mistaken ?? []));
+  let heard = resumed?.heard ?? null;
+  for (let round = resumed?.rounds ?? 0; round <= MAX_ROUNDS; round++) {
     const from = turn.output.length;
     const spent = round === MAX_ROUNDS || turn.calls >= maxCalls(turn);
     const offer = await offerOf(turn, tools, names, { first: round === 0, spent });
-    const said = yield* oneRound(turn, { chosen, names, offer, history });
+    const said = heard ?? (yield* oneRound(turn, { chosen, names, offer, history }));
+    heard = null;
     turn.incomplete = said.incomplete;
     yield* runJudged(turn, await judgeAll(turn, said.calls));
     const waits =
@@ -137,6 +143,9 @@ async function* oneRound(
   },
 ): AsyncGenerator<TurnEvent, Said> {
   const { response, settled, context } = turn.plan;
+  const { journal } = turn;
+  await journal?.goOn();
+  journal?.note({ kind: "round_begun", from: turn.output.length });
   const upstream = await openModel(turn.desks.world, context.project, round.chosen);
   const stream = observedStream(
     turn.desks.world,
@@ -154,7 +163,8 @@ async function* oneRound(
       encryptedReasoning: turn.plan.include.includes(ENCRYPTED_REASONING),
       logprobs: turn.plan.include.includes(LOGPROBS),
     },
-    context.signal,
+    // A model that is asked anew has done nothing meanwhile, so it is not waited for.
+    journal ? AbortSignal.any([context.signal, journal.leaving]) : context.signal,
   );
   const listener = createRound(turn, round.names, round.offer);
   try {
@@ -168,15 +178,17 @@ async function* oneRound(
       turn.usage = addUsage(turn.usage, cause.details.usage);
     throw cause;
   }
-  return listener.said();
+  const said = listener.said();
+  journal?.note({ kind: "round_heard", said, usage: turn.usage });
+  return said;
 }
 
 async function judgeAll(turn: Turn, calls: ToolCall[]): Promise<Judged[]> {
   return Promise.all(
-    calls.map((call) => {
+    leftToDo(turn, calls).map(async ({ call, asked }): Promise<Judged> => {
       const server = turn.plan.servers.find(({ label }) => label === call.label);
       if (!server) throw new Error(`the model called a server that was not offered: ${call.label}`);
-      return judgeNow(turn, server, call);
+      return asked ? { call, server, todo: { kind: "asked", held: asked } } : judgeNow(turn, server, call);
     }),
   );
 }

@@ -33,7 +33,7 @@ export function createReasoning(turn: Turn) {
     const { index, item, parts } = open;
     yield* endPart(open);
     open = null;
-    item.body = said ? whole(said.body) : bodyOf(parts);
+    item.body = said ? whole(said.body) : reasoningBody(parts);
     if (said?.origin !== undefined) item.origin = said.origin;
     yield { kind: "item_done", index, item };
   }
@@ -77,7 +77,8 @@ function whole(body: JsonObject): JsonObject {
   return { ...body, type: "reasoning", summary: Array.isArray(summary) ? summary : [] };
 }
 
-function bodyOf(parts: Part[]): JsonObject {
+/** What was heard of reasoning that its model did not say the end of. */
+export function reasoningBody(parts: readonly Pick<Part, "of" | "text">[]): JsonObject {
   const of = (kind: Kind, type: string) =>
     parts.filter((part) => part.of === kind).map(({ text }) => ({ type, text }));
   const content = of("text", "reasoning_text");

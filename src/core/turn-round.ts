@@ -29,6 +29,8 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
   const mcp = new Map<number, ToolCall>();
   const mistaken = new Map<number, ModelExchange>();
   const reasoning = createReasoning(turn);
+  // Where a round can be cut off and asked anew, nobody must have seen half a call of a function that is theirs to run.
+  const waits = turn.journal !== null;
   let phase: string | null = null;
   let message: { index: number; item: Message } | null = null;
   let incomplete: string | null = null;
@@ -140,14 +142,26 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
       arguments: "",
       status: "in_progress",
     };
+    if (waits) return void functions.set(event.call, { index: NOWHERE, item });
+    functions.set(event.call, { index: turn.output.length, item });
+    yield* showFunctionCall(item);
+  }
+
+  function* showFunctionCall(item: FunctionCall): Generator<TurnEvent> {
     const index = turn.output.length;
     turn.output.push(item);
-    functions.set(event.call, { index, item });
     yield { kind: "item_added", index, item: { ...item } };
   }
 
   function* endFunctionCalls(): Generator<TurnEvent> {
-    for (const { index, item } of functions.values()) {
+    for (const own of functions.values()) {
+      const { item } = own;
+      if (waits) {
+        own.index = turn.output.length;
+        yield* showFunctionCall(item);
+        yield { kind: "function_arguments_delta", index: own.index, itemId: item.id, delta: item.arguments };
+      }
+      const { index } = own;
       item.status = incomplete === null ? "completed" : "incomplete";
       yield {
         kind: "function_arguments_done",
@@ -185,7 +199,7 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
           const own = functions.get(event.call);
           const item = own?.item ?? mcp.get(event.call) ?? mistaken.get(event.call);
           if (item) item.arguments += event.delta;
-          if (own) {
+          if (own && !waits) {
             const { index } = own;
             yield { kind: "function_arguments_delta", index, itemId: own.item.id, delta: event.delta };
           }
@@ -214,6 +228,9 @@ export function createRound(turn: Turn, names: ToolNames, offer: Offer) {
     },
   };
 }
+
+/** A call of a function that was not shown yet. */
+const NOWHERE = -1;
 
 export function addUsage(a: Usage, b: Usage): Usage {
   return {

@@ -5,6 +5,8 @@ import type { CallError, Item, Message } from "./items.ts";
 import type { Plan } from "./plan.ts";
 import type { CallProgress, ModelEvent } from "./ports.ts";
 import type { TurnEvent, Usage } from "./request.ts";
+import type { Journal } from "./turn-journal.ts";
+import type { Resumed } from "./turn-resume.ts";
 
 /** A turn under way: what it knows and what it has said so far. Its parts append to `output`; nobody removes. */
 export type Turn = {
@@ -22,7 +24,31 @@ export type Turn = {
   incomplete: string | null;
   /** The consents that are missing, in the order in which that was found. */
   consents: { id: string; label: string; link: string }[];
+  /** Approved calls are not what they were: somebody is asked about them again, and nothing else is done. */
+  asksAgain: boolean;
+  /** Where it writes what it does. Null: it ends with its request. */
+  journal: Journal | null;
+  /** What another process has done of it. Null: nothing. */
+  resumed: Resumed | null;
 };
+
+/** A turn that has done nothing yet. */
+export function beginTurn(desks: Desks, plan: Plan, journal: Journal | null): Turn {
+  return {
+    desks,
+    plan,
+    output: [],
+    usage: plan.response.usage,
+    calls: 0,
+    outputChars: 0,
+    saidChars: 0,
+    incomplete: null,
+    consents: [],
+    asksAgain: false,
+    journal,
+    resumed: null,
+  };
+}
 
 /** No response makes more calls than this, whatever it asks for. */
 const MAX_CALLS = 256;

@@ -11,36 +11,38 @@ import { runDecided, tellDecided } from "./turn-decided.ts";
 import { runExplicit } from "./turn-explicit.ts";
 import { showListing, startListings } from "./turn-lists.ts";
 import { runModel } from "./turn-model.ts";
-import { say, type Turn } from "./turn-say.ts";
+import type { Onward } from "./turn-journal.ts";
+import { takeUp } from "./turn-resume.ts";
+import { beginTurn, say, type Turn } from "./turn-say.ts";
 
 /**
  * One response in the making: decided calls run, servers are listed, then explicit calls or the model's loop; at the end
  * the thread is saved. Yields events in the order of `responses-wire` 4.2 and never throws: what goes wrong after the
  * first event is an event.
  *
- * When the caller leaves, calls under way are cancelled, and what happened until then is kept.
+ * When the caller leaves, calls under way are cancelled, and what happened until then is kept. With `onward` it goes on
+ * without its caller, from where others left it, and ends without an end where it is left again.
  */
-export async function* runTurn(desks: Desks, plan: Plan): AsyncGenerator<TurnEvent> {
-  const { usage } = plan.response;
-  const turn: Turn = {
-    desks,
-    plan,
-    output: [],
-    usage,
-    calls: 0,
-    outputChars: 0,
-    saidChars: 0,
-    incomplete: null,
-    consents: [],
-  };
-  yield { kind: "started", response: plan.response };
+export async function* runTurn(
+  desks: Desks,
+  plan: Plan,
+  onward: Onward | null = null,
+): AsyncGenerator<TurnEvent> {
+  const journal = onward?.journal ?? null;
+  const turn = beginTurn(desks, plan, journal);
+  if (!onward) yield { kind: "started", response: plan.response };
   let fault: Fault | null = null;
   try {
+    if (onward) yield* goOn(turn, onward);
     yield* work(turn);
     yield* sayConsents(turn);
   } catch (cause) {
-    fault = report(turn, cause);
+    if (journal?.leaving.aborted) return;
+    // Who cancels a response in the background is still there, and asked for it.
+    const isWanted = journal !== null && plan.context.signal.aborted;
+    fault = isWanted ? null : report(turn, cause);
   }
+  if (journal && !(await journal.keep({ kind: "closing" }))) return;
   turn.output = turn.output.map(asLeft);
   const { response } = plan;
   const cancelled = plan.context.signal.aborted;
@@ -64,15 +66,25 @@ export async function* runTurn(desks: Desks, plan: Plan): AsyncGenerator<TurnEve
 
 type Fault = { error: ResponseError; refusal: BrokerError | null };
 
+async function* goOn(turn: Turn, { journal, entries, fault }: Onward): AsyncGenerator<TurnEvent> {
+  yield* takeUp(turn, entries);
+  if (fault !== null) throw fault;
+  turn.plan.context.signal.throwIfAborted();
+  await journal.goOn();
+}
+
 async function* work(turn: Turn): AsyncGenerator<TurnEvent> {
   const { plan } = turn;
   yield* runDecided(turn);
   if (plan.undecided.length > 0 && !speaksAnew(plan)) {
-    for (const held of plan.undecided) yield* say(turn, await requestItem(turn.desks.world, held));
+    const told = new Set(turn.output.map(({ id }) => id));
+    for (const held of plan.undecided) {
+      if (!told.has(held.id)) yield* say(turn, await requestItem(turn.desks.world, held));
+    }
     return;
   }
   if (turn.consents.length > 0) return;
-  if (turn.output.some((item) => item.kind === "mcp_approval_request")) return;
+  if (turn.asksAgain) return;
   if (plan.settled.model !== null) {
     yield* runModel(turn, plan.settled.model);
     return;
@@ -118,6 +130,13 @@ function report({ desks, plan }: Turn, cause: unknown): Fault {
     world.log("error", "turn_failed", facts);
     return {
       error: { code: "server_error", message: `${cause.details.what} is not available` },
+      refusal: cause,
+    };
+  }
+  if (isRefusal(cause, "revoked")) {
+    world.log("info", "turn_revoked", { requestId, responseId: plan.response.id, why: cause.details.why });
+    return {
+      error: { code: "server_error", message: `it may not go on: ${cause.details.why}` },
       refusal: cause,
     };
   }

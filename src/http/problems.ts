@@ -125,6 +125,20 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
 
   idempotency: ({ reason }) => idempotencyProblem(reason),
 
+  too_many_background: ({ limit }) => ({
+    status: 429,
+    message: `The project has ${limit} responses in the background that are not over: ask again when some are.`,
+    code: "too_many_background",
+    headers: { "retry-after": "5" },
+  }),
+  still_running: ({ id }) => ({
+    status: 409,
+    message: `The response '${id}' is being cancelled: ask again when it is over.`,
+    code: "still_running",
+    headers: { "retry-after": "5" },
+  }),
+  revoked: ({ why }) => ({ status: 403, message: `This may not go on: ${why}.`, code: "revoked" }),
+
   // A decision that fails must not be repeated by itself: 400 rather than 409, which clients retry.
   approval_not_found: ({ id }, surface) => ({
     status: surface === "openai" ? 400 : 404,

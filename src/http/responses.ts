@@ -1,8 +1,9 @@
 import type { Broker } from "../core/broker.ts";
-import { BrokerError, invalid } from "../core/errors.ts";
-import { hasActed } from "../core/once.ts";
+import type { Context } from "../core/context.ts";
+import { type BrokerError, invalid } from "../core/errors.ts";
+import { hasActed, type OnceKey } from "../core/once.ts";
 import type { Json } from "../core/json.ts";
-import type { TurnEvent } from "../core/request.ts";
+import type { TurnEvent, TurnRequest } from "../core/request.ts";
 import { type ProjectCall, projectRoute, type Route } from "./route.ts";
 import { streamTurn } from "./sse.ts";
 import { writeItemList } from "./wire/conversations.ts";
@@ -45,17 +46,20 @@ function routesAt(base: string, broker: Broker): Route[] {
       path: `${base}/responses/{id}`,
       tag,
       roles,
-      summary: "A stored response",
+      summary: "A stored response, or one in the background; its events with `stream=true`",
       query: retrieveQuery,
       answers: {
-        200: { description: "The response", body: responseBody },
+        200: { description: "The response; server-sent events with `stream=true`", body: responseBody },
         404: { description: "Unknown, or somebody else's" },
       },
       handle: async ({ context, params, request }, { query }) => {
         const include = includeOf(request);
-        if (query.stream)
-          throw new BrokerError("not_supported", { what: "Replaying a stream", param: "stream" });
-        const { response, output } = await broker.retrieve(context, params["id"] ?? "");
+        const { stream, starting_after: startingAfter } = query;
+        const id = params["id"] ?? "";
+        if (stream) return follow(broker, context, { id, include, startingAfter });
+        if (startingAfter !== undefined)
+          throw invalid({ param: "starting_after", message: "is for stream=true only" });
+        const { response, output } = await broker.retrieve(context, id);
         return Response.json(writeResponse(response, output, include));
       },
     }),
@@ -78,13 +82,14 @@ function routesAt(base: string, broker: Broker): Route[] {
       tag,
       roles,
       summary: "Cancel a background response",
-      answers: { 400: { description: "It does not run in the background" } },
+      answers: {
+        200: { description: "The response as it is then; again and again the same", body: responseBody },
+        400: { description: "It does not run in the background" },
+        404: { description: "Unknown, or somebody else's" },
+      },
       handle: async ({ context, params }) => {
-        await broker.retrieve(context, params["id"] ?? "");
-        throw invalid({
-          param: "id",
-          message: "only a response that runs in the background can be cancelled",
-        });
+        const { response, output } = await broker.cancel(context, params["id"] ?? "");
+        return Response.json(writeResponse(response, output));
       },
     }),
     projectRoute({
@@ -110,22 +115,45 @@ function routesAt(base: string, broker: Broker): Route[] {
 }
 
 async function create(broker: Broker, call: ProjectCall, value: unknown): Promise<Response> {
-  const { request, stream } = readResponsesBody(value);
+  const { request, stream, background } = readResponsesBody(value);
   const { safetyIdentifier, user } = request;
   const context = await call.forUser(safetyIdentifier ?? user);
   const agent = call.params["agent"];
   const fixed = agent === undefined ? request : { ...request, agent: { name: agent, version: null } };
+  if (background) return begin(broker, { context, request: fixed, stream }, keyOf(call, value));
   // Whoever reads one body leaves with the request; two signals in one are dear.
   const left = stream ? new AbortController() : null;
   const signal = left ? AbortSignal.any([context.signal, left.signal]) : context.signal;
-  const key = idempotencyKeyOf(call.request.headers);
+  const key = keyOf(call, value);
   const asked = { ...context, signal, watched: stream };
   const { include } = request;
-  const turn =
-    key === null
-      ? await broker.respond(asked, fixed)
-      : await broker.respondOnce(asked, fixed, { key, body: [agent ?? null, jsonOf(value)] });
+  const turn = key ? await broker.respondOnce(asked, fixed, key) : await broker.respond(asked, fixed);
   return left ? streamTurn(turn, { onLeave: () => left.abort(), include }) : drainTurn(turn, include);
+}
+
+/** `background: true`: it goes on without its caller, who sees that it waits, or follows it. */
+async function begin(
+  broker: Broker,
+  { context, request, stream }: { context: Context; request: TurnRequest; stream: boolean },
+  key: OnceKey | null,
+): Promise<Response> {
+  const { response, output } = await broker.respondInBackground(context, request, key);
+  const { include } = request;
+  if (stream) return follow(broker, context, { id: response.id, include });
+  return Response.json(writeResponse(response, output, include));
+}
+
+/** The events of a response: those that there were, and those that come. Whoever leaves does not end it. */
+async function follow(
+  broker: Broker,
+  context: Context,
+  { id, include, startingAfter }: { id: string; include: string[]; startingAfter?: number | undefined },
+): Promise<Response> {
+  const left = new AbortController();
+  const signal = AbortSignal.any([context.signal, left.signal]);
+  const turn = await broker.background.events(context, id, signal);
+  const from = startingAfter === undefined ? {} : { startingAfter };
+  return streamTurn(turn, { onLeave: () => left.abort(), include, ...from });
 }
 
 /** `stream: false`: the same turn in one body. A model that failed before anything was done is an HTTP error. */
@@ -138,6 +166,12 @@ async function drainTurn(turn: AsyncGenerator<TurnEvent>, include: readonly stri
     return Response.json(writeResponse(event.response, event.output, include));
   }
   throw new Error("a turn ended without its end");
+}
+
+/** The key of a request, and what it says. Null: it has none. */
+function keyOf({ request, params }: ProjectCall, value: unknown): OnceKey | null {
+  const key = idempotencyKeyOf(request.headers);
+  return key === null ? null : { key, body: [params["agent"] ?? null, jsonOf(value)] };
 }
 
 /** Throws `invalid` for a key that is empty, too long or not plain ASCII. */

@@ -10,7 +10,8 @@ const PATIENCE_MS = 30_000;
  * A turn as server-sent events (responses-wire 4.5): numbered from 0, `event:` equals the body's `type`, each event one
  * write, `data: [DONE]` last. The turn goes on only as fast as it is read.
  *
- * `include`: what the caller wants to see beside what everybody sees.
+ * `include`: what the caller wants to see beside what everybody sees. `startingAfter`: the number of the last event that the
+ * caller has; those up to it are left out.
  *
  * When the reader leaves, `onLeave` is called and the turn is read to its end all the same, so that what it did is kept.
  * A reader that takes nothing for `patienceMs` while something waits for it counts as gone, and its stream breaks off:
@@ -22,13 +23,28 @@ export function streamTurn(
     onLeave,
     patienceMs = PATIENCE_MS,
     include = [],
-  }: { onLeave: () => void; patienceMs?: number; include?: readonly string[] },
+    startingAfter = -1,
+  }: {
+    onLeave: () => void;
+    patienceMs?: number;
+    include?: readonly string[];
+    startingAfter?: number;
+  },
 ): Response {
   const encoder = new TextEncoder();
   let sequence = 0;
   let coming: Promise<IteratorResult<TurnEvent>> | null = null;
   let patience: ReturnType<typeof setTimeout> | undefined;
   let hasLeft = false;
+
+  /** Whether the caller has all of it already. Then it is only counted. */
+  function isKnown(event: TurnEvent): boolean {
+    if (sequence > startingAfter) return false;
+    const last = sequence + writeEvents(event, include).length - 1;
+    if (last > startingAfter) return false;
+    sequence = last + 1;
+    return true;
+  }
 
   async function leave(): Promise<void> {
     onLeave();
@@ -41,7 +57,12 @@ export function streamTurn(
     pull: async (controller) => {
       clearTimeout(patience);
       coming ??= turn.next();
-      const step = await orHeartbeat(coming);
+      let step = await orHeartbeat(coming);
+      // A pull that gives nothing would be the last one.
+      while (step !== HEARTBEAT && !step.done && isKnown(step.value)) {
+        coming = turn.next();
+        step = await orHeartbeat(coming);
+      }
       // While the turn was waited for: nobody is there to be patient with.
       if (hasLeft) return;
       if (step !== HEARTBEAT) coming = null;
@@ -60,7 +81,9 @@ export function streamTurn(
         return;
       }
       for (const event of writeEvents(step.value, include)) {
-        const data = JSON.stringify({ ...event, sequence_number: sequence++ });
+        const number = sequence++;
+        if (number <= startingAfter) continue;
+        const data = JSON.stringify({ ...event, sequence_number: number });
         controller.enqueue(encoder.encode(`event: ${event.type}\ndata: ${data}\n\n`));
       }
     },

@@ -16,6 +16,8 @@ export const {
   conversations,
   idempotency,
   leases,
+  background,
+  backgroundBatches,
   heldCalls,
   grants,
   consents,

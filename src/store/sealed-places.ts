@@ -1,5 +1,6 @@
 import type { Column } from "drizzle-orm";
 import type { SQLiteTable } from "drizzle-orm/sqlite-core";
+import { backgroundAad } from "../core/background.ts";
 import { grantAad } from "../core/grants.ts";
 import { answerAad } from "../core/idempotency.ts";
 import { signingKeyAad } from "../core/signing-keys.ts";
@@ -14,6 +15,7 @@ import {
   registrationAad,
   toolSecretsAad,
 } from "../core/storage.ts";
+import { FIRST_BATCH, PLAN, placeOf } from "./background.ts";
 import type { BoxPlace } from "./boxes.ts";
 import { ownerOf } from "./grant-boxes.ts";
 import { CALL, OUTCOME, REASON } from "./held-call-row.ts";
@@ -38,6 +40,7 @@ export type SealedPlace<T extends SQLiteTable> = {
  */
 export function sealedPlaces<R>(t: Tables, use: <T extends SQLiteTable>(place: SealedPlace<T>) => R): R[] {
   const { projects, connections, connectors, registrations, grants, consents } = t;
+  const { background, backgroundBatches } = t;
   const { handles, heldCalls, idempotency, items, responses, signingKeys } = t;
   const ofCall = (part: number) => (row: { project: string; id: string }) => ({
     project: row.project,
@@ -122,6 +125,20 @@ export function sealedPlaces<R>(t: Tables, use: <T extends SQLiteTable>(place: S
       box: idempotency.sealed,
       aad: answerAad,
       rest: (row) => ({ project: row.project, owner: row.run, part: 0 }),
+    }),
+    use({
+      table: background,
+      key: [background.id],
+      box: background.sealed,
+      aad: (row) => backgroundAad(row.project, row.id, "plan"),
+      rest: (row) => placeOf(row, PLAN),
+    }),
+    use({
+      table: backgroundBatches,
+      key: [backgroundBatches.id, backgroundBatches.seq],
+      box: backgroundBatches.sealed,
+      aad: (row) => backgroundAad(row.project, row.id, row.seq),
+      rest: (row) => placeOf(row, FIRST_BATCH + row.seq),
     }),
     use({
       table: responses,

@@ -1,6 +1,7 @@
 import type { Store } from "../core/storage.ts";
 import { createAgents } from "./agents.ts";
 import { createAuditLog } from "./audit.ts";
+import { createBackground } from "./background.ts";
 import { createConnections } from "./connections.ts";
 import { createConnectors } from "./connectors.ts";
 import { createConsents } from "./consents.ts";
@@ -36,6 +37,7 @@ export function createStore(engine: Engine): Store {
     responses: createResponses(engine),
     conversations: createConversations(engine),
     idempotency: createIdempotency(engine),
+    background: createBackground(engine),
     heldCalls: createHeldCalls(engine),
     grants: createGrants(engine),
     connectors: createConnectors(engine),

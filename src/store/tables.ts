@@ -8,6 +8,7 @@ import type { HeldCallStatus, User } from "../core/storage.ts";
 import type { Agent, AgentIdentity } from "../core/agents.ts";
 import type { SigningPurpose } from "../core/signing-keys.ts";
 import type { Columns } from "./columns.ts";
+import { defineBackgroundTables } from "./background-tables.ts";
 import { defineConversationTables } from "./conversation-tables.ts";
 import { defineIdempotencyTable } from "./idempotency-table.ts";
 import { defineLeaseTable } from "./lease-table.ts";
@@ -322,6 +323,7 @@ export const defineTables = (c: Columns) => {
     heldCalls,
     ...defineIdempotencyTable(c, projects),
     ...defineLeaseTable(c),
+    ...defineBackgroundTables(c, projects),
     ...defineOAuthTables(c, projects),
     signingKeys,
     boxChunks,

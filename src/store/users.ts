@@ -12,6 +12,7 @@ import {
   placeholderRows,
   step,
 } from "./engine.ts";
+import { endBackgroundIfMarked } from "./background-blocked.ts";
 import { removeConversationsIfMarked } from "./conversations-delete.ts";
 import { takeGrantsIfMarked } from "./grants-taken.ts";
 import { failIfMarked } from "./open-consents.ts";
@@ -80,6 +81,7 @@ export function createUsers(engine: Engine): Users {
         ),
       );
   const removeConversations = removeConversationsIfMarked(engine, row);
+  const endBackground = endBackgroundIfMarked(engine, row);
   const restore: Statement<{ id: string }[]> = (db) =>
     db
       .update(users)
@@ -121,6 +123,7 @@ export function createUsers(engine: Engine): Users {
         ...takeGrants({ ofProject: project, ofUser: id, grantMark: writeId, ...found }, eachGrant),
         step(endSessions, { project, id, ...found }),
         ...removeConversations.map((remove) => step(remove, { project, id, ...found })),
+        ...endBackground.map((end) => step(end, { project, id, at, ...found })),
         ...audited(audit, found),
       ]);
     },

@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Observer, Ongoing, RequestEnd } from "../core/observe.ts";
 import { createSharedWork } from "../core/shared-work.ts";
 import type { Trace } from "../core/trace.ts";
@@ -63,6 +63,14 @@ export function createMetrics(
   ]);
   const swept = counter("swept_rows_total", "Rows that ended by themselves, by what they are", ["chore"]);
 
+  const backgrounds = counter("background_responses_total", "In the background, by what became of them", [
+    "outcome",
+  ]);
+  const running = new Gauge({
+    name: "consentry_background_running",
+    help: "Responses that this process makes in the background now",
+    registers: [registry],
+  });
   const lines = counter("log_lines_dropped_total", "Lines of the log that were lost", []);
 
   function timed<How>(trace: Trace | null, count: (how: How, tookS: number) => void): Ongoing<How> {
@@ -96,6 +104,8 @@ export function createMetrics(
     approvalBecame: (outcome) => approvals.inc({ outcome }),
     boxResealed: (outcome) => reseals.inc({ outcome }),
     swept: (chore, rows) => swept.inc({ chore }, rows),
+    backgroundBecame: (outcome) => backgrounds.inc({ outcome }),
+    backgroundRunning: (count) => running.set(count),
     refused: (code) => refusals.inc({ code }),
   };
   return {

@@ -33,6 +33,9 @@ const cases: { [C in Refusal]: [Refusals[C], number] } = {
   conversation_not_found: [{ id: "conv_1", param: "conversation" }, 400],
   no_model: [{}, 400],
   idempotency: [{ reason: "other_body" }, 400],
+  too_many_background: [{ limit: 100 }, 429],
+  still_running: [{ id: "resp_1" }, 409],
+  revoked: [{ why: "the user was blocked" }, 403],
   approval_not_found: [{ id: "mcpr_1" }, 400],
   approval_expired: [{ id: "mcpr_1" }, 400],
   approval_cancelled: [{ id: "mcpr_1" }, 400],
@@ -59,7 +62,9 @@ describe.each(Object.keys(cases) as Refusal[])("the refusal %s", (code) => {
   });
 
   test("keeps clients from repeating what was no mere reading", async () => {
-    expect((await answerOf(code, details, "openai")).headers.get("x-should-retry")).toBe("false");
+    // What was turned away for being too much did nothing.
+    const expected = status === 429 ? null : "false";
+    expect((await answerOf(code, details, "openai")).headers.get("x-should-retry")).toBe(expected);
     expect((await answerOf(code, details, "openai", "GET")).headers.get("x-should-retry")).toBeNull();
   });
 });

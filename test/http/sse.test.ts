@@ -29,6 +29,23 @@ function scriptedTurn(steps: number, chars = 1) {
   return { seen, over: over.promise, left: left.promise, turn: run(), onLeave };
 }
 
+test("events up to the one that the caller has are left out, also in the middle of a step, and numbers stay", async () => {
+  async function* run(): AsyncGenerator<TurnEvent> {
+    for (const text of ["a", "b", "c"])
+      yield { kind: "call_arguments", index: 0, itemId: "mcp_1", arguments: text };
+  }
+  const read = async (startingAfter: number) => {
+    const text = await streamTurn(run(), { onLeave: () => {}, startingAfter }).text();
+    return [...text.matchAll(/"sequence_number":(\d+)/g)].map(([, n]) => Number(n));
+  };
+  // Each step is two events.
+  expect(await read(-1)).toEqual([0, 1, 2, 3, 4, 5]);
+  expect(await read(0)).toEqual([1, 2, 3, 4, 5]);
+  expect(await read(3)).toEqual([4, 5]);
+  expect(await read(4)).toEqual([5]);
+  expect(await read(100)).toEqual([]);
+});
+
 describe("a reader that stands still", () => {
   test("counts as gone: the turn hears of it, is read to its end, and the stream breaks off", async () => {
     const { turn, onLeave, seen, over } = scriptedTurn(1_000);

@@ -118,3 +118,21 @@ test("a name that merely leads here is no name of ours", async () => {
 test("the runtime has nothing to complain of", () => {
   expect(world.logs().filter(({ level }) => level === "runtime")).toEqual([]);
 });
+
+test("a response in the background is made after its request, and is polled, followed and cancelled by others", async () => {
+  const tools = [{ type: "mcp" as const, server_label: "notes", require_approval: "never" as const }];
+  const input = [call("notes", "echo", { text: "later" }, "c1")];
+  const { id, status } = await client.responses.create({ background: true, tools, input });
+  expect(status).toBe("queued");
+  await expect
+    .poll(async () => (await client.responses.retrieve(id)).status, { timeout: 20_000 })
+    .toBe("completed");
+  const types: string[] = [];
+  const stream = client.responses.stream({ response_id: id });
+  for await (const event of stream) types.push(event.type);
+  expect(types.slice(0, 3)).toEqual(["response.created", "response.queued", "response.in_progress"]);
+  expect(itemsOf(await stream.finalResponse(), "mcp_call")).toMatchObject([{ output: "later" }]);
+  expect(await client.responses.cancel(id)).toMatchObject({ id, status: "completed" });
+  // Nothing is left to be taken up.
+  await world.cron();
+});

@@ -16,6 +16,15 @@ export function writeEvents(event: TurnEvent, include: readonly string[] = []): 
         { type: "response.in_progress", response },
       ];
     }
+    case "queued": {
+      const response = writeResponse(event.response, []);
+      return [
+        { type: "response.created", response },
+        { type: "response.queued", response },
+      ];
+    }
+    case "begun":
+      return [{ type: "response.in_progress", response: writeResponse(event.response, []) }];
     case "item_added":
     case "item_done": {
       const type = event.kind === "item_added" ? "response.output_item.added" : "response.output_item.done";

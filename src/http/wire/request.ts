@@ -58,7 +58,7 @@ type Fields = z.infer<typeof fields>;
 const UNSUPPORTED = ["prompt", "image", "moderation", "context_management"] as const;
 
 /** What `POST …/responses` is read into. */
-export type ResponsesBody = { request: TurnRequest; stream: boolean };
+export type ResponsesBody = { request: TurnRequest; stream: boolean; background: boolean };
 
 /**
  * Reads the body of `POST …/responses`. Unknown fields are ignored. Throws `invalid` with its faults, each under its
@@ -77,7 +77,10 @@ export function readResponsesBody(value: unknown): ResponsesBody {
   collect(faults, () => checkInclude(value["include"]));
   if (faults.length > 0 || !body || !input || tools === undefined || toolChoice === undefined)
     throw refusal(faults);
-  if (body.background) throw new BrokerError("not_supported", { what: "background", param: "background" });
+  const background = body.background ?? false;
+  // OpenAI's rule: nothing would be left to ask for.
+  if (background && body.store === false)
+    throw invalid({ param: "background", message: "needs store to be true" });
   const conversation =
     typeof body.conversation === "object" ? (body.conversation?.id ?? null) : (body.conversation ?? null);
   if (conversation !== null && body.previous_response_id) {
@@ -87,6 +90,7 @@ export function readResponsesBody(value: unknown): ResponsesBody {
   const agent = body.agent_reference ?? body.agent ?? null;
   return {
     stream: body.stream ?? false,
+    background,
     request: {
       // We answer `none` where there was no model, so it may come back.
       model: body.model === "none" ? null : (body.model ?? null),

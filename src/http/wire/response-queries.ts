@@ -10,6 +10,8 @@ export const retrieveQuery = z.object({
     .enum(["true", "false"])
     .nullish()
     .transform((value) => value === "true"),
+  starting_after: z.coerce.number().int().min(0).optional(),
+  include_obfuscation: z.string().optional(),
 });
 
 /** `GET …/responses/{id}/input_items`: newest first unless asked otherwise. */
