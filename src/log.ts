@@ -13,7 +13,7 @@ const TOGETHER_MS = 50;
 
 /**
  * Structured, one line each; `err` is an error with its stack. Lines wait for the one before to be written, not the broker for
- * them; what waits when the process ends is written first. `dropped` is called for each line that is not.
+ * them; what waits when the process ends is written first. `dropped` is called for each line that is not, and for each write that fails.
  */
 export function createLog(
   { logLevel }: Pick<Config, "logLevel">,
@@ -31,6 +31,8 @@ export function createLog(
     periodicFlush: TOGETHER_MS,
   });
   lines.on("drop", dropped);
+  // A full disk must not end the process.
+  lines.on("error", dropped);
   const logger = pino(
     {
       level: logLevel,

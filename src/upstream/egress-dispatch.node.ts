@@ -31,8 +31,9 @@ export function dispatch(
       else reject(fault ?? new Error("the exchange ended before its answer"));
     };
     const abort = () => {
-      over(signal.reason);
-      control?.abort(signal.reason);
+      const reason: Error = signal.reason ?? new Error("aborted");
+      over(reason);
+      control?.abort(reason);
     };
     signal.addEventListener("abort", abort, { once: true });
     agent.dispatch(request, {
@@ -62,18 +63,29 @@ type InboundQueue = {
 
 /** What waits for its reader; beyond that the sender is not read. */
 const MAX_WAITING_BYTES = 64 * 1024;
+/** What a piece takes beside its bytes. */
+const PIECE_BYTES = 128;
 
 function createQueue(controller: Dispatcher.DispatchController): InboundQueue {
-  const chunks: Uint8Array[] = [];
+  let chunks: Uint8Array[] = [];
+  // The first that waits; to take pieces off the front of a long list would move all others each time.
+  let first = 0;
   let waiting = 0;
   let ended: { fault: Error | null } | null = null;
   let reader: PromiseWithResolvers<IteratorResult<Uint8Array>> | null = null;
   let isLeft = false;
 
+  const forget = () => {
+    chunks = [];
+    first = 0;
+    waiting = 0;
+  };
   const step = (): Promise<IteratorResult<Uint8Array>> | null => {
-    const chunk = chunks.shift();
+    const chunk = chunks[first];
     if (chunk) {
-      waiting -= chunk.byteLength;
+      first++;
+      if (first === chunks.length) forget();
+      else waiting -= chunk.byteLength + PIECE_BYTES;
       if (controller.paused && waiting < MAX_WAITING_BYTES) controller.resume();
       return Promise.resolve({ done: false, value: chunk });
     }
@@ -82,7 +94,7 @@ function createQueue(controller: Dispatcher.DispatchController): InboundQueue {
   };
   const discard = () => {
     isLeft = true;
-    chunks.length = 0;
+    forget();
     if (!ended) controller.abort(new Error("nobody reads the answer"));
   };
 
@@ -110,14 +122,14 @@ function createQueue(controller: Dispatcher.DispatchController): InboundQueue {
         return;
       }
       chunks.push(chunk);
-      waiting += chunk.byteLength;
+      waiting += chunk.byteLength + PIECE_BYTES;
       if (waiting >= MAX_WAITING_BYTES) controller.pause();
     },
     end: (fault) => {
       if (ended) return;
       ended = { fault };
       // What is broken off is not read to where it broke.
-      if (fault) chunks.length = 0;
+      if (fault) forget();
       if (fault) reader?.reject(fault);
       else reader?.resolve(DONE);
       reader = null;

@@ -100,19 +100,28 @@ export function limitBody(
   };
 }
 
+/** All of a body. Bytes are copied as they come: a piece of one byte that is kept for itself takes a hundred of memory. */
 export async function wholeOf(read: ReadChunk): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  for (let chunk = await read(); chunk; chunk = await read()) chunks.push(chunk);
-  const [first = new Uint8Array(), ...more] = chunks;
-  if (more.length === 0) return first;
-  const whole = new Uint8Array(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.byteLength;
+  const first = (await read()) ?? new Uint8Array();
+  let chunk = await read();
+  if (!chunk) return first;
+  let whole = new Uint8Array(Math.max(first.byteLength * 2, MIN_WHOLE_BYTES));
+  whole.set(first);
+  let length = first.byteLength;
+  for (; chunk; chunk = await read()) {
+    const needed = length + chunk.byteLength;
+    if (needed > whole.byteLength) {
+      const larger = new Uint8Array(Math.max(needed, whole.byteLength * 2));
+      larger.set(whole.subarray(0, length));
+      whole = larger;
+    }
+    whole.set(chunk, length);
+    length = needed;
   }
-  return whole;
+  return whole.subarray(0, length);
 }
+
+const MIN_WHOLE_BYTES = 16 * 1024;
 
 export function streamOf(read: ReadChunk, watch: Watch): ReadableStream<Uint8Array> {
   return new ReadableStream<Uint8Array>(

@@ -128,14 +128,25 @@ async function send(
   return { ...received, body: null };
 }
 
-/** What should have no body may have one all the same, and its connection is free only behind that. */
+/** What should have no body may have a short one all the same, and its connection is free only behind that. */
 async function drained(body: Inbound): Promise<void> {
+  const late = setTimeout(body.discard, MAX_DRAIN_MS);
+  let bytes = 0;
   try {
-    for await (const _ of body);
+    for await (const chunk of body) {
+      bytes += chunk.byteLength;
+      // Leaving gives the connection up.
+      if (bytes > MAX_DRAIN_BYTES) break;
+    }
   } catch {
     // The answer was whole with its head.
+  } finally {
+    clearTimeout(late);
   }
 }
+
+const MAX_DRAIN_MS = 1_000;
+const MAX_DRAIN_BYTES = 64 * 1024;
 
 function readHeaders(received: IncomingHttpHeaders): Headers {
   const headers = new Headers();

@@ -57,6 +57,8 @@ export const CONNECT_MS = 60_000;
 export const MAX_CHANGES = 10_000;
 /** Streams on which stateless servers say so, at once, */
 export const MAX_SUBSCRIPTIONS = 100;
+/** of so many bytes each, */
+export const MAX_SUBSCRIPTION_BYTES = 256 * 1024;
 /** each for so long: it is made with one person's credential. */
 export const SUBSCRIBED_MS = 10 * 60 * 1000;
 /** A listing that is kept for less is made anew sooner than it is worth a stream. */

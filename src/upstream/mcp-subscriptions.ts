@@ -5,7 +5,7 @@ import { startDeadline, type Deadline } from "./mcp-deadline.ts";
 import type { Outside } from "./mcp-exchange.ts";
 import { isTaken, mediaTypeOf, request } from "./mcp-http.ts";
 import { type ClientInfo, type Line, phrase } from "./mcp-line.ts";
-import { MAX_SUBSCRIPTIONS, SUBSCRIBED_MS, SUBSCRIBE_FROM_MS } from "./mcp-limits.ts";
+import { MAX_SUBSCRIPTION_BYTES, MAX_SUBSCRIPTIONS, SUBSCRIBED_MS, SUBSCRIBE_FROM_MS } from "./mcp-limits.ts";
 import { hear } from "./mcp-listen.ts";
 import { readMessage } from "./mcp-message.ts";
 
@@ -80,6 +80,7 @@ export function createSubscriptions(
       },
       body: JSON.stringify(message),
       deadline,
+      maxBytes: MAX_SUBSCRIPTION_BYTES,
     });
     if (!sent.ok) return;
     const { response } = sent;

@@ -88,6 +88,8 @@ export function createMcpUpstream(options: {
   const mirroredBy = createMirror();
   const active = new Map<Deadline, Promise<unknown>>();
   let closed = false;
+  /** How often somebody's credential was taken back. */
+  let takenBack = 0;
 
   /** Runs one call of the port under its limits. */
   async function limited<T>(limits: CallLimits, run: (deadline: Deadline) => Promise<T>): Promise<T> {
@@ -108,6 +110,7 @@ export function createMcpUpstream(options: {
     { trace = null }: Pick<CallLimits, "trace">,
     deadline: Deadline,
   ): Promise<ListOutcome> {
+    const before = takenBack;
     return listAll(
       (params, maxBytes) =>
         askInRounds(asking, {
@@ -127,7 +130,10 @@ export function createMcpUpstream(options: {
               .slice(0, MAX_DROPS_LOGGED)
               .map(({ name, why }) => ({ name: visible(name, access), why })),
           }),
-        onKept: (line, ttlMs) => subscriptions.kept({ access, line }, ttlMs),
+        onKept: (line, ttlMs) => {
+          // It may have been this one's, and its streams have been ended: no other begins. The next listing opens one.
+          if (takenBack === before) subscriptions.kept({ access, line }, ttlMs);
+        },
       },
     );
   }
@@ -183,6 +189,7 @@ export function createMcpUpstream(options: {
         return { ok: true, result: asked.result };
       }),
     endSessions: (of) => {
+      takenBack++;
       subscriptions.stop((access) => isOf(access, of));
       return lines.putOut(of);
     },

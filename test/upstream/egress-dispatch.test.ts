@@ -2,6 +2,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
 import { createNodeEgress } from "../../src/upstream/egress.node.ts";
+import { wholeOf } from "../../src/upstream/egress-watch.ts";
 import { startHttpServer } from "../helpers/http-server.ts";
 
 const MIB = 1024 * 1024;
@@ -41,4 +42,37 @@ test("a connection is used again after an answer with a body where none belongs,
   await server.firstClosed;
   await egress.close();
   await server.stop();
+});
+
+test("a body that never ends where none belongs is given up", async () => {
+  const closed: number[] = [];
+  const server = await startHttpServer(({ path }, response) => {
+    response.on("close", () => closed.push(closed.length));
+    response.writeHead(205, { "transfer-encoding": "chunked" });
+    if (path === "/silent") return void response.write("x");
+    const flood = () => {
+      while (!response.destroyed && response.write(Buffer.alloc(MIB)));
+    };
+    response.on("drain", flood);
+    flood();
+  });
+  const egress = createNodeEgress({ allow: parseEgressAllow("loopback"), own: [] });
+  for (const path of ["silent", "flood"])
+    expect((await egress.ask(LIMITS)(`${server.url}/${path}`)).status).toBe(205);
+  await expect.poll(() => closed.length, { timeout: 10_000 }).toBe(2);
+  await egress.close();
+  await server.stop();
+});
+
+test("an answer of many small pieces is kept as its bytes alone", async () => {
+  const piece = new Uint8Array(1);
+  let n = 0;
+  // The same piece each time: whoever keeps it for itself reads the last byte everywhere.
+  const whole = await wholeOf(async () => {
+    if (n === 100_000) return null;
+    piece[0] = n++ % 251;
+    return piece;
+  });
+  expect(whole.byteLength).toBe(100_000);
+  expect(whole.findIndex((byte, at) => at > 0 && byte !== at % 251)).toBe(-1);
 });

@@ -149,6 +149,20 @@ describe("a stateless server of 2026-07-28 whose listing is kept for long", () =
     expect(streamsAt(server)[1]?.headers.get("x-user")).toBe("bob");
   });
 
+  test("is not listened to with a credential that is taken back while its listing is under way", async () => {
+    const server = await subscribing((response) => granted(response, { toolsListChanged: true }));
+    const access = accessTo(server.url, {
+      holder: { project: "default", connection: "conn_1", owner: "ada" },
+    });
+    const listing = list(access);
+    await upstream.endSessions({ project: "default", owner: "ada" });
+    expect(await listing).toMatchObject({ ok: true });
+    await call(access, "any");
+    expect(streamsAt(server)).toEqual([]);
+    await list(access);
+    await soon(() => expect(streamsAt(server)).toHaveLength(1));
+  });
+
   test.each([
     ["knows nothing of it", (response: ServerResponse) => void response.writeHead(404).end()],
     ["ends the stream at once", (response: ServerResponse) => void granted(response, {}).end()],
