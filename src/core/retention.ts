@@ -34,7 +34,8 @@ export function* deleteOld(world: Housekeeping, project: Project): Generator<Cho
             { project: name, owner, event: "conversation_deleted" },
             { conversation: id },
           );
-          const query = { project: name, id, viewer: viewerOf(owner), at: world.clock.now() };
+          // It may have been answered since it was found.
+          const query = { project: name, id, viewer: viewerOf(owner), unusedSince: conversationsBefore };
           if (await world.store.conversations.delete(query, [entry])) rows++;
         }
         after = found.at(-1) ?? after;

@@ -138,6 +138,28 @@ test("a conversation has a retention of its own, since it was used last", async 
   expect(await audited(world, "conversation_deleted")).toHaveLength(2);
 });
 
+test("a conversation that is answered while it is about to be deleted stays, with its answer", async () => {
+  await keep({ conversationRetentionDays: 10 });
+  const items = [{ type: "message" as const, role: "user" as const, content: "hello" }];
+  const { id } = await ann.conversations.create({ items });
+  world.advance(11 * DAY_MS);
+  const { store } = world.world;
+  const { upkeep } = store;
+  let answer = "";
+  const conversations: typeof upkeep.retention.conversations = async (...query) => {
+    const found = await upkeep.retention.conversations(...query);
+    if (found.length > 0) answer = (await work({ conversation: id })).id;
+    return found;
+  };
+  const retention = { ...upkeep.retention, conversations };
+  const answered = { ...world.world, store: { ...store, upkeep: { ...upkeep, retention } } };
+  await createHousekeeper(answered).tend(never);
+  expect(await isThere(ann.conversations.retrieve(id))).toBe(true);
+  expect(await isThere(ann.responses.retrieve(answer))).toBe(true);
+  expect((await ann.conversations.items.list(id)).data.length).toBeGreaterThan(1);
+  expect(await audited(world, "conversation_deleted")).toEqual([]);
+});
+
 test("a thousand rows take many small batches, between which calls go on, and one of two replicas does them", async () => {
   const { store } = world.world;
   for (let n = 0; n < 1_050; n++) await store.handles.put(aHandle("default", { expiresAt: 1 }), []);
