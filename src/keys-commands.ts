@@ -5,10 +5,16 @@ import type { ResealOutcome } from "./core/reseal.ts";
 import { dataFolder } from "./first-start.ts";
 import type { Desk, Outside } from "./keys-desk.ts";
 import { putFile } from "./secrets/files.node.ts";
-import { editKeyringFile, newSealingKey, writeKeyring } from "./secrets/keyring-edit.node.ts";
+import {
+  editKeyringFile,
+  keyringChangedAt,
+  newSealingKey,
+  removedPathOf,
+  writeKeyring,
+} from "./secrets/keyring-edit.node.ts";
+import { REFRESH_MS } from "./secrets/keyring-file.node.ts";
 import { type Keyring, KeyringError, parseKeyring, type SealingKey } from "./secrets/keyring.ts";
 import { keyIdOf } from "./secrets/seal.ts";
-import { systemClock } from "./system-clock.ts";
 
 /** 1: some boxes name a key that the keyring lacks. */
 export async function listKeys({ keyring, store, say }: Desk): Promise<number> {
@@ -108,35 +114,66 @@ export async function resealAll(desk: Desk): Promise<number> {
 }
 
 async function whenFree(
-  { say, signal }: Outside,
+  { clock, say, signal }: Outside,
   pass: () => Promise<ResealOutcome>,
 ): Promise<Exclude<ResealOutcome, { how: "elsewhere" }> | { how: "stopped" }> {
   for (let waits = 0; !signal.aborted; waits++) {
     const outcome = await pass();
     if (outcome.how !== "elsewhere") return outcome;
     if (waits === 0) say("A broker is sealing anew just now; waiting for it.");
-    await systemClock.sleep(WAIT_MS, signal);
+    await clock.sleep(WAIT_MS, signal);
   }
   return { how: "stopped" };
 }
 
-/** 1: the key has sealed something that is still there, and stays. */
+/**
+ * 1: the key stays, for it has sealed something that is still there, or may just now: a broker that has not looked at the file yet
+ * seals under the key that was the first before.
+ */
 export async function removeKey(desk: Desk, id: string): Promise<number> {
-  const { complain, config, say, store } = desk;
+  const { clock, complain, config, say } = desk;
   const path = fileOf(config);
-  const counts = await countBoxes(store.upkeep.boxes, { named: keyIdOf });
-  if (totalOf(counts, id) > 0) {
-    complain(`${lineOf(id, "has sealed", counts)}. First: npm run keys -- reseal`);
+  const readAt = await keyringChangedAt(path);
+  const waitMs = readAt + SETTLED_MS - clock.now();
+  if (waitMs > 0) {
+    const why = "a broker may not have looked at it yet, and seal under another key than the first";
+    complain(`${path} was changed just now: ${why}. Try again in ${Math.ceil(waitMs / 1_000)} seconds.`);
     return 1;
   }
-  await editKeyringFile(path, (keys) => {
+  const sealed = await sealedUnder(desk, id);
+  if (sealed !== null) {
+    complain(`${sealed}. First: npm run keys -- reseal`);
+    return 1;
+  }
+  await editKeyringFile(path, (keys, changedAt) => {
     const [newest, ...older] = keys;
     if (newest.id === id) throw new KeyringError([`${id} is the key that seals`]);
     if (!older.some((key) => key.id === id)) throw new KeyringError([`${path} has no key "${id}"`]);
+    if (changedAt !== readAt) throw new KeyringError([`somebody else has changed ${path} meanwhile`]);
     return keys.filter((key) => key.id !== id);
   });
-  say(`${id} is out of ${path}. A running broker notices within 30 seconds.`);
+  // Counting takes as long as the database is large; who sealed behind it is seen now.
+  const late = await sealedUnder(desk, id);
+  const removedPath = await removedPathOf(path);
+  if (late !== null) {
+    complain(`${late} meanwhile. It goes back into ${path} (and is in ${removedPath}).`);
+    await putBack(path, desk.keyring, id);
+    return 1;
+  }
+  say(`${id} is out of ${path}, and kept in ${removedPath}. A running broker notices within 30 seconds.`);
   return 0;
+}
+
+async function sealedUnder({ store }: Desk, id: string): Promise<string | null> {
+  const counts = await countBoxes(store.upkeep.boxes, { named: keyIdOf });
+  return totalOf(counts, id) > 0 ? lineOf(id, "has sealed", counts) : null;
+}
+
+async function putBack(path: string, keyring: Keyring, id: string): Promise<void> {
+  await editKeyringFile(path, (keys) => [
+    ...keys,
+    ...keyring.filter((key) => key.id === id && !keys.some((there) => there.id === id)),
+  ]);
 }
 
 function fileOf({ keyring }: Config): string {
@@ -151,3 +188,5 @@ function vaultWords(secret: string): string {
 }
 
 const WAIT_MS = 2_000;
+/** By then every broker that runs has looked at the file, and what it was sealing is written. */
+const SETTLED_MS = 2 * REFRESH_MS;

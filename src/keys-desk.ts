@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import type { Config } from "./config.ts";
 import { noObserver } from "./core/observe.ts";
-import type { Log } from "./core/ports.ts";
+import type { Clock, Log } from "./core/ports.ts";
 import { createResealer, type Resealer } from "./core/reseal.ts";
 import type { Store } from "./core/storage.ts";
 import { openStore } from "./database.ts";
@@ -13,7 +13,6 @@ import { createNewId } from "./secrets/ids.ts";
 import { type Keyring, KeyringError } from "./secrets/keyring.ts";
 import { createVaults } from "./secrets/keyvault.ts";
 import { createSealer } from "./secrets/seal.ts";
-import { systemClock } from "./system-clock.ts";
 
 /** What the commands share: how they speak, and for some the keyring and the database. */
 export type Outside = {
@@ -22,6 +21,7 @@ export type Outside = {
   /** Whether what is said is seen by a person alone, and kept nowhere. */
   isTerminal: boolean;
   signal: AbortSignal;
+  clock: Clock;
 };
 export type Desk = Outside & {
   config: Config;
@@ -38,7 +38,7 @@ export async function openDesk(config: Config, outside: Outside): Promise<Desk> 
     throw new KeyringError([`there is none yet at ${keyring.path}; the broker makes it at its first start`]);
   if (config.database.kind === "sqlite" && !existsSync(config.database.path))
     throw new KeyringError([`there is no database at ${config.database.path}`]);
-  const clock = systemClock;
+  const { clock } = outside;
   const log: Log = (level, event, fields) => {
     if (level === "warn" || level === "error") outside.complain(JSON.stringify({ level, event, ...fields }));
   };

@@ -4,6 +4,7 @@ import { isRefusal } from "./core/errors.ts";
 import { KeyringError } from "./secrets/keyring.ts";
 import { addKey, listKeys, removeKey, resealAll, useKey } from "./keys-commands.ts";
 import { type Desk, openDesk, type Outside } from "./keys-desk.ts";
+import { systemClock } from "./system-clock.ts";
 
 // The door of `npm run keys` (docs/keys.md): what an operator does about the keyring, with the settings of the broker.
 
@@ -24,6 +25,7 @@ export async function keysCommand(env: Record<string, string | undefined>, args:
     complain: (line) => console.error(line),
     isTerminal: process.stdout.isTTY,
     signal: stopping.signal,
+    clock: systemClock,
   });
 }
 

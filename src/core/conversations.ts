@@ -51,6 +51,9 @@ export type Conversations = {
   item: (project: string, id: ConversationId, itemId: string) => Promise<ItemRow | null>;
   /** Wherever it stands in the conversation. False: there is no such item, or no such conversation. */
   deleteItem: (query: OwnedConversation, itemId: string, audit: AuditEntry[]) => Promise<boolean>;
-  /** Its items go with it, but for those that a response is made of. False: none that the viewer may see. */
-  delete: (query: OwnedConversation, audit: AuditEntry[]) => Promise<boolean>;
+  /**
+   * Its items go with it, but for those that a response is made of. `unusedSince`: only if no response was made in it since then; of a
+   * response that is appended at the same moment and the deletion exactly one happens. False: none that the viewer may see, or used.
+   */
+  delete: (query: OwnedConversation & { unusedSince?: number }, audit: AuditEntry[]) => Promise<boolean>;
 };

@@ -31,8 +31,12 @@ export type Retention = {
   responses: (of: MadeBefore, limit: number) => Promise<RetainedResponse[]>;
   conversations: (of: MadeBefore, limit: number) => Promise<RetainedConversation[]>;
   /**
-   * Deletes held calls that were made before then, have ended, and that no item speaks of any more. Looks at `limit` rows from behind
-   * `after`, and gives where it has come to. `next` null: there are no more.
+   * Deletes held calls that were made before then, have ended, and that no item speaks of any more. One that is approved waits to be run,
+   * and has ended if that was decided before `decidedBefore`. Looks at `limit` rows from behind `after`, and gives where it has come to.
+   * `next` null: there are no more.
    */
-  heldCalls: (of: MadeBefore, limit: number) => Promise<{ deleted: number; next: TimePoint | null }>;
+  heldCalls: (
+    of: MadeBefore & { decidedBefore: number },
+    limit: number,
+  ) => Promise<{ deleted: number; next: TimePoint | null }>;
 };

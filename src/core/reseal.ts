@@ -1,7 +1,7 @@
 import { isRefusal } from "./errors.ts";
 import { alone, type Held } from "./leases.ts";
 import type { World } from "./ports.ts";
-import { type ResealPoint, readResealNote, writeResealNote } from "./reseal-note.ts";
+import { type ResealNote, type ResealPoint, readResealNote, writeResealNote } from "./reseal-note.ts";
 import type { BoxKey, BoxPlace } from "./sealed-boxes.ts";
 
 /** What the keyring says of boxes. */
@@ -26,7 +26,10 @@ export type ResealCounts = {
 export type ResealOutcome = { how: "ended" | "stopped"; counts: ResealCounts } | { how: "elsewhere" };
 
 export type Resealer = {
-  /** Seals anew what names an older key than the newest, if that is not known to be done; a day later it looks again. */
+  /**
+   * Seals anew what names an older key than the newest, if the note does not say that it is done by this keyring; a day later it looks
+   * again. Where another keyring has been at it since this process saw it done, it looks again after a few minutes.
+   */
   tend: (signal: AbortSignal) => Promise<void>;
   /** From the beginning, whatever is known. `tell` hears how far it is, every now and then. */
   all: (signal: AbortSignal, tell?: Tell) => Promise<ResealOutcome>;
@@ -49,8 +52,15 @@ export function createResealer(
 ): Resealer {
   const { clock, log, observer, sealer, store } = world;
   const { boxes } = store.upkeep;
-  /** What the note said, so that nobody asks for it every minute. */
-  let done: { keyIds: string; until: number } | null = null;
+  /** Which keyring was seen to have done it, and when. */
+  let done: { keyIds: string; endedAt: number } | null = null;
+  /**
+   * Whether what was seen done here was done by another keyring lately. In the middle of a rollout some replicas have one key in front and
+   * some another, and some do not know the newest yet. What these have done, those undo; at once, and everything would be sealed back and
+   * forth until the last replica knows.
+   */
+  const isContested = (keyIds: string, note: ResealNote | null) =>
+    done?.keyIds === keyIds && clock.now() < (note?.endedAt ?? done.endedAt) + CONTESTED_MS;
 
   async function pass(mode: "go on" | "anew", signal: AbortSignal, tell: Tell): Promise<ResealOutcome> {
     const outcome = await alone(world, "reseal", async (held): Promise<ResealOutcome> => {
@@ -59,16 +69,18 @@ export function createResealer(
       const note = readResealNote(held.note);
       const isSame = mode === "go on" && note?.keyIds === keyIds;
       if (isSame && note.endedAt !== null && clock.now() < note.endedAt + AGAIN_MS) {
-        done = { keyIds, until: note.endedAt + AGAIN_MS };
+        done = { keyIds, endedAt: note.endedAt };
         return { how: "ended", counts: nothing() };
       }
+      if (mode === "go on" && !isSame && isContested(keyIds, note))
+        return { how: "ended", counts: nothing() };
       const from = isSame && note.endedAt === null ? note.at : null;
       const { how, counts } = await walk(held, { keyIds, from, signal, tell });
       report(ids[0], how, counts);
       if (how === "stopped") return { how, counts };
       const endedAt = clock.now();
       await held.keep(writeResealNote({ keyIds, at: null, endedAt }));
-      done = { keyIds, until: endedAt + AGAIN_MS };
+      done = { keyIds, endedAt };
       return { how, counts };
     });
     return outcome ?? { how: "elsewhere" };
@@ -168,8 +180,6 @@ export function createResealer(
 
   return {
     tend: async (signal) => {
-      const keyIds = (await keys.ids()).join();
-      if (done?.keyIds === keyIds && clock.now() < done.until) return;
       await pass("go on", signal, (place, counts) => log("info", "reseal_progress", { place, ...counts }));
     },
     all: (signal, tell = () => {}) => pass("anew", signal, tell),
@@ -188,3 +198,5 @@ const PAUSE_MS = 5;
 const KEEP_EVERY_MS = 5_000;
 /** What replicas have written that knew the new key later. */
 const AGAIN_MS = 24 * 60 * 60_000;
+/** Longer than replicas take to notice a keyring, and not so long that the last of them leaves boxes under an old key for the day. */
+const CONTESTED_MS = 10 * 60_000;

@@ -1,5 +1,6 @@
 import type { AuditEntry, AuditEvent } from "./audit.ts";
 import { auditEntry } from "./context.ts";
+import { MAX_EXPIRY_MS } from "./administration/settings.ts";
 import type { TimePoint } from "./expiry.ts";
 import type { Chore, Housekeeping } from "./housekeeping.ts";
 import type { Owner, Viewer } from "./identity.ts";
@@ -33,7 +34,8 @@ export function* deleteOld(world: Housekeeping, project: Project): Generator<Cho
             { project: name, owner, event: "conversation_deleted" },
             { conversation: id },
           );
-          const query = { project: name, id, viewer: viewerOf(owner), at: world.clock.now() };
+          // It may have been answered since it was found.
+          const query = { project: name, id, viewer: viewerOf(owner), unusedSince: conversationsBefore };
           if (await world.store.conversations.delete(query, [entry])) rows++;
         }
         after = found.at(-1) ?? after;
@@ -70,7 +72,8 @@ export function* deleteOld(world: Housekeeping, project: Project): Generator<Cho
   yield {
     name: "old_held_calls",
     batch: async (limit) => {
-      const of = { project: name, before: responsesBefore, after };
+      const decidedBefore = world.clock.now() - APPROVED_KEPT_MS;
+      const of = { project: name, before: responsesBefore, decidedBefore, after };
       const { deleted, next } = await retention.heldCalls(of, limit);
       after = next;
       return { rows: deleted, more: next !== null };
@@ -94,3 +97,5 @@ function entryOf(
 }
 
 const DAY_MS = 24 * 60 * 60_000;
+/** What was approved is run by its owner's next request, which may take as long as the longest time for deciding. */
+const APPROVED_KEPT_MS = MAX_EXPIRY_MS;

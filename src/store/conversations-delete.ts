@@ -27,7 +27,23 @@ export function createDeleteConversation(engine: Engine): Conversations["delete"
   const neededEnd = sql`coalesce((select max(${responses.end}) from ${responses} where ${responses.threadId} = ${threads.id}), 0)`;
   const neededLength = sql`(select ${threads.length} from ${threads} where ${threads.id} = ${given(threads.id, "id")})`;
 
-  const mark = createMark(engine);
+  const mark = createMark(
+    engine,
+    sql`not exists (select 1 from ${responses} where ${responses.threadId} = ${conversations.id}
+      and ${responses.createdAt} >= ${given(responses.createdAt, "unusedSince")})`,
+  );
+  // Whoever appends a response holds the conversation first. Behind them, the next statement sees what they have appended.
+  const hold: Statement<unknown> = (db) =>
+    db
+      .update(conversations)
+      .set({ writeId: given(conversations.writeId, "holding") })
+      .where(
+        and(
+          eq(conversations.id, given(conversations.id, "id")),
+          eq(conversations.project, given(conversations.project, "project")),
+          visible(conversations),
+        ),
+      );
   // Locks the thread against whoever continues it; only after that is it known what its responses need.
   const lockThread: Statement<unknown> = (db) =>
     db
@@ -69,12 +85,13 @@ export function createDeleteConversation(engine: Engine): Conversations["delete"
         ),
       );
 
-  return async ({ project, id, viewer }, audit) => {
+  return async ({ project, id, viewer, unusedSince = Number.MAX_SAFE_INTEGER }, audit) => {
     const writeId = newMark();
     const found = row.values([id], writeId);
     const values = { project, id, mark: writeId, ...found };
-    const [gone] = await engine.atomic([
-      step(mark, { ...values, ...viewerValues(viewer) }),
+    const [, gone] = await engine.atomic([
+      step(hold, { project, id, holding: newMark(), ...viewerValues(viewer) }),
+      step(mark, { ...values, unusedSince, ...viewerValues(viewer) }),
       ...audited(audit, found),
       step(lockThread, values),
       step(shorten, values),
@@ -125,8 +142,8 @@ export function createDeleteItem(engine: Engine): Conversations["deleteItem"] {
   };
 }
 
-/** The first statement of both: the conversation, if the viewer may see it, gets the mark. */
-function createMark({ tables }: Engine, also?: ReturnType<typeof sql>): Statement<{ id: string }[]> {
+/** What both do only then: the conversation, if the viewer may see it, gets the mark. */
+function createMark({ tables }: Engine, also: ReturnType<typeof sql>): Statement<{ id: string }[]> {
   const { conversations } = tables;
   return (db) =>
     db

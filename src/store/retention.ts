@@ -1,4 +1,4 @@
-import { type Column, type SQL, and, asc, eq, inArray, lt, sql } from "drizzle-orm";
+import { type Column, type SQL, and, asc, eq, inArray, lt, or, sql } from "drizzle-orm";
 import type { Retention, TimePoint } from "../core/expiry.ts";
 import type { ConversationId } from "../core/conversations.ts";
 import type { ResponseId, UserId } from "../core/ids.ts";
@@ -56,7 +56,13 @@ export function createRetention(engine: Engine): Retention {
     madeBefore(heldCalls),
     isBehind(heldCalls, "after"),
     sql`not ${isBehind(heldCalls, "last")}`,
-    inArray(heldCalls.status, ["approved", "done", "unknown", "denied", "expired", "cancelled"]),
+    or(
+      inArray(heldCalls.status, ["done", "unknown", "denied", "expired", "cancelled"]),
+      and(
+        eq(heldCalls.status, "approved"),
+        lt(heldCalls.decidedAt, given(heldCalls.decidedAt, "decidedBefore")),
+      ),
+    ),
     sql`not ${isSpokenOf}`,
   );
   const removeChunks: Statement<unknown> = (db) =>
@@ -88,12 +94,12 @@ export function createRetention(engine: Engine): Retention {
         await engine.run(oldConversations, { project, before, limit: most, ...pointValues("after", after) })
       ).map(({ id, createdAt, usedAt, ...owner }) => ({ id, createdAt, usedAt, owner: ownerOf(owner) })),
 
-    heldCalls: async ({ project, before, after }, most) => {
+    heldCalls: async ({ project, before, decidedBefore, after }, most) => {
       const of = { project, before, ...pointValues("after", after) };
       const found = await engine.run(oldCalls, { ...of, limit: most });
       const last = found.at(-1);
       if (!last) return { deleted: 0, next: null };
-      const values = { ...of, ...pointValues("last", last) };
+      const values = { ...of, decidedBefore, ...pointValues("last", last) };
       const [, gone] = await engine.atomic([step(removeChunks, values), step(removeCalls, values)]);
       return { deleted: gone.length, next: found.length < most ? null : last };
     },

@@ -261,6 +261,78 @@ onEveryEngine("sealing anew", (replicas) => {
     expect(await left(newest)).toBe(2);
   });
 
+  test("while replicas have keyrings in two orders nothing is sealed back and forth, and the last that changes wins", async () => {
+    const { a, b } = replicas();
+    const clock = scriptedClock();
+    const instant = { now: clock.now, sleep: async () => {} };
+    const [old, next] = [newKey(), newKey()];
+    const behind = resealing(a, [old, next], instant);
+    const ahead = resealing(b, [next, old], instant);
+    const handle = aHandle(await newProject(a));
+    const aad = handleAad(handle.project, handle.kind, handle.hash);
+    await a.handles.put({ ...handle, sealed: await behind.sealer.seal("x", aad) }, []);
+    const under = async () => (totalOf(await counts(a), next.id) === 1 ? "next" : "old");
+    await ahead.resealer.tend(never);
+    expect(await under()).toBe("next");
+    await behind.resealer.tend(never);
+    expect(await under()).toBe("old");
+    // Every minute both look.
+    let changes = 0;
+    for (let minute = 0; minute < 20; minute++) {
+      clock.advance(60_000);
+      for (const { resealer } of [behind, ahead]) {
+        const before = await under();
+        await resealer.tend(never);
+        if ((await under()) !== before) changes++;
+      }
+    }
+    expect(changes).toBeGreaterThan(0);
+    expect(changes).toBeLessThanOrEqual(4);
+    // The one that was behind is started anew with the other order; whatever it left is not left for a day.
+    for (let minute = 0; minute < 11; minute++) {
+      clock.advance(60_000);
+      await ahead.resealer.tend(never);
+      await resealing(a, [next, old], instant).resealer.tend(never);
+    }
+    expect(await under()).toBe("next");
+  });
+
+  test("what another keyring has done since is looked at again by a replica that was done already", async () => {
+    const { a, b } = replicas();
+    const clock = scriptedClock();
+    const instant = { now: clock.now, sleep: async () => {} };
+    const [old, next] = [newKey(), newKey()];
+    const behind = resealing(a, [old, next], instant);
+    const ahead = resealing(b, [next, old], instant);
+    const handle = aHandle(await newProject(a));
+    const aad = handleAad(handle.project, handle.kind, handle.hash);
+    await a.handles.put({ ...handle, sealed: await behind.sealer.seal("x", aad) }, []);
+    await ahead.resealer.tend(never);
+    await behind.resealer.tend(never);
+    expect(totalOf(await counts(a), old.id)).toBe(1);
+    clock.advance(10 * 60_000);
+    await ahead.resealer.tend(never);
+    expect(totalOf(await counts(a), old.id)).toBe(0);
+  });
+
+  test("a replica that has not heard of the newest key yet neither looks nor warns", async () => {
+    const { a, b } = replicas();
+    const clock = scriptedClock();
+    const instant = { now: clock.now, sleep: async () => {} };
+    const [old, next] = [newKey(), newKey()];
+    const behind = resealing(a, [old], instant);
+    const handle = aHandle(await newProject(a));
+    const aad = handleAad(handle.project, handle.kind, handle.hash);
+    await a.handles.put({ ...handle, sealed: await behind.sealer.seal("x", aad) }, []);
+    await behind.resealer.tend(never);
+    const before = behind.logs.length;
+    clock.advance(60 * 60_000);
+    await resealing(b, [next, old], instant).resealer.tend(never);
+    await behind.resealer.tend(never);
+    expect(behind.logs.slice(before)).toEqual([]);
+    expect(totalOf(await counts(a), next.id)).toBe(1);
+  });
+
   test("a box that is damaged and one whose key is gone are left as they are, and said", async () => {
     const { a } = replicas();
     const [old, next, gone] = [newKey(), newKey(), newKey()];

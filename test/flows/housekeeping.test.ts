@@ -94,6 +94,29 @@ test("a call that waits is cancelled with its response, and goes when nothing sp
   expect(await held(alone)).toBeNull();
 });
 
+test("a call that was approved waits for its owner, however old it is, and then runs", async () => {
+  await keep({ responseRetentionDays: 1, approvals: { expireAfterMs: 30 * DAY_MS } });
+  const asking = await work({ store: false }, "always");
+  const id = itemsOf(asking, "mcp_approval_request")[0]?.id ?? "";
+  world.advance(2 * DAY_MS);
+  await world.rest("POST", `/api/projects/default/approvals/${id}:decide`, { approve: true });
+  world.advance(29 * DAY_MS);
+  await sweep();
+  const approved = { type: "mcp_approval_response" as const, approval_request_id: id, approve: true };
+  const response = await ann.responses.create({ store: false, tools: tools("always"), input: [approved] });
+  expect(itemsOf(response, "mcp_call")).toMatchObject([{ output: "worked" }]);
+});
+
+test("a call that nobody came back for goes a month after it was approved", async () => {
+  await keep({ responseRetentionDays: 1, approvals: { expireAfterMs: 30 * DAY_MS } });
+  const asking = await work({ store: false }, "always");
+  const id = itemsOf(asking, "mcp_approval_request")[0]?.id ?? "";
+  await world.rest("POST", `/api/projects/default/approvals/${id}:decide`, { approve: true });
+  world.advance(30 * DAY_MS + 1);
+  await sweep();
+  expect(await world.world.store.heldCalls.get("default", id)).toBeNull();
+});
+
 test("a conversation has a retention of its own, since it was used last", async () => {
   await keep({ responseRetentionDays: 1, conversationRetentionDays: 10 });
   const items = [{ type: "message" as const, role: "user" as const, content: "hello" }];
@@ -113,6 +136,28 @@ test("a conversation has a retention of its own, since it was used last", async 
   expect(await isThere(ann.conversations.retrieve(used.id))).toBe(false);
   expect(await isThere(ann.responses.retrieve(response.id))).toBe(false);
   expect(await audited(world, "conversation_deleted")).toHaveLength(2);
+});
+
+test("a conversation that is answered while it is about to be deleted stays, with its answer", async () => {
+  await keep({ conversationRetentionDays: 10 });
+  const items = [{ type: "message" as const, role: "user" as const, content: "hello" }];
+  const { id } = await ann.conversations.create({ items });
+  world.advance(11 * DAY_MS);
+  const { store } = world.world;
+  const { upkeep } = store;
+  let answer = "";
+  const conversations: typeof upkeep.retention.conversations = async (...query) => {
+    const found = await upkeep.retention.conversations(...query);
+    if (found.length > 0) answer = (await work({ conversation: id })).id;
+    return found;
+  };
+  const retention = { ...upkeep.retention, conversations };
+  const answered = { ...world.world, store: { ...store, upkeep: { ...upkeep, retention } } };
+  await createHousekeeper(answered).tend(never);
+  expect(await isThere(ann.conversations.retrieve(id))).toBe(true);
+  expect(await isThere(ann.responses.retrieve(answer))).toBe(true);
+  expect((await ann.conversations.items.list(id)).data.length).toBeGreaterThan(1);
+  expect(await audited(world, "conversation_deleted")).toEqual([]);
 });
 
 test("a thousand rows take many small batches, between which calls go on, and one of two replicas does them", async () => {

@@ -1,18 +1,29 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { appendFile, mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { parseConfig } from "../../src/config.ts";
+import { handleAad } from "../../src/core/storage.ts";
+import { removeKey } from "../../src/keys-commands.ts";
+import { openDesk } from "../../src/keys-desk.ts";
 import { keysMain } from "../../src/keys.ts";
+import { parseKeyring } from "../../src/secrets/keyring.ts";
 import { type ModernServer, say, schemaOf, startModernServer } from "../helpers/mcp-servers.ts";
+import { aSealingKey, realClock, resealing } from "../helpers/keyrings.ts";
 import { scriptedClock } from "../helpers/scripted-clock.ts";
+import { aHandle } from "../store/things.ts";
 import { ADMIN_KEY, call, createWorld, itemsOf, type TestWorld } from "../helpers/world.ts";
 
 const never = new AbortController().signal;
 
 /** The command, as a script runs it, or a person at a terminal. */
-async function keys(env: Record<string, string>, args: string[], isTerminal = false) {
+async function keys(
+  env: Record<string, string>,
+  args: string[],
+  { isTerminal = false, laterMs = 0 }: { isTerminal?: boolean; laterMs?: number } = {},
+) {
   const said: string[] = [];
   const complaints: string[] = [];
   const code = await keysMain(env, args, {
@@ -20,9 +31,13 @@ async function keys(env: Record<string, string>, args: string[], isTerminal = fa
     complain: (line) => complaints.push(line),
     isTerminal,
     signal: never,
+    clock: { ...realClock, now: () => Date.now() + laterMs },
   });
   return { code, said, complaints, text: [...said, ...complaints].join("\n") };
 }
+
+/** By then every broker has looked at its file again, twice. */
+const settled = { laterMs: 61_000 };
 
 /** The 32 bytes themselves, however they are told. */
 const secretsIn = (text: string) => text.match(/[A-Za-z0-9+/]{43}=/g) ?? [];
@@ -106,7 +121,7 @@ describe("a keyring in a file", () => {
       `${old}  opens  0 boxes`,
     ]);
 
-    expect(await keys(env, ["remove", old])).toMatchObject({ code: 0 });
+    expect(await keys(env, ["remove", old], settled)).toMatchObject({ code: 0 });
     expect(await idsIn()).toEqual([next]);
     await until(() => event("keyring_changed").length > 1);
     expect((await work()).output).toBe("worked");
@@ -115,7 +130,7 @@ describe("a keyring in a file", () => {
 
   test("lets no key go that has sealed something, nor the one that seals, nor one that it has not", async () => {
     const [old = ""] = await idsIn();
-    expect(await keys(env, ["remove", old])).toMatchObject({
+    expect(await keys(env, ["remove", old], settled)).toMatchObject({
       code: 1,
       complaints: [
         expect.stringMatching(/has sealed {2}1 box: connections\.sealed 1\. .*npm run keys -- reseal/),
@@ -123,8 +138,8 @@ describe("a keyring in a file", () => {
     });
     await keys(env, ["add"]);
     const [next = ""] = await idsIn();
-    expect((await keys(env, ["remove", next])).text).toContain("is the key that seals");
-    expect((await keys(env, ["remove", "k0"])).text).toContain('has no key "k0"');
+    expect((await keys(env, ["remove", next], settled)).text).toContain("is the key that seals");
+    expect((await keys(env, ["remove", "k0"], settled)).text).toContain('has no key "k0"');
     expect(await idsIn()).toEqual([next, old]);
   });
 
@@ -136,7 +151,92 @@ describe("a keyring in a file", () => {
     expect(resealed.said.at(-1)).toMatch(
       /^[1-9]\d* sealed anew under k[0-9a-f]{8}, 0 changed meanwhile, 0 did not open\.$/,
     );
-    expect(await keys(env, ["remove", old])).toMatchObject({ code: 0 });
+    expect(await keys(env, ["remove", old], settled)).toMatchObject({ code: 0 });
+  });
+
+  test("a key does not go while a broker may still seal under it: what that one sealed opens for ever", async () => {
+    const [old = ""] = await idsIn();
+    await keys(env, ["add"]);
+    const [next] = await idsIn();
+    await keys(env, ["reseal"]);
+    const early = await keys(env, ["remove", old]);
+    expect(early.code).toBe(1);
+    expect(early.text).toMatch(/was changed just now: .* Try again in \d\d? seconds\.$/);
+    expect((await keys(env, ["remove", old], { laterMs: 30_000 })).text).toMatch(/in [123]?\d seconds/);
+    // The broker has not looked yet, and seals under the key that was the first.
+    await world.connect("work-too", {
+      authType: "CustomKeys",
+      target: server.url,
+      credentials: { keys: { Authorization: "Bearer of-a-test" } },
+    });
+    const late = await keys(env, ["remove", old], settled);
+    expect(late.text).toMatch(/has sealed .*npm run keys -- reseal/);
+    expect(await idsIn()).toEqual([next, old]);
+    // A change for another purpose counts, too: nobody knows what it was.
+    await keys(env, ["reseal"]);
+    await keys(env, ["add", "--standby"], settled);
+    expect((await keys(env, ["remove", old])).text).toContain("was changed just now");
+    expect(await keys(env, ["remove", old], settled)).toMatchObject({ code: 0 });
+  });
+
+  test("a key that was taken out is kept beside the file, and opens again when it is put back", async () => {
+    const [old = ""] = await idsIn();
+    const kept = await readFile(path, "utf8");
+    await keys(env, ["add"]);
+    await keys(env, ["reseal"]);
+    const removed = await keys(env, ["remove", old], settled);
+    expect(removed.text).toContain(`${path}.removed`);
+    expect(secretsIn(removed.text)).toEqual([]);
+    expect(await readFile(`${path}.removed`, "utf8")).toBe(kept);
+    expect((await stat(`${path}.removed`)).mode & 0o777).toBe(0o600);
+    // As docs/keys.md says; and once more taken out, it is there once.
+    await appendFile(path, kept);
+    expect(await keys(env, ["list"])).toMatchObject({ code: 0 });
+    expect((await idsIn()).at(-1)).toBe(old);
+    expect(await keys(env, ["remove", old], settled)).toMatchObject({ code: 0 });
+    expect(await readFile(`${path}.removed`, "utf8")).toBe(kept);
+    // Another key of that name would take the place of the first.
+    await appendFile(path, `${old}:${Buffer.from(aSealingKey(old).bytes).toString("base64")}\n`);
+    expect((await keys(env, ["remove", old], settled)).text).toContain("move that file away");
+    expect(await readFile(`${path}.removed`, "utf8")).toBe(kept);
+    expect(await idsIn()).toHaveLength(2);
+  });
+
+  test("what was sealed under a key while it was taken out puts it back", async () => {
+    const [old = ""] = await idsIn();
+    const before = parseKeyring(await readFile(path, "utf8"));
+    await keys(env, ["add"]);
+    const [next] = await idsIn();
+    await keys(env, ["reseal"]);
+    const { store } = world.world;
+    const behind = resealing(store, before).sealer;
+    const desk = {
+      say: () => {},
+      complain: (line: string) => complaints.push(line),
+      isTerminal: false,
+      signal: never,
+      clock: { ...realClock, now: () => Date.now() + settled.laterMs },
+    };
+    const complaints: string[] = [];
+    const opened = await openDesk(parseConfig(env), desk);
+    const { boxes } = opened.store.upkeep;
+    const window = boxes.window;
+    let looks = 0;
+    // It writes where the first count has been already.
+    boxes.window = async (...args) => {
+      const found = await window(...args);
+      if (++looks === boxes.places.length) {
+        const handle = aHandle("default");
+        const aad = handleAad("default", handle.kind, handle.hash);
+        await store.handles.put({ ...handle, sealed: await behind.seal("x", aad) }, []);
+      }
+      return found;
+    };
+    expect(await removeKey(opened, old)).toBe(1);
+    await opened.close();
+    expect(complaints.join()).toMatch(/has sealed {2}1 box: handles\.sealed 1 meanwhile/);
+    expect(await idsIn()).toEqual([next, old]);
+    expect(await keys(env, ["list"])).toMatchObject({ code: 0 });
   });
 
   test("a key on standby opens and does not seal, until it is used", async () => {
@@ -187,7 +287,7 @@ describe("elsewhere", () => {
   });
 
   test("the new value of the variable is shown to a person, and otherwise goes into a file of mode 0600", async () => {
-    const shown = await keys(inline(), ["add"], true);
+    const shown = await keys(inline(), ["add"], { isTerminal: true });
     expect(secretsIn(shown.text)).toHaveLength(2);
     const { code, text } = await keys(inline(), ["add"]);
     expect(code).toBe(0);

@@ -235,6 +235,34 @@ onEveryEngine("conversations", (replicas) => {
     }
   });
 
+  test("what is deleted for not being used is not deleted when a response comes at the same moment", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const usedAt = aResponse(project).createdAt;
+    const audit = () => [entry(project, "conversation_deleted")];
+    let deletions = 0;
+    for (let round = 0; round < 20; round++) {
+      const conversation = aConversation(project);
+      await a.conversations.insert(conversation, itemRows(0, 1));
+      const deleting = () => b.conversations.delete(of(conversation, { unusedSince: usedAt }), audit());
+      const appending = () => appended(a, conversation, 1, 3);
+      const [{ response, done }, deleted] =
+        round % 2 === 0
+          ? await Promise.all([appending(), deleting()])
+          : await Promise.all([deleting(), appending()]).then(([gone, append]) => [append, gone] as const);
+      if (deleted) deletions++;
+      expect(deleted).toBe(!done);
+      expect((await a.conversations.get(of(conversation))) !== null).toBe(done);
+      expect((await a.responses.get(project, response.id, viewerOf())) !== null).toBe(done);
+    }
+    expect(await eventsOf(a, project)).toHaveLength(deletions);
+    const old = aConversation(project);
+    await a.conversations.insert(old, []);
+    await appended(a, old, 0, 2);
+    expect(await b.conversations.delete(of(old, { unusedSince: usedAt }), [])).toBe(false);
+    expect(await b.conversations.delete(of(old, { unusedSince: usedAt + 1 }), [])).toBe(true);
+  });
+
   test("the kill switch takes a user's conversations and what is in them, nobody else's", async () => {
     const { a, b } = replicas();
     const project = await newProject(a);

@@ -195,24 +195,27 @@ onEveryEngine("what is kept for a while", (replicas) => {
     const spokenOf = call(10);
     const pending = call(11, { status: "pending" });
     const dispatched = call(12, { status: "dispatched", leaseUntil: 99 });
+    // It waits to be run.
+    const approved = call(12, { status: "approved", decidedAt: 40 });
     const young = call(50);
     const gone = [call(13), call(14, { status: "expired" }), call(15, { status: "denied" }), call(16)];
-    await a.heldCalls.insert([spokenOf, pending, dispatched, young, ...gone], []);
+    gone.push(call(17, { status: "approved", decidedAt: 39 }));
+    await a.heldCalls.insert([spokenOf, pending, dispatched, approved, young, ...gone], []);
     const response = stored(aResponse(project), { end: 1 });
     await a.responses.append(response, [{ position: 0, id: spokenOf.id, sealed: new Uint8Array([1]) }], []);
     let after: { createdAt: number; id: string } | null = null;
     let deleted = 0;
     do {
-      const looked = await b.upkeep.retention.heldCalls({ project, before: 50, after }, 3);
+      const looked = await b.upkeep.retention.heldCalls({ project, before: 50, decidedBefore: 40, after }, 3);
       deleted += looked.deleted;
       after = looked.next;
     } while (after !== null);
-    expect(deleted).toBe(4);
+    expect(deleted).toBe(5);
     for (const { id: one } of gone) {
       expect(await a.heldCalls.get(project, one)).toBeNull();
       expect(await a.upkeep.boxes.read("held_calls.sealed", [one])).toBeNull();
     }
-    for (const { id: one } of [spokenOf, pending, dispatched, young])
+    for (const { id: one } of [spokenOf, pending, dispatched, approved, young])
       expect(await a.heldCalls.get(project, one)).not.toBeNull();
     expect(await a.responses.get(project, response.response.id, viewerOf())).not.toBeNull();
   });

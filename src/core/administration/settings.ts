@@ -235,6 +235,7 @@ function faultsOf(settings: Settings): Fault[] {
 }
 
 const MIN_EXPIRY_MS = 60_000;
-const MAX_EXPIRY_MS = 30 * 24 * 60 * 60_000;
+/** How long a held call can wait for its decision. */
+export const MAX_EXPIRY_MS = 30 * 24 * 60 * 60_000;
 const MAX_HOSTS = 200;
 const MAX_RETENTION_DAYS = 3_650;
