@@ -28,7 +28,7 @@ test("its tools are listed and called; after its end the next request starts it 
   const first = await pid();
   expect(await pid()).toBe(first);
   process.kill(Number(first), "SIGKILL");
-  await expect.poll(pid).toMatch(/^\d+$/);
+  await expect.poll(pid, { timeout: 20_000 }).toMatch(/^\d+$/);
   expect(await pid()).not.toBe(first);
 });
 
