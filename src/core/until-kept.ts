@@ -2,9 +2,11 @@ import { isRefusal } from "./errors.ts";
 import type { Clock } from "./ports.ts";
 
 /** A database that restarts or fails over is waited for: what is not kept by then is lost. */
-const KEEP_MS = 30_000;
+export const KEEP_MS = 30_000;
 /** One try on a connection that has gone silent takes longer than `KEEP_MS`, though new connections have worked for long. */
 const LEAST_TRIES = 3;
+/** What a try may go on for beyond `KEEP_MS`: a store waits no longer for a connection and its answer. */
+export const LONGEST_TRY_MS = 40_000;
 const PAUSE_MS = 250;
 
 /**
