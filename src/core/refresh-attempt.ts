@@ -1,10 +1,11 @@
 import type { Context } from "./context.ts";
 import { isRefusal } from "./errors.ts";
 import { failGrant, keepTokens, keyOfGrant, openTokens, type Outside, REQUEST_MS } from "./grant-tokens.ts";
-import type { Grant } from "./grants.ts";
+import type { Grant, GrantKey } from "./grants.ts";
 import type { OAuthFailure } from "./oauth.ts";
 import type { Ongoing, RefreshHow } from "./observe.ts";
 import type { Binding } from "./refresh.ts";
+import { KEEP_MS, LONGEST_TRY_MS } from "./until-kept.ts";
 
 /** `moved`: read again. `busy`: somebody else has the lease. `failed`: not now, and not because of the person. */
 export type Attempt =
@@ -43,7 +44,17 @@ export async function attemptRefresh(
     // The tokens could not be kept, however often it was tried; the next one to come finds out what is left.
     if (!isRefusal(error, "unavailable")) throw error;
     outside.log("error", "grant_not_kept", { grant: grant.id, err: error });
+    await giveUpLease(outside, key, lease);
     return { kind: "failed", message: `${error.details.what} is not available`, clientRefused: false };
+  }
+}
+
+/** Nothing is under way any more that the others would have to wait for. Where the database is still away, the lease ends by itself. */
+async function giveUpLease({ store }: Outside, key: GrantKey, lease: string): Promise<void> {
+  try {
+    await store.grants.release(key, lease);
+  } catch (error) {
+    if (!isRefusal(error, "unavailable")) throw error;
   }
 }
 
@@ -131,7 +142,10 @@ function sentenceOf(failure: OAuthFailure): string {
   }
 }
 
-/** Rule 1: two requests (the second after a lost answer), the pause between them, the write, and room to spare. */
-export const LEASE_MS = 2 * REQUEST_MS + 10_000;
+/**
+ * Rule 1: two requests (the second after a lost answer), the pause between them, the write for as long as it is tried, and room to
+ * spare. Were it over while the new tokens wait for the database, another replica would spend the old ones once more.
+ */
+const LEASE_MS = 2 * REQUEST_MS + KEEP_MS + LONGEST_TRY_MS + 10_000;
 /** Rule 6: before the one retry of a request whose answer was lost. */
 const PAUSE_MS = 1_000;

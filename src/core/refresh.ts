@@ -1,10 +1,10 @@
 import { createCache } from "./cache.ts";
 import type { Context } from "./context.ts";
-import { failGrant, keyOfGrant, openTokens, type Outside } from "./grant-tokens.ts";
+import { failGrant, keyOfGrant, openTokens, type Outside, REQUEST_MS } from "./grant-tokens.ts";
 import type { Grant, GrantKey } from "./grants.ts";
 import type { AuthServer, OAuthClient } from "./oauth.ts";
-import type { World } from "./ports.ts";
-import { type Attempt, attemptRefresh, BUSY, LEASE_MS } from "./refresh-attempt.ts";
+import type { Clock, World } from "./ports.ts";
+import { type Attempt, attemptRefresh, BUSY } from "./refresh-attempt.ts";
 import { stateOf } from "./refresh-state.ts";
 
 /** What a grant's tokens may be used with; anything else is another grant (threats, rule 8). */
@@ -58,12 +58,12 @@ export function createTokenDesk(outside: Outside): TokenDesk {
     const since = outside.clock.now();
     const until = since + WAIT_MS;
     for (let round = 0; ; round++) {
-      if (round > 0 && (context.signal.aborted || outside.clock.now() >= until)) {
-        const message = "another refresh of this grant takes too long";
-        return { ok: false, need: "later", message, clientRefused: false };
-      }
+      if (round > 0 && context.signal.aborted) return TOO_LONG;
+      const isLate = round > 0 && outside.clock.now() >= until;
       const grant = await outside.store.grants.get(key);
       const state = stateOf(grant, binding, { now: outside.clock.now(), since, staleVersion });
+      // However late it is, what came of the waiting counts.
+      if (isLate && state.kind !== "fresh" && state.kind !== "consent") return TOO_LONG;
       switch (state.kind) {
         case "consent":
           return { ok: false, need: "consent", reason: state.reason };
@@ -82,7 +82,7 @@ export function createTokenDesk(outside: Outside): TokenDesk {
             const { message, clientRefused } = attempt;
             return { ok: false, need: "later", message, clientRefused };
           }
-          await leftOr(context.signal, waitOnce(state.grant));
+          await leftOr(outside.clock, waitOnce(state.grant), { signal: context.signal, until });
         }
       }
     }
@@ -126,7 +126,17 @@ export function createTokenDesk(outside: Outside): TokenDesk {
 }
 
 const NO_VERSION = -1;
-const WAIT_MS = LEASE_MS + 5_000;
+/**
+ * Of one caller, for somebody else's refresh: as long as that takes while the database answers. A lease is longer; who has waited for
+ * this long is told to come again.
+ */
+const WAIT_MS = 2 * REQUEST_MS + 15_000;
+const TOO_LONG: TokenOutcome = {
+  ok: false,
+  need: "later",
+  message: "another refresh of this grant takes too long",
+  clientRefused: false,
+};
 const POLL_MS = 50;
 const MAX_POLL_MS = 1_000;
 /** Rule 6: a server in trouble is not asked again by every call. */
@@ -148,14 +158,18 @@ async function waitFor({ store, clock, newId }: Outside, grant: Grant): Promise<
   }
 }
 
-/** The work of many is not given up because one of them leaves; that one need not wait for it. */
-async function leftOr(signal: AbortSignal, work: Promise<void>): Promise<void> {
-  const { promise: left, resolve } = Promise.withResolvers<void>();
-  const leave = () => resolve();
-  if (signal.aborted) leave();
-  signal.addEventListener("abort", leave, { once: true });
-  await Promise.race([work, left]);
-  signal.removeEventListener("abort", leave);
+/** The work of many is not given up because one of them leaves, or has waited long enough; that one need not wait for it. */
+async function leftOr(
+  clock: Clock,
+  work: Promise<void>,
+  { signal, until }: { signal: AbortSignal; until: number },
+): Promise<void> {
+  const over = new AbortController();
+  try {
+    await Promise.race([work, clock.sleep(until - clock.now(), AbortSignal.any([signal, over.signal]))]);
+  } finally {
+    over.abort();
+  }
 }
 
 async function tokenOf(outside: Outside, grant: Grant): Promise<TokenOutcome> {

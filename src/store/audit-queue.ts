@@ -1,5 +1,5 @@
 import type { AuditEntry } from "../core/audit.ts";
-import { isRefusal } from "../core/errors.ts";
+import { BrokerError, isRefusal } from "../core/errors.ts";
 import type { AuditQueue, Clock, Log } from "../core/ports.ts";
 import type { AuditLog } from "../core/storage.ts";
 
@@ -12,7 +12,7 @@ export type AuditQueueOptions = {
   flushAfterMs?: number;
   /** How many records may wait. When so many do, `record` waits for room: nothing is dropped. */
   capacity?: number;
-  /** How long `close` tries to write what is left while the database fails. */
+  /** How long `close` tries to write what is left while the database fails, or says nothing. */
   closeWithinMs?: number;
 };
 
@@ -33,12 +33,14 @@ export function createAuditQueue(audit: Pick<AuditLog, "append">, options: Audit
   const forRoom: (() => void)[] = [];
   const stopping = new AbortController();
   let closedAt: AbortSignal | null = null;
+  let isOver = false;
   let writer: Promise<void> | null = null;
 
   return {
     record: async (entry) => {
       if (mode === "sync") return audit.append([entry]);
       while (waiting.length >= capacity) await new Promise<void>((resolve) => forRoom.push(resolve));
+      if (isOver) return giveUp([entry], outOfTime());
       waiting.push(entry);
       writer ??= writeAll();
     },
@@ -46,7 +48,14 @@ export function createAuditQueue(audit: Pick<AuditLog, "append">, options: Audit
     close: async () => {
       closedAt ??= AbortSignal.timeout(closeWithinMs);
       stopping.abort();
-      while (writer !== null) await writer;
+      const late = abortOf(closedAt);
+      while (writer !== null && !closedAt.aborted) await Promise.race([writer, late]);
+      // A try on its way to a silent database takes longer than there is time.
+      if (waiting.length > 0) {
+        isOver = true;
+        giveUp(waiting.splice(0), outOfTime());
+        for (const resume of forRoom.splice(0)) resume();
+      }
     },
   };
 
@@ -68,6 +77,8 @@ export function createAuditQueue(audit: Pick<AuditLog, "append">, options: Audit
         await audit.append(batch);
         return;
       } catch (error) {
+        // Given up by `close`, which has said so.
+        if (isOver) return;
         if (!isRefusal(error, "unavailable") && batch.length > 1) return writeEach(batch);
         if (!isRefusal(error, "unavailable") || closedAt?.aborted) return giveUp(batch, error);
         log("warn", "audit_write_failed", { records: batch.length, retryInMs: pauseMs, error });
@@ -85,4 +96,15 @@ export function createAuditQueue(audit: Pick<AuditLog, "append">, options: Audit
   function giveUp(batch: AuditEntry[], error: unknown): void {
     log("error", "audit_lost", { records: batch.map(({ id, event }) => ({ id, event })), error });
   }
+}
+
+function outOfTime(): BrokerError {
+  return new BrokerError("unavailable", { what: "database", passing: true });
+}
+
+function abortOf(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 }

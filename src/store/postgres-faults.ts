@@ -10,6 +10,12 @@ export function isRetriable(error: unknown): boolean {
 // https://www.postgresql.org/docs/current/errcodes-appendix.html: deadlock_detected, serialization_failure.
 const RETRIABLE = new Set(["40P01", "40001"]);
 
+/** Whether it was PostgreSQL that said so, and not our side that heard nothing, or not what it understands. */
+export function hasSpoken(error: unknown): boolean {
+  const said = error instanceof BrokerError ? error.cause : error;
+  return said instanceof pg.DatabaseError;
+}
+
 /** Drizzle's faults as the driver's. Its wrapper is dropped: the message holds the parameters. */
 export async function translated<T>(work: () => PromiseLike<T>): Promise<T> {
   try {

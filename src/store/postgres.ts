@@ -4,7 +4,7 @@ import type { Log } from "../core/ports.ts";
 import type { Store } from "../core/storage.ts";
 import type { Db, Engine, Preparable, Results, Statement, Step, Values } from "./engine.ts";
 import { APPLIED, CREATE_TABLE, type Migration, missing, readMigrations } from "./migrate.node.ts";
-import { isRetriable, reached, translated } from "./postgres-faults.ts";
+import { hasSpoken, isRetriable, reached, translated } from "./postgres-faults.ts";
 import * as schema from "./schema.pg.ts";
 import { createStore } from "./store.ts";
 
@@ -101,14 +101,19 @@ async function inTransaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) => 
     broken = false;
     return result;
   } catch (error) {
-    await client.query("rollback").then(
-      () => (broken = false),
-      () => (broken = true),
-    );
+    // Who has said nothing is told nothing: a rollback would wait for as long once more. What ends with its connection has not happened.
+    if (hasSpoken(error)) broken = !(await isRolledBack(client));
     throw error;
   } finally {
     client.release(broken);
   }
+}
+
+function isRolledBack(client: pg.PoolClient): Promise<boolean> {
+  return client.query("rollback").then(
+    () => true,
+    () => false,
+  );
 }
 
 // Two lists that lock the same rows in another order: PostgreSQL ends one of them, whole. It may begin again.

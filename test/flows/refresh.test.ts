@@ -6,10 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Context } from "../../src/core/context.ts";
+import { BrokerError } from "../../src/core/errors.ts";
 import { CONSENT_LEAP, type Grant, grantAad, type GrantKey } from "../../src/core/grants.ts";
 import type { RawTokens } from "../../src/core/oauth.ts";
 import { noObserver } from "../../src/core/observe.ts";
-import type { Clock } from "../../src/core/ports.ts";
+import type { Clock, World } from "../../src/core/ports.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
 import { type Binding, createTokenDesk, type TokenDesk } from "../../src/core/refresh.ts";
 import type { Store } from "../../src/core/storage.ts";
@@ -21,9 +22,11 @@ import { openSqlite } from "../../src/store/better-sqlite3.ts";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
 import { createNodeEgress } from "../../src/upstream/egress.node.ts";
 import type { Egress } from "../../src/upstream/egress.ts";
+import { systemClock } from "../../src/system-clock.ts";
 import { createOAuth } from "../../src/upstream/oauth.ts";
 import { REDIRECT_URI, startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
 import { giveGrant } from "../helpers/grants.ts";
+import { scriptedClock } from "../helpers/scripted-clock.ts";
 
 const RESOURCE = "https://mcp.example.com/mcp";
 const MINUTE = 60_000;
@@ -42,7 +45,7 @@ const newId = createNewId({ randomBytes, now: () => Date.now() });
 const sealer = createSealer({ keyring: parseKeyring(`k:${randomBytes(32).toString("base64")}`), suite });
 const clock: Clock = {
   now: () => Date.now() + ahead,
-  sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+  sleep: systemClock.sleep,
 };
 
 beforeEach(async () => {
@@ -53,14 +56,7 @@ beforeEach(async () => {
     openSqlite(join(folder, "db"), { migrations: join(import.meta.dirname, "../../drizzle/sqlite") });
   stores = [open(), open()];
   egress = createNodeEgress({ allow: parseEgressAllow("loopback"), own: [] });
-  const oauth = createOAuth({
-    egress,
-    clientInfo: { name: "consentry", version: "1" },
-    urlFault: () => null,
-  });
-  desks = stores.map((store) =>
-    createTokenDesk({ clock, newId, sealer, store, log: () => {}, oauth, observer: noObserver }),
-  );
+  desks = stores.map((store) => deskOf(store));
   await first(stores).projects.insert(
     { name: "p", settings: DEFAULT_SETTINGS, version: 1, createdAt: 1 },
     [],
@@ -98,6 +94,16 @@ afterEach(async () => {
   await server.stop();
   await rm(folder, { recursive: true, force: true });
 });
+
+function deskOf(store: Store, change: Partial<Pick<World, "clock" | "sealer">> = {}): TokenDesk {
+  const oauth = createOAuth({
+    egress,
+    clientInfo: { name: "consentry", version: "1" },
+    urlFault: () => null,
+  });
+  const outside = { clock, newId, sealer, store, log: () => {}, oauth, observer: noObserver };
+  return createTokenDesk({ ...outside, ...change });
+}
 
 const first = <T>(list: T[]): T => list[0] as T;
 const context = (): Context => ({
@@ -304,15 +310,87 @@ test("without a refresh token the end of the token is the end of the grant", asy
 
 test("a refresher that died holds nobody up for longer than its lease", async () => {
   expire();
-  const grant = await stored();
-  const now = clock.now();
-  await first(stores).grants.lease({
-    key: KEY,
-    version: grant.version,
-    lease: "w_dead",
-    leaseUntil: now + 1_000,
-    now,
-  });
+  await leaseOfTheDead(1_000);
   expect(await token(1)).toMatchObject({ ok: true, grant: { version: 2 } });
+  expect(refreshes()).toBe(1);
+});
+
+async function leaseOfTheDead(forMs: number): Promise<void> {
+  const now = clock.now();
+  const { version } = await stored();
+  await first(stores).grants.lease({ key: KEY, version, lease: "w_dead", leaseUntil: now + forMs, now });
+}
+
+const unavailable = () => new BrokerError("unavailable", { what: "database", passing: true });
+
+test("a database that is silent while new tokens are kept: the others wait for them, and no token is sent twice", async () => {
+  const { grants } = first(stores);
+  const { refreshed } = grants;
+  const others: ReturnType<typeof token>[] = [];
+  // Two connections in turn say nothing until their time is over.
+  let silent = 2;
+  grants.refreshed = async (...args) => {
+    if (silent-- <= 0) return refreshed(...args);
+    ahead += 38_000;
+    if (others.length === 0) others.push(token(1));
+    throw unavailable();
+  };
+  expire();
+  expect(await token()).toMatchObject({ ok: true, grant: { version: 2 } });
+  expect(await Promise.all(others)).toMatchObject([{ ok: true, grant: { version: 2 } }]);
+  expect(refreshes()).toBe(1);
+  expect(await stored()).toMatchObject({ status: "active", version: 2, lease: null });
+});
+
+test("who waits for another's refresh is told to come later, each after their own time, and nobody is asked", async () => {
+  expire();
+  await leaseOfTheDead(110_000);
+  const scripted = scriptedClock(clock.now());
+  const desk = deskOf(first(stores), { clock: scripted });
+  const told: string[] = [];
+  const ask = (name: string) =>
+    desk.token(context(), KEY, binding).then((outcome) => {
+      told.push(name);
+      return outcome;
+    });
+  // What a move of the clock sets off reads files, so it is over before long.
+  const passes = async (ms: number) => {
+    scripted.advance(ms);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  };
+  const asked = [ask("ann")];
+  await passes(30_000);
+  asked.push(ask("bob"));
+  await passes(0);
+  await passes(16_000);
+  await expect.poll(() => told).toEqual(["ann"]);
+  await passes(30_000);
+  const later = { ok: false, need: "later", message: "another refresh of this grant takes too long" };
+  expect(await Promise.all(asked)).toMatchObject([later, later]);
+  expect(refreshes()).toBe(0);
+  expect(await stored()).toMatchObject({ status: "active", lease: "w_dead" });
+});
+
+test("a replica that cannot open the tokens does not keep the lease: another one refreshes at once", async () => {
+  expire();
+  const stranger = createSealer({ keyring: parseKeyring(`x:${randomBytes(32).toString("base64")}`), suite });
+  const desk = deskOf(first(stores), { sealer: stranger });
+  expect(await desk.token(context(), KEY, binding)).toMatchObject({ ok: false, need: "later" });
+  expect(await stored()).toMatchObject({ status: "active", lease: null });
+  expect(await token(1)).toMatchObject({ ok: true, grant: { version: 2 } });
+  expect(refreshes()).toBe(1);
+});
+
+test("tokens that could not be kept, and a lease that could not be given back, are a failure for now", async () => {
+  const { grants } = first(stores);
+  grants.refreshed = async () => {
+    ahead += 38_000;
+    throw unavailable();
+  };
+  grants.release = async () => {
+    throw unavailable();
+  };
+  expire();
+  expect(await token()).toMatchObject({ ok: false, need: "later" });
   expect(refreshes()).toBe(1);
 });

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { parseConfig } from "../../src/config.ts";
 import { start as startHere } from "../../src/node.ts";
 import { readMigrations } from "../../src/store/migrate.node.ts";
+import { systemClock } from "../../src/system-clock.ts";
 import { startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
 import { type ModernServer, say, schemaOf, startModernServer } from "../helpers/mcp-servers.ts";
 import { allow, consentsOf, linkOf, person } from "../helpers/people.ts";
@@ -183,8 +184,8 @@ test.skipIf(!hasPostgres)(
       {
         log: () => {},
         clock: {
-          now: () => Date.now() + 60_000,
-          sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+          now: () => Date.now() + 120_000,
+          sleep: systemClock.sleep,
         },
       },
     );

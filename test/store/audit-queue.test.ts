@@ -145,6 +145,37 @@ test("closing gives up in the end and says what was lost", async () => {
   });
 });
 
+test("closing does not wait for a database that says nothing, and says what was lost, once", async () => {
+  const logged: { event: string; fields: Record<string, unknown> | undefined }[] = [];
+  const silence = Promise.withResolvers<void>();
+  const all = entries(150);
+  const queue = createAuditQueue(
+    { append: () => silence.promise },
+    {
+      mode: "batched",
+      capacity: 150,
+      closeWithinMs: 20,
+      clock: { sleep: async () => {} },
+      log: (_, event, fields) => logged.push({ event, fields }),
+    },
+  );
+  for (const each of all) await queue.record(each);
+  // One waits for room, one comes when all is over.
+  const [last, late] = [entry("p", "tool_called"), entry("p", "tool_called")];
+  const waiting = queue.record(last);
+  await queue.close();
+  await waiting;
+  await queue.record(late);
+  silence.reject(unavailable());
+  await new Promise((resolve) => setImmediate(resolve));
+  const lost = logged.map(({ event, fields }) => ({ event, records: fields?.["records"] }));
+  const saying = (records: AuditEntry[]) => ({
+    event: "audit_lost",
+    records: records.map(({ id, event }) => ({ id, event })),
+  });
+  expect(lost).toEqual([saying(all), saying([last]), saying([late])]);
+});
+
 onEveryEngine("the audit queue", (replicas) => {
   test("what was recorded is in the audit when the queue has closed", async () => {
     const { a, b } = replicas();
