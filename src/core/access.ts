@@ -13,6 +13,7 @@ import { noCredential } from "./no-credential.ts";
 import type { Challenge, UpstreamAccess, UpstreamFailure, World } from "./ports.ts";
 import { createTokenDesk, type TokenOutcome } from "./refresh.ts";
 import type { Server } from "./servers.ts";
+import { RECENT_MS } from "./standing.ts";
 import { stepUp } from "./step-up.ts";
 import { connectionAad } from "./storage.ts";
 
@@ -67,6 +68,8 @@ export function createAccessDesk(world: World): AccessDesk {
   // Keyed by connection and version: an edit is a new key. Rows are read every time, boxes opened once.
   const opened = createCache<OpenedHeaders>({ max: MAX_OPENED, now: world.clock.now });
   const usedLately = createCache<true>({ max: MAX_OPENED, now: world.clock.now });
+  // By the row itself, which a request reads for itself and, as it grows older, anew (core/standing).
+  const lately = new WeakMap<ConnectionRecord, { user: UserId | null; at: number; door: Door }>();
   const authorization = createAuthorizationDesk(world);
   const tokens = createTokenDesk(world);
   const machines = createMachineDoors(world, createClientBoxes(world));
@@ -87,7 +90,7 @@ export function createAccessDesk(world: World): AccessDesk {
     const { id, version, auth } = record.connection;
     switch (auth.kind) {
       case "oauth":
-        return openGrant(context, server, record);
+        return openLately(context, server, record);
       case "identity":
         return machines.identity({ context, server, record, auth });
       case "user_token":
@@ -106,6 +109,16 @@ export function createAccessDesk(world: World): AccessDesk {
         return { ok: true, access, again: null };
       }
     }
+  }
+
+  /** The same, once for a listing and the call that follows it: what was found for a row that has just been read, for its user. */
+  async function openLately(context: Context, server: Server, record: ConnectionRecord): Promise<Door> {
+    const known = lately.get(record);
+    const now = world.clock.now();
+    if (known?.user === context.user && now - known.at < RECENT_MS) return known.door;
+    const door = await openGrant(context, server, record);
+    if (door.ok) lately.set(record, { user: context.user, at: now, door });
+    return door;
   }
 
   /** The user's own token: found, refreshed ahead of its end, or asked for. */

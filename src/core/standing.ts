@@ -9,7 +9,7 @@ import { unverifiedClaims } from "./token-peek.ts";
 import { textOf } from "./user-of-claims.ts";
 
 /** Rows that were read this recently need not be read again: the fast call stays at two point reads (DESIGN 13). */
-const RECENT_MS = 250;
+export const RECENT_MS = 250;
 
 /** What a turn under way may still do, read anew: a reader or a model can keep it going for minutes. */
 export type Standing = { server: Server } | { revoked: string };
