@@ -46,6 +46,7 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
   const leaving = new AbortController();
   const over = new AbortController();
   let isLost = false;
+  let keptUntil = work.leaseUntil;
   const lose = () => {
     isLost = true;
     leaving.abort();
@@ -55,7 +56,15 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
   const log = createLog(
     world,
     { ...hold, batches: work.batches, bytes: work.bytes },
-    { lost: lose, cancelled: cancel, kept: changed },
+    {
+      lost: lose,
+      cancelled: cancel,
+      kept: (leaseUntil) => {
+        keptUntil = Math.max(keptUntil, leaseUntil);
+        changed();
+      },
+      keptUntil: () => keptUntil,
+    },
   );
 
   async function make(): Promise<void> {
@@ -110,7 +119,6 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
   }
 
   async function renew(): Promise<void> {
-    let keptUntil = clock.now() + LEASE_MS;
     while (!over.signal.aborted && !isLost) {
       await clock.sleep(RENEW_MS, over.signal);
       if (over.signal.aborted) return;
@@ -119,7 +127,7 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
         const answer = await store.background.renew({ ...hold, leaseUntil });
         if (!answer) return over.signal.aborted ? undefined : lose();
         if (answer.cancelled) cancel();
-        keptUntil = leaseUntil;
+        keptUntil = Math.max(keptUntil, leaseUntil);
       } catch (err) {
         world.log("warn", "background_not_renewed", { responseId: hold.id, err });
         if (clock.now() >= keptUntil) return lose();
