@@ -4,13 +4,13 @@ import { type Hold, isOver } from "./background.ts";
 import { LEASE_MS } from "./background-log.ts";
 import { recallPlan, sealPlan } from "./background-plan.ts";
 import { type Job, type Run, startRun } from "./background-run.ts";
-import { createReader, type Made } from "./background-reader.ts";
+import { createReader, type Follower, type Made } from "./background-reader.ts";
 import { createBells } from "./bells.ts";
 import { BrokerError } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { ResponseId } from "./ids.ts";
 import type { Plan } from "./plan.ts";
-import type { Response, TurnEvent } from "./request.ts";
+import type { Response } from "./request.ts";
 
 /** Responses that one process makes at the same time, and those of one project among them: nobody's stand behind another's. */
 const MAX_RUNNING = 32;
@@ -32,8 +32,8 @@ export type BackgroundDesk = {
   begin: (plan: Plan) => Promise<Made>;
   /** What is known of one that is not stored yet. Null: there is none that the caller may see. */
   find: (context: Context, id: string) => Promise<Made | null>;
-  /** As it said it so far, and then as it goes on, until it ends or `signal` aborts. Throws `response_not_found`. */
-  events: (context: Context, id: string, signal: AbortSignal) => Promise<AsyncGenerator<TurnEvent>>;
+  /** A place for one who follows a response until it ends or `signal` aborts. Throws `too_many_followers`. */
+  follower: (context: Context, signal: AbortSignal) => Follower;
   /** Ends it, and waits a while for that. Nothing happens where there is none that the caller may see. */
   cancel: (context: Context, id: string) => Promise<void>;
   /** Cancels it, and forgets what it said. Throws `still_running` when it does not end. */
@@ -102,16 +102,17 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
 
   const cancel: BackgroundDesk["cancel"] = async (context, id) => {
     const { project, caller, user } = context;
-    if (!(await reader.get(context, id))) return;
+    const work = await reader.get(context, id);
+    if (!work) return;
     const query = { project: project.name, id, viewer: viewer(caller, user), at: clock.now() };
     const entry = auditEntry(world, context, "response_cancelled", { responseId: id });
     await store.background.cancel(query, [entry]);
     runs.get(id)?.cancel();
     const until = clock.now() + CANCEL_MS;
     for (;;) {
-      const work = await reader.get(context, id);
-      if (!work || isOver(work)) return;
-      if (work.leaseUntil <= clock.now()) await takeUp(work.project, work.id);
+      const state = await store.background.state(work.project, work.id);
+      if (!state || isOver(state)) return;
+      if (state.leaseUntil <= clock.now()) await takeUp(work.project, work.id);
       if (clock.now() >= until || context.signal.aborted) return;
       await bells.wait(id, POLL_MS, context.signal);
     }
@@ -149,7 +150,7 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
 
     find: reader.find,
 
-    events: reader.events,
+    follower: reader.follower,
 
     cancel,
 

@@ -29,6 +29,8 @@ export type BackgroundWork = {
   expiresAt: number;
 };
 
+export type BackgroundState = Pick<BackgroundWork, "status" | "batches" | "leaseUntil">;
+
 /** One run's hold of a work: every write names it, and comes to nothing once somebody else has taken the work up. */
 export type Hold = { project: string; id: ResponseId; run: Id<"w"> };
 
@@ -40,6 +42,8 @@ export type Background = {
     most: number,
   ) => Promise<boolean>;
   get: (project: string, id: string, viewer: Viewer) => Promise<BackgroundWork | null>;
+  /** Without its response, which may be large: for who looks again and again, and was shown by `get` before. */
+  state: (project: string, id: ResponseId) => Promise<BackgroundState | null>;
   /** Some that nobody has, of all projects, those that waited longest first. */
   due: (now: number, limit: number) => Promise<{ project: string; id: ResponseId }[]>;
   /** Takes up what nobody has. Of any number of racers exactly one receives it, with what is to be done. */

@@ -36,6 +36,8 @@ export type Refusals = {
   };
   /** The project has so many responses in the background that are not over. */
   too_many_background: { limit: number };
+  /** The caller follows so many responses in the background at this process. */
+  too_many_followers: { limit: number };
   /** It cannot be deleted while somebody makes it. */
   still_running: { id: string };
   /** Whoever a response is made for may not go on. */

@@ -131,6 +131,12 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
     code: "too_many_background",
     headers: { "retry-after": "5" },
   }),
+  too_many_followers: ({ limit }) => ({
+    status: 429,
+    message: `You follow ${limit} responses in the background here already: leave one, or ask for the response without stream.`,
+    code: "too_many_followers",
+    headers: { "retry-after": "5" },
+  }),
   still_running: ({ id }) => ({
     status: 409,
     message: `The response '${id}' is being cancelled: ask again when it is over.`,

@@ -1,5 +1,5 @@
 import { and, asc, eq, getTableColumns, gte, inArray, isNull, lte, sql } from "drizzle-orm";
-import type { Background, BackgroundWork } from "../core/background.ts";
+import type { Background, BackgroundState, BackgroundWork } from "../core/background.ts";
 import type { ResponseId } from "../core/ids.ts";
 import type { Response } from "../core/request.ts";
 import { createMarkedAudit } from "./audit.ts";
@@ -69,6 +69,15 @@ export function createBackground(engine: Engine): Background {
   // Readers ask many times, and what is to be done is not for them.
   const { sealed: _, ...shown } = getTableColumns(background);
   const get: Statement<Row[]> = (db) => db.select(shown).from(background).where(owned);
+  const state: Statement<BackgroundState[]> = (db) =>
+    db
+      .select({
+        status: background.status,
+        batches: background.batches,
+        leaseUntil: background.leaseUntil,
+      })
+      .from(background)
+      .where(one);
   const due: Statement<{ project: string; id: ResponseId }[]> = (db) =>
     db
       .select({ project: background.project, id: background.id })
@@ -207,6 +216,8 @@ export function createBackground(engine: Engine): Background {
       const [found] = await engine.run(get, { project, id, ...viewerValues(viewer) });
       return found ? whole(found) : null;
     },
+
+    state: async (project, id) => (await engine.run(state, { project, id }))[0] ?? null,
 
     due: async (now, limit) => engine.run(due, { now, limit }),
 

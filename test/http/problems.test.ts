@@ -34,6 +34,7 @@ const cases: { [C in Refusal]: [Refusals[C], number] } = {
   no_model: [{}, 400],
   idempotency: [{ reason: "other_body" }, 400],
   too_many_background: [{ limit: 100 }, 429],
+  too_many_followers: [{ limit: 128 }, 429],
   still_running: [{ id: "resp_1" }, 409],
   revoked: [{ why: "the user was blocked" }, 403],
   approval_not_found: [{ id: "mcpr_1" }, 400],

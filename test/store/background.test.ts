@@ -74,6 +74,9 @@ onEveryEngine("background work", (replicas) => {
       bytes: 1_400_000,
       run: second.run,
     });
+    const state = { status: "running", batches: 2, leaseUntil: 4_000 };
+    expect(await a.background.state(work.project, work.id)).toEqual(state);
+    expect(await a.background.state(await newProject(a), work.id)).toBeNull();
   });
 
   test("given back it is due at once, and whether it was an attempt is counted", async () => {
