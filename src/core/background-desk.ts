@@ -17,8 +17,8 @@ const MAX_RUNNING = 32;
 const MAX_RUNNING_OF_PROJECT = 16;
 /** So many that nobody has are looked at: those of a few projects that have all that they may have. */
 const MAX_LOOKED_AT = 500;
-/** Responses of one project that are not over. */
-const MAX_PER_PROJECT = 100;
+/** Responses of one project that are not over, and those of one caller among them: nobody takes the whole room. */
+const MOST = { ofProject: 100, ofCaller: 50 };
 /** So often a process looks for work that nobody has. */
 const LOOK_MS = 2_000;
 /** So often it is looked whether a cancelled one is over, where another process makes it. */
@@ -128,8 +128,8 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
       const kept = { id, project, owner, response, createdAt, expiresAt: createdAt, leaseUntil };
       const begun = { ...kept, run: isOurs ? run : null };
       const sealed = await sealPlan(world, { ...plan, response });
-      if (!(await store.background.begin(begun, sealed, MAX_PER_PROJECT)))
-        throw new BrokerError("too_many_background", { limit: MAX_PER_PROJECT });
+      if (!(await store.background.begin(begun, sealed, MOST)))
+        throw new BrokerError("too_many_background", MOST);
       world.observer.backgroundBecame("queued");
       const work = {
         ...begun,

@@ -35,11 +35,11 @@ export type BackgroundState = Pick<BackgroundWork, "status" | "batches" | "lease
 export type Hold = { project: string; id: ResponseId; run: Id<"w"> };
 
 export type Background = {
-  /** `sealed`: what is to be done. False: the project has `most` that are not over. */
+  /** `sealed`: what is to be done. False: of those that are not over the project, or the owner's principal, has `most`. */
   begin: (
     work: Omit<BackgroundWork, "attempts" | "cancelledAt" | "batches" | "bytes" | "status">,
     sealed: Uint8Array,
-    most: number,
+    most: { ofProject: number; ofCaller: number },
   ) => Promise<boolean>;
   get: (project: string, id: string, viewer: Viewer) => Promise<BackgroundWork | null>;
   /** Without its response, which may be large: for who looks again and again, and was shown by `get` before. */

@@ -63,7 +63,10 @@ export function createBackground(engine: Engine): Background {
       .select(
         sql`select ${allGiven(background)} where (select count(*) from ${background}
           where ${background.project} = ${given(background.project, "project")} and ${unfinished})
-          < ${given(background.batches, "most")}`,
+          < ${given(background.batches, "ofProject")} and (select count(*) from ${background}
+          where ${background.project} = ${given(background.project, "project")} and ${unfinished}
+          and ${background.ownerPrincipal} = ${given(background.ownerPrincipal, "ownerPrincipal")})
+          < ${given(background.batches, "ofCaller")}`,
       )
       .returning({ id: background.id });
   // Readers ask many times, and what is to be done is not for them.
@@ -202,7 +205,7 @@ export function createBackground(engine: Engine): Background {
         body: headOf(body),
         sealed: headOf(sealed),
         writeId,
-        most,
+        ...most,
       };
       const [begun] = await engine.atomic([
         step(begin, values),

@@ -33,7 +33,7 @@ const cases: { [C in Refusal]: [Refusals[C], number] } = {
   conversation_not_found: [{ id: "conv_1", param: "conversation" }, 400],
   no_model: [{}, 400],
   idempotency: [{ reason: "other_body" }, 400],
-  too_many_background: [{ limit: 100 }, 429],
+  too_many_background: [{ ofProject: 100, ofCaller: 50 }, 429],
   too_many_followers: [{ limit: 128 }, 429],
   still_running: [{ id: "resp_1" }, 409],
   revoked: [{ why: "the user was blocked" }, 403],
