@@ -1,6 +1,6 @@
 import type { Desks } from "./approved.ts";
 import { auditEntry, type Context } from "./context.ts";
-import { type Hold, isOver } from "./background.ts";
+import { type Hold, isOver, waitedTooLong } from "./background.ts";
 import { LEASE_MS } from "./background-log.ts";
 import { recallPlan, sealPlan } from "./background-plan.ts";
 import { type Job, type Run, startRun } from "./background-run.ts";
@@ -87,9 +87,16 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
   }
 
   async function look(): Promise<void> {
-    if (runs.size >= MAX_RUNNING) return;
-    for (const { project, id } of await store.background.due(clock.now(), MAX_LOOKED_AT)) {
-      if (hasRoom(project)) await takeUp(project, id);
+    for (const due of await store.background.due(clock.now(), MAX_LOOKED_AT)) {
+      const { project, id, status } = due;
+      if (hasRoom(project)) {
+        await takeUp(project, id);
+        continue;
+      }
+      // It only ends, and needs no room for that.
+      if (status !== "queued" || !waitedTooLong(due, clock.now())) continue;
+      await takeUp(project, id);
+      await runs.get(id)?.over;
     }
   }
 

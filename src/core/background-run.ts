@@ -1,5 +1,5 @@
 import type { Desks } from "./approved.ts";
-import type { BackgroundWork, Hold } from "./background.ts";
+import { type BackgroundWork, type Hold, waitedTooLong } from "./background.ts";
 import { createLog, LEASE_MS, openBatch } from "./background-log.ts";
 import type { Recalled } from "./background-plan.ts";
 import { BrokerError, isRefusal } from "./errors.ts";
@@ -87,9 +87,8 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
 
   /** Whether the turn came to its end. The end itself is told from the stored response. */
   async function drain({ plan, fault }: Recalled, entries: Entry[]): Promise<boolean> {
-    const worn =
-      work.attempts > MAX_ATTEMPTS ? new BrokerError("revoked", { why: "it broke off too often" }) : null;
-    const turn = runTurn(desks, plan, { journal: journalOf(plan), entries, fault: fault ?? worn });
+    const onward = { journal: journalOf(plan), entries, fault: fault ?? whyNotBegun(entries) };
+    const turn = runTurn(desks, plan, onward);
     let isStopped = false;
     for (let step = await turn.next(); !step.done;) {
       const { value: event } = step;
@@ -100,6 +99,14 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
       step = stops ? await turn.throw(tooMuch()) : await turn.next();
     }
     return false;
+  }
+
+  function whyNotBegun(entries: Entry[]): BrokerError | null {
+    if (work.attempts > MAX_ATTEMPTS) return new BrokerError("revoked", { why: "it broke off too often" });
+    // Who took it up before, and died on that line, did nothing.
+    const isBegun = entries.some((entry) => !("mark" in entry) || entry.mark.kind !== "taken");
+    if (isBegun || !waitedTooLong(work, clock.now())) return null;
+    return new BrokerError("revoked", { why: "for 24 hours there was no room to begin it" });
   }
 
   const journalOf = (plan: Plan): Journal => ({

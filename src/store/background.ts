@@ -1,6 +1,5 @@
 import { and, asc, eq, getTableColumns, gte, inArray, isNull, lte, sql } from "drizzle-orm";
-import type { Background, BackgroundState, BackgroundWork } from "../core/background.ts";
-import type { ResponseId } from "../core/ids.ts";
+import type { Background, BackgroundState, BackgroundWork, Due } from "../core/background.ts";
 import type { Response } from "../core/request.ts";
 import { createMarkedAudit } from "./audit.ts";
 import {
@@ -81,9 +80,14 @@ export function createBackground(engine: Engine): Background {
       })
       .from(background)
       .where(one);
-  const due: Statement<{ project: string; id: ResponseId }[]> = (db) =>
+  const due: Statement<Due[]> = (db) =>
     db
-      .select({ project: background.project, id: background.id })
+      .select({
+        project: background.project,
+        id: background.id,
+        status: background.status,
+        createdAt: background.createdAt,
+      })
       .from(background)
       .where(and(unfinished, lte(background.leaseUntil, given(background.leaseUntil, "now"))))
       .orderBy(asc(background.leaseUntil), asc(background.createdAt))
