@@ -1,24 +1,24 @@
 import type { Desks } from "./approved.ts";
 import { auditEntry, type Context } from "./context.ts";
-import { type Hold, isOver } from "./background.ts";
+import { type Hold, isOver, waitedTooLong } from "./background.ts";
 import { LEASE_MS } from "./background-log.ts";
 import { recallPlan, sealPlan } from "./background-plan.ts";
 import { type Job, type Run, startRun } from "./background-run.ts";
-import { createReader, type Made } from "./background-reader.ts";
+import { createReader, type Follower, type Made } from "./background-reader.ts";
 import { createBells } from "./bells.ts";
 import { BrokerError } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { ResponseId } from "./ids.ts";
 import type { Plan } from "./plan.ts";
-import type { Response, TurnEvent } from "./request.ts";
+import type { Response } from "./request.ts";
 
 /** Responses that one process makes at the same time, and those of one project among them: nobody's stand behind another's. */
 const MAX_RUNNING = 32;
 const MAX_RUNNING_OF_PROJECT = 16;
 /** So many that nobody has are looked at: those of a few projects that have all that they may have. */
 const MAX_LOOKED_AT = 500;
-/** Responses of one project that are not over. */
-const MAX_PER_PROJECT = 100;
+/** Responses of one project that are not over, and those of one caller among them: nobody takes the whole room. */
+const MOST = { ofProject: 100, ofCaller: 50 };
 /** So often a process looks for work that nobody has. */
 const LOOK_MS = 2_000;
 /** So often it is looked whether a cancelled one is over, where another process makes it. */
@@ -32,8 +32,8 @@ export type BackgroundDesk = {
   begin: (plan: Plan) => Promise<Made>;
   /** What is known of one that is not stored yet. Null: there is none that the caller may see. */
   find: (context: Context, id: string) => Promise<Made | null>;
-  /** As it said it so far, and then as it goes on, until it ends or `signal` aborts. Throws `response_not_found`. */
-  events: (context: Context, id: string, signal: AbortSignal) => Promise<AsyncGenerator<TurnEvent>>;
+  /** A place for one who follows a response until it ends or `signal` aborts. Throws `too_many_followers`. */
+  follower: (context: Context, signal: AbortSignal) => Follower;
   /** Ends it, and waits a while for that. Nothing happens where there is none that the caller may see. */
   cancel: (context: Context, id: string) => Promise<void>;
   /** Cancels it, and forgets what it said. Throws `still_running` when it does not end. */
@@ -87,9 +87,16 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
   }
 
   async function look(): Promise<void> {
-    if (runs.size >= MAX_RUNNING) return;
-    for (const { project, id } of await store.background.due(clock.now(), MAX_LOOKED_AT)) {
-      if (hasRoom(project)) await takeUp(project, id);
+    for (const due of await store.background.due(clock.now(), MAX_LOOKED_AT)) {
+      const { project, id, status } = due;
+      if (hasRoom(project)) {
+        await takeUp(project, id);
+        continue;
+      }
+      // It only ends, and needs no room for that.
+      if (status !== "queued" || !waitedTooLong(due, clock.now())) continue;
+      await takeUp(project, id);
+      await runs.get(id)?.over;
     }
   }
 
@@ -102,16 +109,17 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
 
   const cancel: BackgroundDesk["cancel"] = async (context, id) => {
     const { project, caller, user } = context;
-    if (!(await reader.get(context, id))) return;
+    const work = await reader.get(context, id);
+    if (!work) return;
     const query = { project: project.name, id, viewer: viewer(caller, user), at: clock.now() };
     const entry = auditEntry(world, context, "response_cancelled", { responseId: id });
     await store.background.cancel(query, [entry]);
     runs.get(id)?.cancel();
     const until = clock.now() + CANCEL_MS;
     for (;;) {
-      const work = await reader.get(context, id);
-      if (!work || isOver(work)) return;
-      if (work.leaseUntil <= clock.now()) await takeUp(work.project, work.id);
+      const state = await store.background.state(work.project, work.id);
+      if (!state || isOver(state)) return;
+      if (state.leaseUntil <= clock.now()) await takeUp(work.project, work.id);
       if (clock.now() >= until || context.signal.aborted) return;
       await bells.wait(id, POLL_MS, context.signal);
     }
@@ -127,8 +135,8 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
       const kept = { id, project, owner, response, createdAt, expiresAt: createdAt, leaseUntil };
       const begun = { ...kept, run: isOurs ? run : null };
       const sealed = await sealPlan(world, { ...plan, response });
-      if (!(await store.background.begin(begun, sealed, MAX_PER_PROJECT)))
-        throw new BrokerError("too_many_background", { limit: MAX_PER_PROJECT });
+      if (!(await store.background.begin(begun, sealed, MOST)))
+        throw new BrokerError("too_many_background", MOST);
       world.observer.backgroundBecame("queued");
       const work = {
         ...begun,
@@ -149,7 +157,7 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
 
     find: reader.find,
 
-    events: reader.events,
+    follower: reader.follower,
 
     cancel,
 

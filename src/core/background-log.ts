@@ -9,8 +9,7 @@ import type { Entry, Mark } from "./turn-journal.ts";
 const FLUSH_MS = 60;
 /** So long a run that says nothing more counts as alive. It is renewed a few times in it. */
 export const LEASE_MS = 30_000;
-/** So long a store that is away is waited for, and so often it is asked. */
-const PATIENCE_MS = 15_000;
+/** So often a store that is away is asked. */
 const RETRY_MS = 500;
 /** What is kept of one response: more is not a response any more. */
 const MAX_BYTES = 64 * 1024 * 1024;
@@ -27,15 +26,24 @@ export type Log = {
   isFull: () => boolean;
 };
 
+type Kept = { cancelled: boolean; leaseUntil: number };
+
+type Keeping = {
+  lost: () => void;
+  cancelled: () => void;
+  kept: (leaseUntil: number) => void;
+  keptUntil: () => number;
+};
+
 /**
  * Writes what a run says and does, in order, in sealed batches. Each is one compare-and-swap on the run: when that fails, or
- * the store does, `lost` is called and nothing more is written. `cancelled` is called when somebody wants the work to end,
- * `kept` after every batch.
+ * the store is away until the lease is over (`keptUntil`), `lost` is called and nothing more is written. `cancelled` is called
+ * when somebody wants the work to end, `kept` after every batch, with the end of the lease that came with it.
  */
 export function createLog(
   world: World,
   { run, project, id, batches, bytes }: Hold & { batches: number; bytes: number },
-  { lost, cancelled, kept }: { lost: () => void; cancelled: () => void; kept: () => void },
+  { lost, cancelled, kept, keptUntil }: Keeping,
 ): Log {
   let pending: Entry[] = [];
   let seq = batches;
@@ -57,18 +65,22 @@ export function createLog(
       seq++;
       size += sealed.length;
       if (answer.cancelled) cancelled();
-      kept();
+      kept(answer.leaseUntil);
     }
   }
 
   /** A store that is away for a moment is waited for, as long as the work is surely this run's. */
-  async function put(sealed: Uint8Array): Promise<{ cancelled: boolean } | null> {
+  async function put(sealed: Uint8Array): Promise<Kept | null> {
     const { clock, store } = world;
-    const until = clock.now() + PATIENCE_MS;
-    for (;;) {
+    const until = keptUntil();
+    for (let tries = 1; ; tries++) {
       try {
         const leaseUntil = clock.now() + LEASE_MS;
-        return await store.background.append({ project, id, run, seq, sealed, leaseUntil });
+        const answer = await store.background.append({ project, id, run, seq, sealed, leaseUntil });
+        if (answer || tries === 1) return answer && { ...answer, leaseUntil };
+        // The work is still this run's, who alone adds to it: then the batch is there, and its answer was lost.
+        const still = await store.background.renew({ project, id, run, leaseUntil });
+        return still && { ...still, leaseUntil };
       } catch (err) {
         if (clock.now() >= until || isLost) throw err;
         world.log("warn", "background_not_kept", { responseId: id, err });

@@ -1,5 +1,6 @@
-import { type BackgroundWork, isOver } from "./background.ts";
+import { type BackgroundState, type BackgroundWork, isOver } from "./background.ts";
 import { openBatch } from "./background-log.ts";
+import { createFollowers, createWatch, type Watching } from "./background-watch.ts";
 import type { Bells } from "./bells.ts";
 import type { Context } from "./context.ts";
 import { BrokerError } from "./errors.ts";
@@ -10,13 +11,13 @@ import { replay, replayItem } from "./replay.ts";
 import type { Response, TurnEvent } from "./request.ts";
 import { loadItems } from "./thread.ts";
 
-/** So often a reader looks for more, where another process makes it; slower while there is none. */
-const POLL_MS = 200;
-const MAX_POLL_MS = 1_500;
 const BATCHES_AT_ONCE = 50;
 
 /** A response as far as it is known. */
 export type Made = { response: Response; output: Item[] };
+
+/** A response as it said it so far, and then as it goes on. Throws `response_not_found`. */
+export type Follower = (id: string) => Promise<AsyncGenerator<TurnEvent>>;
 
 /**
  * What a response in the background has said, for whoever may see it, out of the store alone: every reader at every replica
@@ -24,6 +25,8 @@ export type Made = { response: Response; output: Item[] };
  */
 export function createReader(world: World, bells: Bells) {
   const { store } = world;
+  const watch = createWatch(bells, (project, id) => store.background.state(project, id));
+  const enter = createFollowers();
 
   const get = ({ caller, user, project }: Context, id: string) =>
     store.background.get(project.name, id, viewer(caller, user));
@@ -36,15 +39,33 @@ export function createReader(world: World, bells: Bells) {
 
   async function* follow(
     context: Context,
-    { id, project, response }: BackgroundWork,
+    work: BackgroundWork,
     signal: AbortSignal,
   ): AsyncGenerator<TurnEvent> {
+    const { id, project } = work;
+    const watching = watch(project, id, work);
+    signal.addEventListener("abort", watching.leave, { once: true });
+    try {
+      yield* tell(context, work, { signal, watching });
+    } finally {
+      signal.removeEventListener("abort", watching.leave);
+      watching.leave();
+    }
+  }
+
+  async function* tell(
+    context: Context,
+    work: BackgroundWork,
+    { signal, watching }: { signal: AbortSignal; watching: Watching },
+  ): AsyncGenerator<TurnEvent> {
+    const { id, project, response } = work;
     yield { kind: "queued", response: { ...response, status: "queued" } };
     let next = 0;
-    for (let waitMs = POLL_MS; !signal.aborted;) {
-      // In this order: what is over says nothing more.
-      const work = await get(context, id);
-      const batches = await store.background.batches(project, id, next, BATCHES_AT_ONCE);
+    let state: BackgroundState | null = work;
+    while (!signal.aborted) {
+      // As it was before: what is over says nothing more.
+      const isMore = state !== null && state.batches > next;
+      const batches = isMore ? await store.background.batches(project, id, next, BATCHES_AT_ONCE) : [];
       if (next === 0 && batches.length > 0)
         yield { kind: "begun", response: { ...response, status: "in_progress" } };
       for (const batch of batches) {
@@ -54,16 +75,19 @@ export function createReader(world: World, bells: Bells) {
           if ("notice" in entry) yield* replayItem(entry.notice.index, entry.notice.item);
         }
       }
-      if (batches.length > 0) waitMs = POLL_MS;
       if (batches.length === BATCHES_AT_ONCE) continue;
-      if (!work || isOver(work)) return yield* end(context, id, work);
-      await bells.wait(id, waitMs, signal);
-      waitMs = Math.min(waitMs * 1.5, MAX_POLL_MS);
+      if (!state || isOver(state)) return yield* end(context, work, state);
+      state = await watching.next();
+      if (signal.aborted) return;
     }
   }
 
-  async function* end(context: Context, id: string, work: BackgroundWork | null): AsyncGenerator<TurnEvent> {
-    const made = (await stored(context, id)) ?? (work?.status === "lost" ? lostOf(work) : null);
+  async function* end(
+    context: Context,
+    work: BackgroundWork,
+    state: BackgroundState | null,
+  ): AsyncGenerator<TurnEvent> {
+    const made = (await stored(context, work.id)) ?? (state?.status === "lost" ? lostOf(work) : null);
     // It was deleted meanwhile: there is nothing more to say.
     if (!made) return;
     const { response, output } = made;
@@ -90,16 +114,28 @@ export function createReader(world: World, bells: Bells) {
       }
     },
 
-    /** As it said it so far, and then as it goes on. Throws `response_not_found`. */
-    events: async (context: Context, id: string, signal: AbortSignal): Promise<AsyncGenerator<TurnEvent>> => {
-      const work = await get(context, id);
-      const made = work && work.status !== "done" ? null : await stored(context, id);
-      // What was deleted is not told from what it once said.
-      if (work && (made || work.status !== "done")) return follow(context, work, signal);
-      if (!made) throw new BrokerError("response_not_found", { id });
-      return replay(made.response, made.output);
+    /** A place for one who follows, until `signal` aborts. Throws `too_many_followers`. */
+    follower: (context: Context, signal: AbortSignal): Follower => {
+      const leave = enter(JSON.stringify([context.project.name, context.caller.principal]), signal);
+      return async (id) => {
+        const work = await get(context, id);
+        const made = work && work.status !== "done" ? null : await stored(context, id);
+        // What was deleted is not told from what it once said.
+        if (work && (made || work.status !== "done")) return andThen(follow(context, work, signal), leave);
+        leave();
+        if (!made) throw new BrokerError("response_not_found", { id });
+        return replay(made.response, made.output);
+      };
     },
   };
+}
+
+async function* andThen(turn: AsyncGenerator<TurnEvent>, leave: () => void): AsyncGenerator<TurnEvent> {
+  try {
+    yield* turn;
+  } finally {
+    leave();
+  }
 }
 
 /** One that could not even be stored as failed. */

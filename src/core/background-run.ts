@@ -1,5 +1,5 @@
 import type { Desks } from "./approved.ts";
-import type { BackgroundWork, Hold } from "./background.ts";
+import { type BackgroundWork, type Hold, waitedTooLong } from "./background.ts";
 import { createLog, LEASE_MS, openBatch } from "./background-log.ts";
 import type { Recalled } from "./background-plan.ts";
 import { BrokerError, isRefusal } from "./errors.ts";
@@ -46,6 +46,7 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
   const leaving = new AbortController();
   const over = new AbortController();
   let isLost = false;
+  let keptUntil = work.leaseUntil;
   const lose = () => {
     isLost = true;
     leaving.abort();
@@ -55,7 +56,15 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
   const log = createLog(
     world,
     { ...hold, batches: work.batches, bytes: work.bytes },
-    { lost: lose, cancelled: cancel, kept: changed },
+    {
+      lost: lose,
+      cancelled: cancel,
+      kept: (leaseUntil) => {
+        keptUntil = Math.max(keptUntil, leaseUntil);
+        changed();
+      },
+      keptUntil: () => keptUntil,
+    },
   );
 
   async function make(): Promise<void> {
@@ -78,9 +87,8 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
 
   /** Whether the turn came to its end. The end itself is told from the stored response. */
   async function drain({ plan, fault }: Recalled, entries: Entry[]): Promise<boolean> {
-    const worn =
-      work.attempts > MAX_ATTEMPTS ? new BrokerError("revoked", { why: "it broke off too often" }) : null;
-    const turn = runTurn(desks, plan, { journal: journalOf(plan), entries, fault: fault ?? worn });
+    const onward = { journal: journalOf(plan), entries, fault: fault ?? whyNotBegun(entries) };
+    const turn = runTurn(desks, plan, onward);
     let isStopped = false;
     for (let step = await turn.next(); !step.done;) {
       const { value: event } = step;
@@ -91,6 +99,14 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
       step = stops ? await turn.throw(tooMuch()) : await turn.next();
     }
     return false;
+  }
+
+  function whyNotBegun(entries: Entry[]): BrokerError | null {
+    if (work.attempts > MAX_ATTEMPTS) return new BrokerError("revoked", { why: "it broke off too often" });
+    // Who took it up before, and died on that line, did nothing.
+    const isBegun = entries.some((entry) => !("mark" in entry) || entry.mark.kind !== "taken");
+    if (isBegun || !waitedTooLong(work, clock.now())) return null;
+    return new BrokerError("revoked", { why: "for 24 hours there was no room to begin it" });
   }
 
   const journalOf = (plan: Plan): Journal => ({
@@ -110,7 +126,6 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
   }
 
   async function renew(): Promise<void> {
-    let keptUntil = clock.now() + LEASE_MS;
     while (!over.signal.aborted && !isLost) {
       await clock.sleep(RENEW_MS, over.signal);
       if (over.signal.aborted) return;
@@ -119,7 +134,7 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
         const answer = await store.background.renew({ ...hold, leaseUntil });
         if (!answer) return over.signal.aborted ? undefined : lose();
         if (answer.cancelled) cancel();
-        keptUntil = leaseUntil;
+        keptUntil = Math.max(keptUntil, leaseUntil);
       } catch (err) {
         world.log("warn", "background_not_renewed", { responseId: hold.id, err });
         if (clock.now() >= keptUntil) return lose();

@@ -29,19 +29,25 @@ export type BackgroundWork = {
   expiresAt: number;
 };
 
+export type BackgroundState = Pick<BackgroundWork, "status" | "batches" | "leaseUntil">;
+
+export type Due = Pick<BackgroundWork, "project" | "id" | "status" | "createdAt">;
+
 /** One run's hold of a work: every write names it, and comes to nothing once somebody else has taken the work up. */
 export type Hold = { project: string; id: ResponseId; run: Id<"w"> };
 
 export type Background = {
-  /** `sealed`: what is to be done. False: the project has `most` that are not over. */
+  /** `sealed`: what is to be done. False: of those that are not over the project, or the owner's principal, has `most`. */
   begin: (
     work: Omit<BackgroundWork, "attempts" | "cancelledAt" | "batches" | "bytes" | "status">,
     sealed: Uint8Array,
-    most: number,
+    most: { ofProject: number; ofCaller: number },
   ) => Promise<boolean>;
   get: (project: string, id: string, viewer: Viewer) => Promise<BackgroundWork | null>;
+  /** Without its response, which may be large: for who looks again and again, and was shown by `get` before. */
+  state: (project: string, id: ResponseId) => Promise<BackgroundState | null>;
   /** Some that nobody has, of all projects, those that waited longest first. */
-  due: (now: number, limit: number) => Promise<{ project: string; id: ResponseId }[]>;
+  due: (now: number, limit: number) => Promise<Due[]>;
   /** Takes up what nobody has. Of any number of racers exactly one receives it, with what is to be done. */
   claim: (
     hold: Hold & { leaseUntil: number; now: number },
@@ -79,5 +85,11 @@ export type Background = {
 
 export const backgroundAad = (project: string, id: ResponseId, part: "plan" | number) =>
   JSON.stringify(["background", project, id, part]);
+
+/** What nobody has begun by then is not begun any more: whoever asked for it has stopped waiting. */
+const MAX_WAIT_MS = 24 * 60 * 60 * 1000;
+
+export const waitedTooLong = ({ createdAt }: Pick<BackgroundWork, "createdAt">, now: number) =>
+  now - createdAt >= MAX_WAIT_MS;
 
 export const isOver = ({ status }: Pick<BackgroundWork, "status">) => status === "done" || status === "lost";

@@ -34,8 +34,10 @@ export type Refusals = {
   idempotency: {
     reason: "other_body" | "running" | "unknown" | "deleted" | "caller_busy" | "process_busy";
   };
-  /** The project has so many responses in the background that are not over. */
-  too_many_background: { limit: number };
+  /** So many responses in the background are not over: of the project, or of the caller. */
+  too_many_background: { ofProject: number; ofCaller: number };
+  /** The caller follows so many responses in the background at this process. */
+  too_many_followers: { limit: number };
   /** It cannot be deleted while somebody makes it. */
   still_running: { id: string };
   /** Whoever a response is made for may not go on. */

@@ -2,7 +2,7 @@ import { requestItem } from "./approval.ts";
 import { awaitEnd, endOf, MAY_HAVE_RUN } from "./approved.ts";
 import { type CallEnd, failed, type ReadyCall } from "./calls.ts";
 import { consentLink } from "./consent-asking.ts";
-import { BrokerError } from "./errors.ts";
+import { BrokerError, isRefusal } from "./errors.ts";
 import type { CallError, Item, ToolCall } from "./items.ts";
 import type { ModelExchange } from "./ports.ts";
 import type { TurnEvent } from "./request.ts";
@@ -28,13 +28,16 @@ export type Resumed = {
   cut: ReadonlySet<string>;
 };
 
+/** `entries`: what was kept of a turn. `refusal`: why it may not go on, and null if it may. */
+export type Left = { entries: readonly Entry[]; refusal: unknown };
+
 /**
  * Puts a turn where others left it, and ends what they had begun: an item that was cut off is incomplete; a call that may have
- * left is not made again and says so; one that had not is made now, if it still may.
+ * left is not made again and says so; one that had not is made now, if it still may and nothing refuses the turn.
  *
  * Throws `model_failed` where the model had called a function of the client's and may not have said all: nobody must run it.
  */
-export async function* takeUp(turn: Turn, entries: readonly Entry[]): AsyncGenerator<TurnEvent> {
+export async function* takeUp(turn: Turn, { entries, refusal }: Left): AsyncGenerator<TurnEvent> {
   const folded = fold(entries);
   const { desks, plan } = turn;
   const { world } = desks;
@@ -58,7 +61,7 @@ export async function* takeUp(turn: Turn, entries: readonly Entry[]): AsyncGener
   }
   for (const index of folded.open) yield* endCutOff(turn, folded, index);
   if (cut.some(({ kind }) => kind === "function_call")) throw new BrokerError("model_failed", CUT_OFF);
-  yield* endCalls(turn, folded);
+  yield* endCalls(turn, folded, refusal);
   yield* sayUnheard(turn, asked);
 }
 
@@ -132,6 +135,7 @@ function* ended(turn: Turn, index: number, item: Item): Generator<TurnEvent> {
 async function* endCalls(
   turn: Turn,
   { open, begun, argumentsTold, heard }: Folded,
+  refusal: unknown,
 ): AsyncGenerator<TurnEvent> {
   const due = [...(heard?.calls ?? []), ...turn.plan.explicit];
   const tasks: CallTask[] = [];
@@ -148,6 +152,7 @@ async function* endCalls(
     tasks.push(async (report) => {
       if (held) return { index, end: await endOfHeld(turn, held) };
       if (begun.has(item.id)) return { index, end: failed(MAY_HAVE_RUN) };
+      if (refusal !== null) return { index, end: failed(notMade(whyOf(refusal))) };
       return { index, end: await makeNow(turn, { ...call, arguments: text }, report) };
     });
   }
@@ -195,6 +200,9 @@ const notMade = (why: string): CallError => ({
   code: 503,
   message: `The broker stopped before this call left, and it was not made afterwards: ${why}.`,
 });
+
+const whyOf = (refusal: unknown) =>
+  isRefusal(refusal, "revoked") ? refusal.details.why : "its response could not go on";
 
 const CUT_OFF = {
   status: null,

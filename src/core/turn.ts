@@ -11,7 +11,7 @@ import { runDecided, tellDecided } from "./turn-decided.ts";
 import { runExplicit } from "./turn-explicit.ts";
 import { showListing, startListings } from "./turn-lists.ts";
 import { runModel } from "./turn-model.ts";
-import type { Onward } from "./turn-journal.ts";
+import type { Journal, Onward } from "./turn-journal.ts";
 import { takeUp } from "./turn-resume.ts";
 import { beginTurn, say, type Turn } from "./turn-say.ts";
 
@@ -66,11 +66,21 @@ export async function* runTurn(
 
 type Fault = { error: ResponseError; refusal: BrokerError | null };
 
+/** Whether it may go on is known before a call of others is made. What they had begun is ended either way. */
 async function* goOn(turn: Turn, { journal, entries, fault }: Onward): AsyncGenerator<TurnEvent> {
-  yield* takeUp(turn, entries);
-  if (fault !== null) throw fault;
+  const refusal = fault ?? (await refusalOf(journal));
+  yield* takeUp(turn, { entries, refusal });
+  if (refusal !== null) throw refusal;
   turn.plan.context.signal.throwIfAborted();
-  await journal.goOn();
+}
+
+async function refusalOf(journal: Journal): Promise<unknown> {
+  try {
+    await journal.goOn();
+    return null;
+  } catch (refusal) {
+    return refusal;
+  }
 }
 
 async function* work(turn: Turn): AsyncGenerator<TurnEvent> {

@@ -125,10 +125,16 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
 
   idempotency: ({ reason }) => idempotencyProblem(reason),
 
-  too_many_background: ({ limit }) => ({
+  too_many_background: ({ ofProject, ofCaller }) => ({
     status: 429,
-    message: `The project has ${limit} responses in the background that are not over: ask again when some are.`,
+    message: `You have ${ofCaller} responses in the background that are not over, or your project has ${ofProject}: ask again when some are.`,
     code: "too_many_background",
+    headers: { "retry-after": "5" },
+  }),
+  too_many_followers: ({ limit }) => ({
+    status: 429,
+    message: `You follow ${limit} responses in the background here already: leave one, or ask for the response without stream.`,
+    code: "too_many_followers",
     headers: { "retry-after": "5" },
   }),
   still_running: ({ id }) => ({

@@ -56,7 +56,7 @@ function routesAt(base: string, broker: Broker): Route[] {
         const include = includeOf(request);
         const { stream, starting_after: startingAfter } = query;
         const id = params["id"] ?? "";
-        if (stream) return follow(broker, context, { id, include, startingAfter });
+        if (stream) return follow(broker, context, { idOf: async () => id, include, startingAfter });
         if (startingAfter !== undefined)
           throw invalid({ param: "starting_after", message: "is for stream=true only" });
         const { response, output } = await broker.retrieve(context, id);
@@ -137,24 +137,40 @@ async function begin(
   { context, request, stream }: { context: Context; request: TurnRequest; stream: boolean },
   key: OnceKey | null,
 ): Promise<Response> {
-  const { response, output } = await broker.respondInBackground(context, request, key);
   const { include } = request;
-  if (stream) return follow(broker, context, { id: response.id, include });
+  const made = () => broker.respondInBackground(context, request, key);
+  if (stream) return follow(broker, context, { idOf: async () => (await made()).response.id, include });
+  const { response, output } = await made();
   return Response.json(writeResponse(response, output, include));
 }
 
-/** The events of a response: those that there were, and those that come. Whoever leaves does not end it. */
+/**
+ * The events of a response: those that there were, and those that come. Whoever leaves does not end it. There is a place for the
+ * follower before `idOf` begins anything.
+ */
 async function follow(
   broker: Broker,
   context: Context,
-  { id, include, startingAfter }: { id: string; include: string[]; startingAfter?: number | undefined },
+  { idOf, include, startingAfter }: Following,
 ): Promise<Response> {
   const left = new AbortController();
   const signal = AbortSignal.any([context.signal, left.signal]);
-  const turn = await broker.background.events(context, id, signal);
+  const follower = broker.background.follower(context, signal);
+  const turn = await idOf()
+    .then(follower)
+    .catch((cause: unknown) => {
+      left.abort();
+      throw cause;
+    });
   const from = startingAfter === undefined ? {} : { startingAfter };
   return streamTurn(turn, { onLeave: () => left.abort(), include, ...from });
 }
+
+type Following = {
+  idOf: () => Promise<string>;
+  include: string[];
+  startingAfter?: number | undefined;
+};
 
 /** `stream: false`: the same turn in one body. A model that failed before anything was done is an HTTP error. */
 async function drainTurn(turn: AsyncGenerator<TurnEvent>, include: readonly string[]): Promise<Response> {

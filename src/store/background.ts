@@ -1,6 +1,5 @@
 import { and, asc, eq, getTableColumns, gte, inArray, isNull, lte, sql } from "drizzle-orm";
-import type { Background, BackgroundWork } from "../core/background.ts";
-import type { ResponseId } from "../core/ids.ts";
+import type { Background, BackgroundState, BackgroundWork, Due } from "../core/background.ts";
 import type { Response } from "../core/request.ts";
 import { createMarkedAudit } from "./audit.ts";
 import {
@@ -63,15 +62,32 @@ export function createBackground(engine: Engine): Background {
       .select(
         sql`select ${allGiven(background)} where (select count(*) from ${background}
           where ${background.project} = ${given(background.project, "project")} and ${unfinished})
-          < ${given(background.batches, "most")}`,
+          < ${given(background.batches, "ofProject")} and (select count(*) from ${background}
+          where ${background.project} = ${given(background.project, "project")} and ${unfinished}
+          and ${background.ownerPrincipal} = ${given(background.ownerPrincipal, "ownerPrincipal")})
+          < ${given(background.batches, "ofCaller")}`,
       )
       .returning({ id: background.id });
   // Readers ask many times, and what is to be done is not for them.
   const { sealed: _, ...shown } = getTableColumns(background);
   const get: Statement<Row[]> = (db) => db.select(shown).from(background).where(owned);
-  const due: Statement<{ project: string; id: ResponseId }[]> = (db) =>
+  const state: Statement<BackgroundState[]> = (db) =>
     db
-      .select({ project: background.project, id: background.id })
+      .select({
+        status: background.status,
+        batches: background.batches,
+        leaseUntil: background.leaseUntil,
+      })
+      .from(background)
+      .where(one);
+  const due: Statement<Due[]> = (db) =>
+    db
+      .select({
+        project: background.project,
+        id: background.id,
+        status: background.status,
+        createdAt: background.createdAt,
+      })
       .from(background)
       .where(and(unfinished, lte(background.leaseUntil, given(background.leaseUntil, "now"))))
       .orderBy(asc(background.leaseUntil), asc(background.createdAt))
@@ -193,7 +209,7 @@ export function createBackground(engine: Engine): Background {
         body: headOf(body),
         sealed: headOf(sealed),
         writeId,
-        most,
+        ...most,
       };
       const [begun] = await engine.atomic([
         step(begin, values),
@@ -207,6 +223,8 @@ export function createBackground(engine: Engine): Background {
       const [found] = await engine.run(get, { project, id, ...viewerValues(viewer) });
       return found ? whole(found) : null;
     },
+
+    state: async (project, id) => (await engine.run(state, { project, id }))[0] ?? null,
 
     due: async (now, limit) => engine.run(due, { now, limit }),
 

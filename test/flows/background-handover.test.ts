@@ -66,8 +66,8 @@ test("what is more than one process makes waits, and another makes it", async ()
   const finish = Promise.withResolvers<void>();
   stage.during = (text) => (text === "last" || text === "other" ? undefined : finish.promise);
   const a = await stage.replica();
-  const send = (text: string) =>
-    client(a.url).responses.create({
+  const send = (text: string, openai = client(a.url)) =>
+    openai.responses.create({
       background: true,
       tools,
       input: [call("work", "work", { text }, text)],
@@ -80,9 +80,13 @@ test("what is more than one process makes waits, and another makes it", async ()
   const lines = (await scraped.text()).split("\n");
   expect(lines).toContain("consentry_background_running 16");
   expect(lines).toContain('consentry_background_responses_total{outcome="queued"} 17');
-  for (let at = 17; at < 100; at++) await send("last");
-  // A project's share is bounded; what is refused was not begun.
-  await expect(send("too much")).rejects.toMatchObject({ status: 429, code: "too_many_background" });
+  // A caller's share is bounded, and a project's; what is refused was not begun.
+  const refused = { status: 429, code: "too_many_background" };
+  for (let at = 17; at < 50; at++) await send("last");
+  await expect(send("too much")).rejects.toMatchObject(refused);
+  const caller = await a.runtime();
+  for (let at = 0; at < 50; at++) await send("last", caller);
+  await expect(send("too much", await a.runtime())).rejects.toMatchObject(refused);
   expect(stage.runs.has("last")).toBe(false);
   // Another project does not stand behind this one.
   await a.rest("POST", "/api/projects", { name: "other" });

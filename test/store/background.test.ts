@@ -4,15 +4,17 @@ import { aResponse, bigBox, entry, eventsOf, id, newProject } from "./things.ts"
 
 const OWN = { user: null, principal: "key:runtime", inheritsUser: false };
 const ELSE = { user: null, principal: "key:other", inheritsUser: true };
-const MOST = 100;
+const MOST = { ofProject: 100, ofCaller: 100 };
 
-function aWork(project: string, more: { run?: string | null; leaseUntil?: number } = {}) {
+type More = { run?: string | null; leaseUntil?: number; principal?: string };
+
+function aWork(project: string, more: More = {}) {
   const response = aResponse(project);
-  const { run = null, leaseUntil = 0 } = more;
+  const { run = null, leaseUntil = 0, principal = OWN.principal } = more;
   return {
     id: response.id,
     project,
-    owner: { user: null, principal: OWN.principal },
+    owner: { user: null, principal },
     response,
     run: run === null ? null : id("w"),
     leaseUntil,
@@ -74,6 +76,9 @@ onEveryEngine("background work", (replicas) => {
       bytes: 1_400_000,
       run: second.run,
     });
+    const state = { status: "running", batches: 2, leaseUntil: 4_000 };
+    expect(await a.background.state(work.project, work.id)).toEqual(state);
+    expect(await a.background.state(await newProject(a), work.id)).toBeNull();
   });
 
   test("given back it is due at once, and whether it was an attempt is counted", async () => {
@@ -98,10 +103,27 @@ onEveryEngine("background work", (replicas) => {
     const { a, b } = replicas();
     const project = await newProject(a);
     const begun: boolean[] = [];
+    const most = { ofProject: 3, ofCaller: 100 };
     for (let n = 0; n < 5; n++)
-      begun.push(await (n % 2 ? a : b).background.begin(aWork(project), bigBox(10), 3));
+      begun.push(await (n % 2 ? a : b).background.begin(aWork(project), bigBox(10), most));
     expect(begun).toEqual([true, true, true, false, false]);
-    expect(await a.background.begin(aWork(await newProject(a)), bigBox(10), 3)).toBe(true);
+    expect(await a.background.begin(aWork(await newProject(a)), bigBox(10), most)).toBe(true);
+  });
+
+  test("a caller has so many of a project and no more, until one is over, and another has the rest", async () => {
+    const { a, b } = replicas();
+    const project = await newProject(a);
+    const most = { ofProject: 3, ofCaller: 2 };
+    const works = [aWork(project), aWork(project), aWork(project)] as const;
+    const begin = (work: ReturnType<typeof aWork>) => b.background.begin(work, bigBox(10), most);
+    const begun = [await begin(works[0]), await begin(works[1]), await begin(works[2])];
+    expect(begun).toEqual([true, true, false]);
+    expect(await begin(aWork(project, { principal: ELSE.principal }))).toBe(true);
+    expect(await begin(aWork(project, { principal: ELSE.principal }))).toBe(false);
+    const hold = { ...holdOf(works[0]), leaseUntil: 2_000, now: 1_000 };
+    await a.background.claim(hold);
+    await a.background.finish({ ...hold, status: "done", expiresAt: 9_000 });
+    expect(await begin(works[2])).toBe(true);
   });
 
   test("it is cancelled by who may see it, once, with its audit row, and the run is told", async () => {
