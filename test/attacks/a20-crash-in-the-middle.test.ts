@@ -120,7 +120,7 @@ test("killed between the answer to a refresh and the commit: the person is asked
   const later = await startHere(parseConfig(env), {
     log: () => {},
     clock: {
-      now: () => Date.now() + 60_000,
+      now: () => Date.now() + 120_000,
       sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     },
   });
