@@ -27,7 +27,8 @@ VOLUME /data
 USER 10001:10001
 EXPOSE 8787
 HEALTHCHECK --interval=15s --timeout=3s --start-period=10s CMD ["node", "lib/healthcheck.mjs"]
-CMD ["node", "lib/consentry.mjs"]
+# A young generation that is not collected ten times during the start.
+CMD ["node", "--min-semi-space-size=16", "lib/consentry.mjs"]
 
 # The broker runs once, for what V8 makes of the bundle: it serves the same Node, user and kind of processor.
 FROM app AS warm

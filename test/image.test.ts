@@ -62,7 +62,11 @@ describe("the Dockerfile", () => {
   });
 
   test("runs without a shell, as a user by number that is not root", () => {
-    expect(execOf(textsOf(stages.image, "CMD")[0] ?? "")).toEqual(["node", "lib/consentry.mjs"]);
+    expect(execOf(textsOf(stages.image, "CMD")[0] ?? "")).toEqual([
+      "node",
+      "--min-semi-space-size=16",
+      "lib/consentry.mjs",
+    ]);
     expect(execOf(textsOf(stages.image, "HEALTHCHECK")[0] ?? "")).toEqual(["node", "lib/healthcheck.mjs"]);
     expect(textsOf(stages.image, "USER")).toEqual([expect.stringMatching(/^[1-9]\d*:[1-9]\d*$/)]);
     expect(textsOf(stages.image, "ENTRYPOINT")).toEqual([]);
