@@ -42,9 +42,8 @@ import { createMetrics } from "./telemetry/metrics.ts";
 import { observeUpstream } from "./telemetry/observed.ts";
 import type { Traces } from "./telemetry/traces.ts";
 import { EgressAllowError, parseEgressAllow } from "./upstream/egress-allow.ts";
-import { checkUrl } from "./upstream/egress-rules.ts";
+import { listenerOf, targetFault } from "./upstream/egress-rules.ts";
 import { createNodeEgress } from "./upstream/egress.node.ts";
-import { EgressError } from "./upstream/egress.ts";
 import { createIssuerKeys } from "./upstream/issuer-keys.ts";
 import { createMcpUpstream } from "./upstream/mcp.ts";
 import { createModel, createModelDoor } from "./upstream/models.ts";
@@ -314,19 +313,4 @@ const IDLE_SWEEP_MS = 50;
 /** The client identifier metadata document (DESIGN 6): authorization servers read it over https only. */
 function clientDocumentUrl(publicUrl: string, redirectId: string): string | null {
   return publicUrl.startsWith("https:") ? `${publicUrl}/oauth/client/${redirectId}` : null;
-}
-
-function listenerOf(publicUrl: string): { host: string; port: number } {
-  const { hostname, port, protocol } = new URL(publicUrl);
-  return { host: hostname, port: port === "" ? (protocol === "https:" ? 443 : 80) : Number(port) };
-}
-
-function targetFault(url: string, rules: Parameters<typeof checkUrl>[1]): string | null {
-  try {
-    checkUrl(url, rules);
-    return null;
-  } catch (error) {
-    if (error instanceof EgressError) return error.message;
-    throw error;
-  }
 }

@@ -1,6 +1,6 @@
 import type { Clock } from "./core/ports.ts";
 
-/** Part of the doors on Node. */
+/** Part of all doors. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   // Not of timers/promises: there every wait that is given up costs an AbortError.

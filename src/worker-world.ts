@@ -24,10 +24,10 @@ import { createSigner } from "./secrets/signer.ts";
 import { createBackgroundAudit } from "./store/audit-background.ts";
 import { type D1, openD1, requireSchema } from "./store/d1.ts";
 import { sweepOnce } from "./sweeps.ts";
+import { systemClock } from "./system-clock.ts";
 import { parseEgressAllow } from "./upstream/egress-allow.ts";
-import { checkUrl } from "./upstream/egress-rules.ts";
+import { listenerOf, targetFault } from "./upstream/egress-rules.ts";
 import { createWebEgress } from "./upstream/egress.web.ts";
-import { EgressError } from "./upstream/egress.ts";
 import { createIssuerKeys } from "./upstream/issuer-keys.ts";
 import { createMcpUpstream } from "./upstream/mcp.ts";
 import { createModel, createModelDoor } from "./upstream/models.ts";
@@ -164,34 +164,9 @@ const NOWHERE = {
 const MAX_KEPT_MS = 25_000;
 
 function createClock(keep: Keep): Clock {
-  const sleep = (ms: number, signal?: AbortSignal) =>
-    new Promise<void>((resolve) => {
-      if (signal?.aborted) return resolve();
-      const end = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", end);
-        resolve();
-      };
-      const timer = setTimeout(end, ms);
-      signal?.addEventListener("abort", end);
-    });
+  const { now, sleep } = systemClock;
   return {
-    now: () => Date.now(),
+    now,
     sleep: (ms, signal) => (ms > MAX_KEPT_MS ? sleep(ms, signal) : keep(sleep(ms, signal))),
   };
-}
-
-function listenerOf(publicUrl: string): { host: string; port: number } {
-  const { hostname, port, protocol } = new URL(publicUrl);
-  return { host: hostname, port: port === "" ? (protocol === "https:" ? 443 : 80) : Number(port) };
-}
-
-function targetFault(url: string, rules: Parameters<typeof checkUrl>[1]): string | null {
-  try {
-    checkUrl(url, rules);
-    return null;
-  } catch (error) {
-    if (error instanceof EgressError) return error.message;
-    throw error;
-  }
 }

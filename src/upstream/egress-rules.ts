@@ -27,12 +27,30 @@ export type Listener = { host: string; port: number };
  * without a trailing dot. Throws `EgressError("refused")`; the sentence says what would allow it.
  */
 export function checkUrl(url: string | URL, rules: EgressRules): URL {
-  const target = URL.parse(url);
-  if (!target) throw refused("The URL cannot be read.");
-  if (target.hostname.endsWith(".")) target.hostname = target.hostname.slice(0, -1);
-  const fault = faultOf(target, rules);
-  if (fault !== null) throw refused(fault);
+  const target = parsed(url);
+  const fault = target ? faultOf(target, rules) : UNREADABLE;
+  if (!target || fault !== null) throw refused(fault ?? UNREADABLE);
   return target;
+}
+
+/** The same judgement, as the sentence alone. Null: it may be called. */
+export function targetFault(url: string, rules: EgressRules): string | null {
+  const target = parsed(url);
+  return target ? faultOf(target, rules) : UNREADABLE;
+}
+
+function parsed(url: string | URL): URL | null {
+  const target = URL.parse(url);
+  if (target?.hostname.endsWith(".")) target.hostname = target.hostname.slice(0, -1);
+  return target;
+}
+
+const UNREADABLE = "The URL cannot be read.";
+
+/** Where a public URL leads: to us. */
+export function listenerOf(publicUrl: string): Listener {
+  const { hostname, port, protocol } = new URL(publicUrl);
+  return { host: hostname, port: port === "" ? (protocol === "https:" ? 443 : 80) : Number(port) };
 }
 
 /**

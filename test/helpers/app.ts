@@ -25,9 +25,8 @@ import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { createAuditQueue } from "../../src/store/audit-queue.ts";
 import { openSqlite } from "../../src/store/better-sqlite3.ts";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
-import { checkUrl } from "../../src/upstream/egress-rules.ts";
+import { targetFault } from "../../src/upstream/egress-rules.ts";
 import { createNodeEgress } from "../../src/upstream/egress.node.ts";
-import { EgressError } from "../../src/upstream/egress.ts";
 import { createIssuerKeys } from "../../src/upstream/issuer-keys.ts";
 import { createMcpUpstream } from "../../src/upstream/mcp.ts";
 import { createModelDoor } from "../../src/upstream/models.ts";
@@ -96,15 +95,7 @@ export async function createTestApp(
   });
   const rules = { allow: parseEgressAllow(options.egressAllow ?? "loopback"), own: [] };
   const egress = createNodeEgress(rules);
-  const urlFault = (url: string) => {
-    try {
-      checkUrl(url, rules);
-      return null;
-    } catch (error) {
-      if (error instanceof EgressError) return error.message;
-      throw error;
-    }
-  };
+  const urlFault = (url: string) => targetFault(url, rules);
   const publicUrl = `https://${HOST}`;
   const clientInfo = { name: "consentry", version: "0.0.0" };
   const sealer = createSealer({ keyring, suite });
