@@ -5,10 +5,10 @@ import { afterEach, describe, expect, test } from "vitest";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
 import { checkUrl } from "../../src/upstream/egress-rules.ts";
 import { createWebEgress } from "../../src/upstream/egress.web.ts";
-import { EgressError, type Egress, type EgressLimits } from "../../src/upstream/egress.ts";
+import { EgressError, type Egress } from "../../src/upstream/egress.ts";
+import { failureOf, LIMITS } from "../helpers/egress.ts";
 import { startHttpServer } from "../helpers/http-server.ts";
 
-const LIMITS: EgressLimits = { totalMs: 10_000, idleMs: 5_000, maxBytes: 1_000_000, maxDepth: 20 };
 const cleanups: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
@@ -24,15 +24,6 @@ function createEgress(options: Partial<Parameters<typeof createWebEgress>[0]> = 
   const egress = createWebEgress({ allow: parseEgressAllow("loopback"), own: [], ...options });
   cleanups.push(egress.close);
   return egress;
-}
-
-async function failureOf(work: Promise<unknown>): Promise<EgressError> {
-  const error: unknown = await work.then(
-    () => null,
-    (thrown: unknown) => thrown,
-  );
-  if (error instanceof EgressError) return error;
-  throw new Error("expected an EgressError", { cause: error });
 }
 
 describe("only who is named is called", () => {

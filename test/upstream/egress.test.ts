@@ -5,11 +5,11 @@ import { brotliCompressSync, createGzip, deflateSync, gzipSync } from "node:zlib
 import { afterEach, describe, expect, test } from "vitest";
 import { parseEgressAllow } from "../../src/upstream/egress-allow.ts";
 import { createNodeEgress } from "../../src/upstream/egress.node.ts";
-import { EgressError, type Egress, type EgressLimits } from "../../src/upstream/egress.ts";
+import type { Egress } from "../../src/upstream/egress.ts";
 import { selfSigned } from "../helpers/certificate.ts";
+import { failureOf, LIMITS } from "../helpers/egress.ts";
 import { startHttpServer } from "../helpers/http-server.ts";
 
-const LIMITS: EgressLimits = { totalMs: 10_000, idleMs: 5_000, maxBytes: 1_000_000, maxDepth: 20 };
 const cleanups: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
@@ -25,16 +25,6 @@ function createEgress(options: Partial<Parameters<typeof createNodeEgress>[0]> =
   const egress = createNodeEgress({ allow: parseEgressAllow("loopback"), own: [], ...options });
   cleanups.push(egress.close);
   return egress;
-}
-
-/** Why it failed: the error of an outbound call, or of reading its answer. */
-async function failureOf(work: Promise<unknown>): Promise<EgressError> {
-  const error: unknown = await work.then(
-    () => null,
-    (thrown: unknown) => thrown,
-  );
-  if (error instanceof EgressError) return error;
-  throw new Error("expected an EgressError", { cause: error });
 }
 
 describe("a call", () => {
