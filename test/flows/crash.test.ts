@@ -1,54 +1,19 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import Database from "better-sqlite3";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { type ModernServer, say, schemaOf, startModernServer } from "../helpers/mcp-servers.ts";
-import { type BrokerProcess, startBroker } from "../helpers/process.ts";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type Killed, startKilled } from "../helpers/killed.ts";
+import { startBroker } from "../helpers/process.ts";
 import { ADMIN_KEY, call, clientOf, itemsOf } from "../helpers/world.ts";
 
-let folder: string;
-let server: ModernServer;
-let broker: BrokerProcess;
-/** What the tool `work` does before it answers. */
-let during: () => Promise<void> | void;
-let runs = 0;
+let killed: Killed;
 
-beforeAll(async () => {
-  const work = {
-    name: "work",
-    inputSchema: schemaOf({}, []),
-    run: async () => {
-      runs++;
-      await during();
-      return say("worked");
-    },
-  };
-  server = await startModernServer({ tools: [work] });
-});
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "consentry-crash-"));
-  runs = 0;
-  during = () => {};
-  broker = await start();
-  await rest("PUT", "connections/work", {
-    properties: { authType: "None", target: server.url },
-  });
+  killed = await startKilled();
 });
-afterEach(async () => {
-  await broker.kill9();
-  await rm(folder, { recursive: true, force: true });
-});
-afterAll(() => server.stop());
+afterEach(() => killed.stop());
 
-const start = () =>
-  startBroker({
-    CONSENTRY_DATABASE_URL: `file:${join(folder, "consentry.db")}`,
-    CONSENTRY_ADMIN_KEY: ADMIN_KEY,
-  });
-const client = () => clientOf(broker.url, ADMIN_KEY, { project: "default" });
+const client = () => clientOf(killed.broker.url, ADMIN_KEY, { project: "default" });
 const rest = (method: string, path: string, body: unknown) =>
-  fetch(`${broker.url}/api/projects/default/${path}`, {
+  fetch(`${killed.broker.url}/api/projects/default/${path}`, {
     method,
     headers: { authorization: `Bearer ${ADMIN_KEY}`, "content-type": "application/json" },
     body: JSON.stringify(body),
@@ -68,7 +33,7 @@ async function ask() {
 
 /** The lease of the dead process outlives the longest call: made to end sooner. Gives when. */
 function endLeaseIn(ms: number): number {
-  const database = new Database(join(folder, "consentry.db"));
+  const database = new Database(killed.databasePath);
   const leaseUntil = Date.now() + ms;
   const { changes } = database
     .prepare("update held_calls set lease_until = ? where lease_until > ?")
@@ -82,59 +47,59 @@ test("killed after the decision and before the dispatch: the call runs once, aft
   const { id, approve } = await ask();
   const decided = await rest("POST", `approvals/${id}:decide`, { approve: true });
   expect(decided.status).toBe(200);
-  await broker.kill9();
-  broker = await start();
-  expect(runs).toBe(0);
+  await killed.broker.kill9();
+  killed.broker = await startBroker(killed.env);
+  expect(killed.runs).toBe(0);
   expect(itemsOf(await approve(), "mcp_call")).toMatchObject([{ id: "c1", output: "worked" }]);
   expect(itemsOf(await approve(), "mcp_call")).toEqual([]);
-  expect(runs).toBe(1);
+  expect(killed.runs).toBe(1);
 });
 
 test("killed while the tool runs: reported as failed, may have run, and never run again", async () => {
   const { approve } = await ask();
-  const { pid } = broker;
-  during = () => {
+  const { pid } = killed.broker;
+  killed.during = () => {
     process.kill(pid, "SIGKILL");
   };
   await expect(approve()).rejects.toThrow();
-  await broker.exited;
-  during = () => {};
+  await killed.broker.exited;
+  killed.during = () => {};
   const leaseUntil = endLeaseIn(2_000);
-  broker = await start();
+  killed.broker = await startBroker(killed.env);
   // Until the lease of the dead process is over nobody knows; the answer waits for that.
   const [reported] = itemsOf(await approve(), "mcp_call");
   expect(reported).toMatchObject({ status: "failed", output: null });
   expect(JSON.stringify(reported?.error)).toContain("may have run");
   expect(Date.now()).toBeGreaterThanOrEqual(leaseUntil);
-  expect(runs).toBe(1);
+  expect(killed.runs).toBe(1);
 });
 
 test("killed after the answer: the approval is history", async () => {
   const { approve } = await ask();
   expect(itemsOf(await approve(), "mcp_call")).toHaveLength(1);
-  await broker.kill9();
-  broker = await start();
+  await killed.broker.kill9();
+  killed.broker = await startBroker(killed.env);
   const again = await approve();
   expect(itemsOf(again, "mcp_call")).toEqual([]);
   expect(again.output_text).toContain("already decided");
-  expect(runs).toBe(1);
+  expect(killed.runs).toBe(1);
 });
 
 test("asked to stop, it lets the call in flight finish and answers it", async () => {
   const begun = Promise.withResolvers<void>();
   const finish = Promise.withResolvers<void>();
-  during = () => {
+  killed.during = () => {
     begun.resolve();
     return finish.promise;
   };
   const tools = [{ type: "mcp" as const, server_label: "work", require_approval: "never" as const }];
   const asked = client().responses.create({ tools, input: [call("work", "work", {})] });
   await begun.promise;
-  const stopped = broker.stop();
+  const stopped = killed.broker.stop();
   // Nobody new is let in.
   await expect
     .poll(() =>
-      fetch(`${broker.url}/healthz`).then(
+      fetch(`${killed.broker.url}/healthz`).then(
         () => true,
         () => false,
       ),
