@@ -52,7 +52,7 @@ export async function makeCall(
   );
   const traced = { ...context, trace: ongoing.trace };
   const end = await attempt(world, access, traced, call).catch((thrown: unknown) => {
-    ongoing.ended("protocol");
+    ongoing.ended("failed");
     throw thrown;
   });
   const error = end.error;

@@ -15,7 +15,8 @@ export type Asked = "tools/list" | "tools/call" | "model";
 export type RequestEnd = { method: string; route: string | null; status: number };
 /** A request. Say once that the head of its answer is there, and once that all of the answer is. */
 export type Answering = { trace: Trace | null; answered: (how: RequestEnd) => void; ended: () => void };
-export type CallHow = "ok" | "consent" | CallError["kind"];
+/** `failed`: a fault of ours. */
+export type CallHow = "ok" | "failed" | "consent" | CallError["kind"];
 export type AskHow = "ok" | "failed" | UpstreamFailure["kind"];
 /** `refreshed`: whoever of the replicas did it. `refused`: the grant is over. `failed`: not now. */
 export type RefreshHow = "refreshed" | "refused" | "failed";

@@ -330,6 +330,16 @@ describe("settings", () => {
     expect(changed).toEqual(expect.arrayContaining(["adhocServers", "users", "defaultRequireApproval"]));
     await app.send("PUT", path, { body: {} });
   });
+
+  test("what decides on deletion is in the audit as changed", async () => {
+    const path = `${project}/settings`;
+    for (const body of [{ responseRetentionDays: 7 }, { conversationRetentionDays: 9 }])
+      expect((await app.send("PATCH", path, { body })).status).toBe(200);
+    const audit = await app.send("GET", `${project}/audit?event=settings_changed&limit=2`);
+    const changed = valueOf(audit.body).map(({ detail }) => (detail as Body)["fields"]);
+    expect(changed).toEqual(["conversationRetentionDays", "responseRetentionDays"]);
+    await app.send("PUT", path, { body: {} });
+  });
 });
 
 describe("the audit", () => {

@@ -178,21 +178,26 @@ function orBefore<T>(given: T | undefined, before: T): T {
   return given === undefined ? before : given;
 }
 
+// Whoever adds a setting is told to add it here: the audit says what has changed.
+const EVERY_SETTING: Record<keyof Settings, true> = {
+  users: true,
+  defaultRequireApproval: true,
+  approvals: true,
+  responseRetentionDays: true,
+  conversationRetentionDays: true,
+  adhocServers: true,
+  consentProof: true,
+  signIn: true,
+  issuers: true,
+  models: true,
+  consentPresentation: true,
+  consentStatus: true,
+  consentEvent: true,
+};
+const SETTINGS = Object.keys(EVERY_SETTING) as (keyof Settings)[];
+
 function changedFields(before: Settings, after: Settings): string[] {
-  const names = [
-    "users",
-    "defaultRequireApproval",
-    "approvals",
-    "adhocServers",
-    "consentProof",
-    "signIn",
-    "issuers",
-    "models",
-    "consentPresentation",
-    "consentStatus",
-    "consentEvent",
-  ] as const;
-  return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
+  return SETTINGS.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
 }
 
 /** What stands there already is not judged again: a change of something else must not fail for it. */
