@@ -1,4 +1,5 @@
 import { backgroundAad, type Hold } from "./background.ts";
+import { isRefusal } from "./errors.ts";
 import type { Item } from "./items.ts";
 import type { World } from "./ports.ts";
 import type { TurnEvent } from "./request.ts";
@@ -82,7 +83,7 @@ export function createLog(
         const still = await store.background.renew({ project, id, run, leaseUntil });
         return still && { ...still, leaseUntil };
       } catch (err) {
-        if (clock.now() >= until || isLost) throw err;
+        if (!isRefusal(err, "unavailable") || clock.now() >= until || isLost) throw err;
         world.log("warn", "background_not_kept", { responseId: id, err });
         await clock.sleep(RETRY_MS);
       }

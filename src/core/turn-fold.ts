@@ -5,7 +5,7 @@ import { NO_USAGE, type ReasoningEvent, type TurnEvent, type Usage } from "./req
 import type { Entry, Mark } from "./turn-journal.ts";
 import type { Said } from "./turn-round.ts";
 
-/** A part of an item that was begun. Null at its place: it was ended. */
+/** A part of an item that was begun and has not ended. */
 export type OpenPart = {
   part: number;
   of: "output_text" | "refusal" | ReasoningEvent["of"];

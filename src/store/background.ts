@@ -1,4 +1,4 @@
-import { and, asc, eq, getTableColumns, gte, inArray, isNull, lte, sql } from "drizzle-orm";
+import { type SQL, and, asc, eq, getTableColumns, gte, inArray, isNull, lte, sql } from "drizzle-orm";
 import type { Background, BackgroundState, BackgroundWork, Due } from "../core/background.ts";
 import type { Response } from "../core/request.ts";
 import { createMarkedAudit } from "./audit.ts";
@@ -157,28 +157,18 @@ export function createBackground(engine: Engine): Background {
       .set({ cancelledAt: given(background.cancelledAt, "at"), writeId: mark })
       .where(and(owned, unfinished, isNull(background.cancelledAt)))
       .returning({ id: background.id });
+  // By the project, too: their key begins with it.
+  const chunksOf = (which: SQL | undefined) =>
+    sql`(${boxChunks.project}, ${boxChunks.owner}) in (select ${background.project}, 'background:' || ${background.id} from ${background} where ${which})`;
   // Chunks first: afterwards nobody knows whose they were.
-  const removeChunks: Statement<unknown> = (db) =>
-    db
-      .delete(boxChunks)
-      .where(
-        and(
-          eq(boxChunks.project, given(boxChunks.project, "project")),
-          sql`${boxChunks.owner} in (select 'background:' || ${background.id} from ${background} where ${owned})`,
-        ),
-      );
+  const removeChunks: Statement<unknown> = (db) => db.delete(boxChunks).where(chunksOf(owned));
   const remove: Statement<unknown> = (db) => db.delete(background).where(owned);
   const expired = sql`${background.status} in ('done', 'lost') and ${lte(
     background.expiresAt,
     given(background.expiresAt, "now"),
   )}`;
   const firstExpired = firstOf(background, [background.id], expired, background.expiresAt);
-  const sweepChunks: Statement<unknown> = (db) =>
-    db
-      .delete(boxChunks)
-      .where(
-        sql`${boxChunks.owner} in (select 'background:' || ${background.id} from ${background} where ${firstExpired})`,
-      );
+  const sweepChunks: Statement<unknown> = (db) => db.delete(boxChunks).where(chunksOf(firstExpired));
   const sweep: Statement<{ id: string }[]> = (db) =>
     db.delete(background).where(firstExpired).returning({ id: background.id });
 

@@ -35,7 +35,7 @@ export type SealedPlace<T extends SQLiteTable> = {
 };
 
 /**
- * Every column that holds sealed boxes: what is not here stays under its key for ever (sealed-places.test.ts compares it with
+ * Every column that holds sealed boxes: what is not here stays under its key for ever (sealed-boxes.test.ts compares it with
  * the tables). `use` is called for each, in the order in which they are sealed anew: those that are needed most go first.
  */
 export function sealedPlaces<R>(t: Tables, use: <T extends SQLiteTable>(place: SealedPlace<T>) => R): R[] {

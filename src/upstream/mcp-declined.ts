@@ -1,7 +1,7 @@
 import type { CallOutcome, UpstreamFailure } from "../core/ports.ts";
 
 /** A sentence for who reads a call's outcome: what its server asked for in vain. Null: nothing that has a name. */
-export function declinedText(methods: Iterable<string>): string | null {
+function declinedText(methods: Iterable<string>): string | null {
   const asked = new Set(methods);
   const known = [...WANTED].flatMap(([method, what]) => (asked.has(method) ? [`${what} (${method})`] : []));
   if (known.length === 0) return null;
