@@ -172,7 +172,7 @@ describe("what the image holds", () => {
 
   test("starts in an empty place, and soon", () => {
     expect(said.join("")).toContain('"event":"started"');
-    // What it took is in docs/hosting.md; here it only must not hang, however busy the machine is.
+    // What it took is in docs/performance.md; here it only must not hang, however busy the machine is.
     expect(startedMs).toBeLessThan(15_000);
   });
 

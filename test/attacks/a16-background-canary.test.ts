@@ -1,7 +1,7 @@
 // What a response in the background keeps for whoever goes on with it is sealed (A16).
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ModernServer, say, schemaOf, startModernServer } from "../helpers/mcp-servers.ts";
-import { type ScriptedModel, startModel } from "../helpers/model.ts";
+import { lastText, type ScriptedModel, startModel } from "../helpers/model.ts";
 import { createWorld, type TestWorld } from "../helpers/world.ts";
 
 const canary = (name: string) => `canary-${name}-${crypto.randomUUID()}`;
@@ -32,11 +32,10 @@ beforeAll(async () => {
     header: { name: "authorization", value: `Bearer ${secrets.token}` },
     tools: [tell],
   });
-  let round = 0;
-  model = await startModel(() =>
-    round++ === 0
-      ? { text: secrets.saying, calls: [{ name: "inline__tell", arguments: { word: secrets.argument } }] }
-      : { text: "done" },
+  model = await startModel((request) =>
+    lastText(request).includes(secrets.result)
+      ? { text: "done" }
+      : { text: secrets.saying, calls: [{ name: "inline__tell", arguments: { word: secrets.argument } }] },
   );
   world = await createWorld({ model, env: { CONSENTRY_LOG_LEVEL: "debug", CONSENTRY_AUDIT: "sync" } });
 });
@@ -98,11 +97,24 @@ test("a work that is moved to another's place does not open there, and ends with
     return begin({ ...work, run: null, leaseUntil: 0 }, works[0] ?? sealed, most);
   };
   const client = await world.runtime();
-  const send = () => client.responses.create({ model: "m", background: true, input: "go" });
-  const [, moved] = [await send(), await send()];
+  const tools = [
+    {
+      type: "mcp" as const,
+      server_label: "inline",
+      server_url: server.url,
+      authorization: secrets.token,
+      require_approval: "never" as const,
+    },
+  ];
+  const send = () => client.responses.create({ model: "m", background: true, input: "go", tools });
+  const [own, moved] = [await send(), await send()];
   await expect
     .poll(() => world.logs.filter(({ event }) => event === "background_broke").length, { timeout: 10_000 })
     .toBeGreaterThan(0);
   expect((await client.responses.retrieve(moved.id)).status).not.toBe("completed");
-  expect(server.seen("tools/call").length).toBe(calls);
+  // The first one's is its own, and opens: it alone has called.
+  await expect
+    .poll(async () => (await client.responses.retrieve(own.id)).status, { timeout: 10_000 })
+    .toBe("completed");
+  expect(server.seen("tools/call").length).toBe(calls + 1);
 });

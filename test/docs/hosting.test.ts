@@ -107,7 +107,7 @@ test("the limits are those of the code", async () => {
     `one of ${limits.MAX_SESSIONS_OF_CONNECTION} of its connection`,
     `the first ${limits.MAX_SERVER_REQUESTS} times in a call`,
     `\`message\` as ${limits.MAX_PROGRESS_TEXT} characters`,
-    `answers within two seconds`,
+    `answers within ${limits.COURTESY_MS / 1000} seconds`,
     `${limits.MAX_RESUMES} times in a call, and ${limits.MAX_AWAY} times in a row`,
   ]) {
     expect(text).toContain(said);

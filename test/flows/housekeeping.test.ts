@@ -171,13 +171,34 @@ test("a thousand rows take many small batches, between which calls go on, and on
       longestMs = Math.max(longestMs, performance.now() - last);
     }
   })();
-  await Promise.all([sweep(), sweep(), sweep(), work()]);
+  const limits: number[] = [];
+  const { expiry } = store.upkeep;
+  const counted = {
+    ...world.world,
+    store: {
+      ...store,
+      upkeep: {
+        ...store.upkeep,
+        expiry: {
+          ...expiry,
+          handles: (now: number, limit: number) => {
+            limits.push(limit);
+            return expiry.handles(now, limit);
+          },
+        },
+      },
+    },
+  };
+  const tend = () => createHousekeeper(counted).tend(never);
+  await Promise.all([tend(), tend(), tend(), work()]);
   ended = true;
   await watching;
   const handles = world.logs.filter(
     ({ event, fields }) => event === "swept" && fields["chore"] === "handles",
   );
   expect(handles.map(({ fields }) => fields["rows"])).toEqual([1_050]);
+  expect(Math.max(...limits)).toBeLessThanOrEqual(100);
+  expect(limits.length).toBeGreaterThanOrEqual(11);
   expect(longestMs).toBeLessThan(1_000);
 });
 

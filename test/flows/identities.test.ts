@@ -224,10 +224,17 @@ describe("an identity of our own issuer", () => {
       const input = [
         { type: "mcp_approval_response" as const, approval_request_id: request?.id ?? "", approve: true },
       ];
+      let why = "";
       const answer = await runtime.responses.create({ input }).then(
-        (given) => itemsOf(given, "mcp_call")[0]?.status,
+        (given) => {
+          const [item] = itemsOf(given, "mcp_call");
+          why = JSON.stringify(item?.error ?? "");
+          return item?.status;
+        },
         (error: unknown) => (error instanceof OpenAI.APIError ? String(error.status) : error),
       );
+      // And for no other reason.
+      expect(why).toContain(outcome === "failed" ? "agent waiting" : "");
       expect([outcome, answer, server.calls.length]).toEqual([
         outcome,
         outcome,

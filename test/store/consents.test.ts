@@ -36,6 +36,9 @@ const another = (consent: Consent, more: Partial<Consent> = {}) =>
 
 const opened = (consent: Consent) => [entry(consent.project, "consent_opened")];
 
+/** Opening it has ended no other. */
+const NONE = { expired: 0, failed: 0 };
+
 onEveryEngine("consents: opening", (replicas) => {
   test("a consent comes back as it was opened, by its id", async () => {
     const { a, b } = replicas();
@@ -49,7 +52,7 @@ onEveryEngine("consents: opening", (replicas) => {
     });
     const bare = aConsent(project, { agent: null, doneUrl: null, scopes: null, newScopes: [] });
     for (const consent of [full, bare]) {
-      expect(await a.consents.open(consent, opened(consent))).toMatchObject({ consent, isNew: true });
+      expect(await a.consents.open(consent, opened(consent))).toEqual({ consent, isNew: true, ended: NONE });
       expect(await b.consents.find(consent.id)).toEqual(consent);
     }
     expect(await b.consents.find(id("oauthreq"))).toBeNull();
@@ -75,9 +78,13 @@ onEveryEngine("consents: opening", (replicas) => {
     const { a, b } = replicas();
     const consent = await newConsent(a, { browserHash: "browser" });
     const next = another(consent, { createdAt: 99_999, why: "other" });
-    expect(await b.consents.open(next, opened(next))).toMatchObject({ consent, isNew: false });
+    expect(await b.consents.open(next, opened(next))).toEqual({ consent, isNew: false, ended: NONE });
     const started = await a.consents.authorize(authorizing(consent), []);
-    expect(await b.consents.open(next, opened(next))).toMatchObject({ consent: started, isNew: false });
+    expect(await b.consents.open(next, opened(next))).toEqual({
+      consent: started,
+      isNew: false,
+      ended: NONE,
+    });
     expect(await b.consents.find(next.id)).toBeNull();
     expect(await eventsOf(a, consent.project)).toEqual([]);
   });
