@@ -1,6 +1,6 @@
 // `npm run bench`: what a call through the broker costs beside a direct one, one of a bare forward and one of nginx. Rounds are
 // interleaved, so that what the machine does meanwhile happens to all of them; figures are medians, and only ratios mean
-// something on another machine. `-- --start` measures starts and rest, `-- --soak` calls of every kind, and what they leave behind.
+// something on another machine. `-- --start` measures starts and rest, `-- --soak` calls of two dozen kinds, and what they leave behind.
 // See docs/performance.md.
 import { mkdtemp, rm } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";

@@ -17,7 +17,7 @@ const WORKERS = 16;
 const SETTLE_MS = 4_500;
 
 /**
- * Makes calls of every kind in turn, and reads now and then what the broker holds when nobody asks it anything. `folder`: for its
+ * Makes calls of two dozen kinds in turn, and reads now and then what the broker holds when nobody asks it anything. `folder`: for its
  * database. `readAt`: after which shares of the calls.
  */
 export async function soak(

@@ -1,4 +1,4 @@
-// The soak of `npm run bench -- --soak`, in short: calls of every kind, and what they leave behind.
+// The soak of `npm run bench -- --soak`, in short: calls of two dozen kinds, and what they leave behind.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ const ALLOWED = { memoryMiB: 6, rssMiB: 80, handles: 12 };
 
 const onLinux = process.platform === "linux";
 
-describe.runIf(onLinux)("calls of every kind", () => {
+describe.runIf(onLinux)("calls of two dozen kinds", () => {
   let folder: string;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "consentry-leaks-"));
