@@ -4,7 +4,6 @@ import { execFile, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { chmod, chown, cp, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -20,6 +19,7 @@ import {
   textsOf,
 } from "./helpers/dockerfile.ts";
 import { type ModernServer, startModernServer } from "./helpers/mcp-servers.ts";
+import { freePort } from "./helpers/ports.ts";
 
 const root = join(import.meta.dirname, "..");
 const run = promisify(execFile);
@@ -266,16 +266,6 @@ function foreignUser(): { uid: number; gid: number } | Record<never, never> {
   if (process.getuid?.() !== 0 || uid === undefined || gid === undefined) return {};
   const tried = spawnSync(process.execPath, ["--version"], { uid, gid, cwd: "/" });
   return tried.status === 0 ? { uid, gid } : {};
-}
-
-async function freePort(): Promise<number> {
-  const taken = createServer().listen(0, "127.0.0.1");
-  await once(taken, "listening");
-  const address = taken.address();
-  taken.close();
-  await once(taken, "close");
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
 }
 
 async function firstAnswer(url: string, child: ReturnType<typeof spawn>): Promise<void> {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { freePorts } from "./helpers/nginx.ts";
+import { freePort } from "./helpers/ports.ts";
 import { startBroker } from "./helpers/process.ts";
 
 /** Asks all the time, from before the port is open on: the status of the first answer, or null when it is no longer awaited. */
@@ -25,7 +25,7 @@ async function firstAnswer(port: number, isAwaited: () => boolean): Promise<numb
 
 test("a request that comes while the broker still starts waits, and is answered", async () => {
   const folder = await mkdtemp(join(tmpdir(), "consentry-"));
-  const [port = 0] = await freePorts(1);
+  const port = await freePort();
   let isAwaited = true;
   const first = firstAnswer(port, () => isAwaited);
   try {

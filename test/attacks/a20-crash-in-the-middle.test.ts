@@ -1,7 +1,5 @@
 // A20 from outside: what is left when the process is gone, or the authorization server's answer is, right in the middle.
-import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -12,6 +10,7 @@ import { parseConfig } from "../../src/config.ts";
 import { start as startHere } from "../../src/node.ts";
 import { startAuthServer, type TestAuthServer } from "../helpers/auth-server.ts";
 import { allow, beginAuthorization, consentsOf, linkOf, person, visit } from "../helpers/people.ts";
+import { freePort } from "../helpers/ports.ts";
 import { type BrokerProcess, startBroker } from "../helpers/process.ts";
 import { type ProtectedServer, startProtectedServer } from "../helpers/protected-server.ts";
 import { ADMIN_KEY, call, clientOf, itemsOf } from "../helpers/world.ts";
@@ -135,13 +134,3 @@ test("killed between the answer to a refresh and the commit: the person is asked
     await later.stop();
   }
 });
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  probe.close();
-  await once(probe, "close");
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
-}

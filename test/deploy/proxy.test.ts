@@ -6,7 +6,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { MAX_BODY_BYTES } from "../../src/http/body.ts";
 import { readCompose, recipe } from "../helpers/deploy.ts";
 import { type HttpServer, startHttpServer } from "../helpers/http-server.ts";
-import { freePorts, hasNginx, type Proxy, startNginx } from "../helpers/nginx.ts";
+import { hasNginx, type Proxy, startNginx } from "../helpers/nginx.ts";
+import { freePorts } from "../helpers/ports.ts";
 
 type Answer = Parameters<Parameters<typeof startHttpServer>[0]>[1];
 

@@ -1,5 +1,4 @@
 // docs/hosting.md, "Authentication": each `admit` as it stands, and what a broker is told that comes with something else.
-import { createServer } from "node:net";
 import type { JWTPayload } from "jose";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { startAuthServer } from "../helpers/auth-server.ts";
@@ -16,6 +15,7 @@ import {
   withToken,
 } from "../helpers/hosting.ts";
 import { allow, linkOf, person } from "../helpers/people.ts";
+import { freePort } from "../helpers/ports.ts";
 import { createWorld, type TestWorld } from "../helpers/world.ts";
 
 const hosting = await readHosting();
@@ -127,13 +127,3 @@ test("Entra's tokens: applications by role, people by scope, of this tenant and 
   expect(await causeFor({ roles: ["Orders.Call"], aud: "api://other" })).toBe("key_rejected");
   expect(await causeFor({ roles: ["Orders.Call"] }, "tenant-2")).toBe("key_rejected");
 });
-
-/** One that is free now: the server's own URL is part of what it is told. */
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => probe.once("listening", resolve));
-  const address = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
-}

@@ -6,7 +6,8 @@ import { promisify } from "node:util";
 import OpenAI from "openai";
 import { deploy, readCompose, recipe, type Service } from "./deploy.ts";
 import { environmentOf, readDockerfile } from "./dockerfile.ts";
-import { freePorts, type Proxy, proxyPorts, PUBLIC_HOST, startNginx } from "./nginx.ts";
+import { type Proxy, proxyPorts, PUBLIC_HOST, startNginx } from "./nginx.ts";
+import { freePorts } from "./ports.ts";
 import { type BrokerProcess, childEnv, startBroker } from "./process.ts";
 
 const run = promisify(execFile);

@@ -4,13 +4,14 @@ import { existsSync } from "node:fs";
 import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
-import { createServer, type LookupFunction } from "node:net";
+import type { LookupFunction } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { Agent, fetch as undiciFetch } from "undici";
 import { selfSigned } from "./certificate.ts";
 import { recipe } from "./deploy.ts";
+import { freePorts } from "./ports.ts";
 
 /** What the certificate is for. */
 export const PUBLIC_HOST = "broker.example.com";
@@ -128,18 +129,4 @@ async function answers(port: number): Promise<boolean> {
   const answer = await fetch(`http://127.0.0.1:${port}/`, { redirect: "manual" }).catch(() => null);
   await answer?.body?.cancel();
   return answer !== null;
-}
-
-/** Ports that were free at this moment; taken together, so that no two are the same. */
-export async function freePorts(count: number): Promise<number[]> {
-  const probes = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(probes.map((probe) => once(probe, "listening")));
-  const ports = probes.map((probe) => {
-    const address = probe.address();
-    if (address === null || typeof address === "string") throw new Error("no port");
-    return address.port;
-  });
-  for (const probe of probes) probe.close();
-  await Promise.all(probes.map((probe) => once(probe, "close")));
-  return ports;
 }

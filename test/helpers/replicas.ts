@@ -1,9 +1,8 @@
-import { once } from "node:events";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type OpenAI from "openai";
 import { type Balancer, startBalancer } from "./balancer.ts";
+import { freePorts } from "./ports.ts";
 import { type BrokerProcess, startBroker } from "./process.ts";
 import { ADMIN_KEY, type Answer, clientOf } from "./world.ts";
 
@@ -83,18 +82,4 @@ export async function startReplicas(
       await balancer.stop();
     },
   };
-}
-
-/** Ports that were free at this moment; taken together, so that no two are the same. */
-async function freePorts(count: number): Promise<number[]> {
-  const probes = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(probes.map((probe) => once(probe, "listening")));
-  const ports = probes.map((probe) => {
-    const address = probe.address();
-    if (address === null || typeof address === "string") throw new Error("no port");
-    return address.port;
-  });
-  for (const probe of probes) probe.close();
-  await Promise.all(probes.map((probe) => once(probe, "close")));
-  return ports;
 }
