@@ -1,4 +1,5 @@
 import { type Config, ConfigError, type ConfigFault, parseConfig } from "./config.ts";
+import { isLoopback } from "./config-texts.ts";
 
 /** The settings of a Worker: those of `Config` that mean something there, with what it cannot be without. */
 export type WorkerConfig = Config & {
@@ -93,8 +94,16 @@ function beyondWorkers(given: Record<string, string>): ConfigFault[] {
     const message = "may lend env:NAME alone, which is a Worker's secret: there are no files and no vaults";
     faults.push({ name: "CONSENTRY_SECRET_SOURCES", message });
   }
+  const hosts = entriesOf(given["CONSENTRY_ALLOWED_HOSTS"] ?? "").filter((entry) => entry !== "");
+  if (isHere(given["CONSENTRY_PUBLIC_URL"] ?? "") && !hosts.every((host) => isHere(`http://${host}`))) {
+    const message =
+      "must be the origin under which others reach this Worker: on loopback the admin key may do everything, so CONSENTRY_ALLOWED_HOSTS may name loopback alone";
+    faults.push({ name: "CONSENTRY_PUBLIC_URL", message });
+  }
   return faults;
 }
+
+const isHere = (url: string) => isLoopback(URL.parse(url)?.hostname ?? "");
 
 const entriesOf = (list: string) => list.split(",").map((entry) => entry.trim());
 

@@ -1,4 +1,4 @@
-import { ensureProject, putBootstrapKey } from "./bootstrap.ts";
+import { bootstrapKey, ensureProject } from "./bootstrap.ts";
 import { textsOf, type WorkerConfig } from "./config-worker.ts";
 import { createBroker } from "./core/broker.ts";
 import { createHousekeeper } from "./core/housekeeping.ts";
@@ -11,6 +11,7 @@ import { createApp } from "./http/app.ts";
 import { allowHosts } from "./http/hosts.ts";
 import { createRoutes } from "./http/routes.ts";
 import { readAgentDefinition } from "./http/wire/request.ts";
+import { withOwnKey } from "./own-key.ts";
 import { createBoxKeys } from "./secrets/box-keys.ts";
 import { createWebCrypto } from "./secrets/crypto.web.ts";
 import { createNewId } from "./secrets/ids.ts";
@@ -77,7 +78,8 @@ export async function openWorker(
   const urlFault = (url: string) => targetFault(url, rules);
   const clientInfo = { name: "consentry", version };
   await requireSchema(d1, { migrations });
-  const store = openD1(d1, { migrations, keep });
+  const ownKey = await bootstrapKey({ crypto: suite, clock, local: config.local }, config.adminKey);
+  const store = withOwnKey(openD1(d1, { migrations, keep }), ownKey);
   const sealer = createSealer({ keyring, suite });
   const world: World = {
     clock,
@@ -119,7 +121,6 @@ export async function openWorker(
     local: config.local,
   };
   const broker = createBroker(world, { readDefinition: readAgentDefinition });
-  await putBootstrapKey(world, config.adminKey);
   await ensureProject(world);
   const app = createApp({
     world,
@@ -138,7 +139,7 @@ export async function openWorker(
     rateLimits: config.rateLimits,
   });
   return {
-    fetch: async (request) => app.fetch(request),
+    fetch: async (request) => toHttps(request, publicUrl) ?? app.fetch(request),
     sweep: () =>
       sweepOnce(
         log,
@@ -153,6 +154,13 @@ export async function openWorker(
         new AbortController().signal,
       ),
   };
+}
+
+/** Cloudflare serves both. 301 and not 308: a client that sends its key unencrypted shall notice. */
+function toHttps(request: Request, publicUrl: string): Response | null {
+  const { protocol, pathname, search } = new URL(request.url);
+  if (protocol === "https:" || publicUrl.startsWith("http:")) return null;
+  return new Response(null, { status: 301, headers: { location: `${publicUrl}${pathname}${search}` } });
 }
 
 const NOWHERE = {

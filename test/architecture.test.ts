@@ -71,13 +71,14 @@ const parts: Record<string, string> = {
   "config-worker.ts": "config.ts",
 };
 // migrate-store.ts is a door of its own, and keys.ts that of `npm run keys`, with keys-desk.ts and keys-commands.ts; first-start.ts, draining.ts,
-// lent-secrets.ts, log.ts, metrics-listener.ts, upkeep.ts, azure.ts and the tls files are parts of the door node.ts, worker-world.ts and worker-life.ts
+// lent-secrets.ts, log.ts, metrics-listener.ts, upkeep.ts, azure.ts and the tls files are parts of the door node.ts, own-key.ts, worker-world.ts and worker-life.ts
 // of worker.ts, bootstrap.ts, sweeps.ts and system-clock.ts of both, database.ts of all on Node, in files of their own.
 const doors = [
   "node.ts",
   "migrate-store.ts",
   "first-start.ts",
   "bootstrap.ts",
+  "own-key.ts",
   "draining.ts",
   "lent-secrets.ts",
   "sweeps.ts",

@@ -38,6 +38,17 @@ test("public URL, admin key and keyring are required, also on loopback, and are 
   expect(local["CONSENTRY_ADMIN_KEY"]).toContain("wrangler secret put CONSENTRY_ADMIN_KEY");
 });
 
+test("on loopback, where the admin key may do everything, no other name leads to it", () => {
+  const here = { ...WHOLE, CONSENTRY_PUBLIC_URL: "http://localhost:8787" };
+  expect(parseWorkerConfig({ ...here, CONSENTRY_ALLOWED_HOSTS: "127.0.0.1:8787, [::1]:8787" }).local).toBe(
+    true,
+  );
+  for (const host of ["broker.example.workers.dev", "localhost:8787,127.0.0.1.nip.io", "10.0.0.7:8787"])
+    expect(faultsOf({ ...here, CONSENTRY_ALLOWED_HOSTS: host })["CONSENTRY_PUBLIC_URL"]).toContain(
+      "others reach",
+    );
+});
+
 test.each([
   ["CONSENTRY_HOST", "0.0.0.0"],
   ["CONSENTRY_PORT", "8787"],

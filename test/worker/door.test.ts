@@ -3,6 +3,8 @@ import { afterEach, expect, test, vi } from "vitest";
 import journal from "../../drizzle/sqlite/meta/_journal.json" with { type: "json" };
 import { createD1Engine, type D1 } from "../../src/store/d1.ts";
 import { createStore } from "../../src/store/store.ts";
+import { RIGHTS, ROLES } from "../../src/core/identity.ts";
+import { createWebCrypto } from "../../src/secrets/crypto.web.ts";
 import worker from "../../src/worker.ts";
 import { createD1, migrateD1 } from "../helpers/d1.ts";
 import { startModernServer } from "../helpers/mcp-servers.ts";
@@ -41,6 +43,9 @@ async function createTest(settings: Record<string, unknown> = {}, applied: "all"
   };
   return { d1, bindings, send, life, kept, lines };
 }
+
+/** Of another isolate: what its bindings are known by is its own. */
+const sameDatabase = (d1: D1): D1 => ({ prepare: d1.prepare.bind(d1), batch: d1.batch.bind(d1) });
 
 async function migrate(d1: D1): Promise<void> {
   await migrateD1(d1, migrations.sqlite);
@@ -97,6 +102,57 @@ test("off loopback the key is an operator's, and one broker is made however many
   expect(results).toEqual([{ name: "default" }]);
   expect((await send("POST", "/v1/responses", { input: "x" })).status).toBe(403);
   expect(lines.join()).not.toContain(ADMIN_KEY);
+});
+
+test("the admin key is the one of the isolate's own settings, whatever an older version's isolate does or has left behind", async () => {
+  const former = await createTest();
+  expect((await former.send("GET", "/api/projects")).status).toBe(200);
+  // Another identity of the same database: another isolate.
+  const newer = {
+    ...former.bindings,
+    DB: sameDatabase(former.d1),
+    CONSENTRY_ADMIN_KEY: crypto.randomUUID().repeat(2),
+  };
+  const older = { ...former.bindings, DB: sameDatabase(former.d1) };
+  const asks = async (bindings: typeof newer, key: string) => {
+    const headers = { authorization: `Bearer ${key}` };
+    const answer = await worker.fetch(
+      new Request(`${URL_HERE}/api/projects`, { headers }),
+      bindings,
+      former.life,
+    );
+    return answer.status;
+  };
+  expect(await asks(newer, newer.CONSENTRY_ADMIN_KEY)).toBe(200);
+  expect(await asks(older, ADMIN_KEY)).toBe(200);
+  expect(await asks(newer, ADMIN_KEY)).toBe(401);
+  expect(await asks(newer, newer.CONSENTRY_ADMIN_KEY)).toBe(200);
+  expect(await asks(older, newer.CONSENTRY_ADMIN_KEY)).toBe(401);
+});
+
+test("a row for the operator's key in the database, as brokers on Node write it, lets nobody in", async () => {
+  const { d1, send } = await createTest();
+  const key = crypto.randomUUID().repeat(2);
+  const store = createStore(createD1Engine(d1));
+  const hash = await createWebCrypto().sha256(key);
+  const roles = [...ROLES];
+  const rest = { project: null, name: "bootstrap", principal: "key:bootstrap", rights: [...RIGHTS] };
+  const times = { createdAt: 1, expiresAt: null, confirmUrl: null, doneUrl: null };
+  await store.keys.putBootstrap({ id: "key_bootstrap", hash, roles, ...rest, ...times });
+  expect((await send("GET", "/api/projects", undefined, { authorization: `Bearer ${key}` })).status).toBe(
+    401,
+  );
+  expect((await send("GET", "/api/projects")).status).toBe(200);
+});
+
+test("who comes by http is sent to https, where nothing has been done yet", async () => {
+  const { bindings, life, d1 } = await createTest();
+  const path = "/api/projects/default/connections/conn?api-version=v1";
+  const init = { method: "DELETE", headers: { authorization: `Bearer ${ADMIN_KEY}` } };
+  const request = new Request(`http://broker.example.com${path}`, init);
+  const answer = await worker.fetch(request, bindings, life);
+  expect([answer.status, answer.headers.get("location")]).toEqual([301, `${URL_HERE}${path}`]);
+  expect((await d1.prepare("select id from audit").all()).results).toEqual([]);
 });
 
 test("A10: nobody is called whom the operator did not name", async () => {
