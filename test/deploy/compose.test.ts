@@ -198,6 +198,16 @@ describe.skipIf(!canRun)("the three brokers", () => {
     expect(counted.filter((text) => text.includes("consentry_tool_calls_total{")).length).toBe(3);
   });
 
+  test("a stranger is refused by the head of a request, and whatever they upload is waited for by nobody", async () => {
+    const upload = composed.proxy.begin("POST", "/v1/responses", {
+      "api-key": "nobody's",
+      "content-type": "application/json",
+      "content-length": "4000000",
+    });
+    expect(await upload.status).toBe(401);
+    upload.leave();
+  });
+
   test("refuse another name, and say nothing of their secrets", async () => {
     expect(await composed.proxy.statusAs("elsewhere.example.com", "/me/default")).toBe(403);
     const said = composed.replicas.map((replica) => replica.output()).join("\n");

@@ -215,6 +215,35 @@ describe.skipIf(!hasNginx)("when a replica is gone", () => {
   });
 });
 
+test.skipIf(!hasNginx)(
+  "one address that asks the API without end is told to wait, and no other",
+  async () => {
+    const server = await startHttpServer((_, response) => void response.end("ok"));
+    // As slow as no machine is, so that what is allowed at once is all.
+    const rate: [string, string] = ["zone=callers:10m rate=500r/s", "zone=callers:10m rate=1r/m"];
+    const proxied = await startNginx([server.port, server.port, server.port], { differs: [rate] });
+    try {
+      const dispatcher = proxied.agent("127.0.0.4");
+      const statuses: number[] = [];
+      const asking = Array.from({ length: 16 }, async () => {
+        while (statuses.length < 1100) {
+          const answer = await proxied.fetch(`${proxied.url}/v1/responses`, { dispatcher });
+          await answer.text();
+          statuses.push(answer.status);
+        }
+      });
+      await Promise.all(asking);
+      expect(statuses.filter((status) => status === 200).length).toBe(1001);
+      expect(new Set(statuses)).toEqual(new Set([200, 429]));
+      const other = { dispatcher: proxied.agent("127.0.0.5") };
+      expect((await proxied.fetch(`${proxied.url}/v1/responses`, other)).status).toBe(200);
+    } finally {
+      await proxied.stop();
+      await server.stop();
+    }
+  },
+);
+
 test("nginx gives up an idle connection before the broker does", () => {
   const [, seconds = "0"] =
     /upstream brokers \{[^}]*keepalive_timeout (\d+)s;/.exec(recipe("compose/nginx.conf")) ?? [];

@@ -82,7 +82,7 @@ export async function startComposed(options: {
   const start = (at: number) =>
     startBroker(environments[at] ?? {}, nodeArgsOf(services[BROKERS[at] ?? ""]).map(here));
   const replicas = await Promise.all([0, 1, 2].map(start));
-  const proxy = await startNginx(listening, ports);
+  const proxy = await startNginx(listening, { ports });
   const adminKey = /^CONSENTRY_ADMIN_KEY=(.+)$/m.exec(await secrets.read("broker.env"))?.[1] ?? "";
   return {
     proxy,

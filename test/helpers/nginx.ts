@@ -2,8 +2,8 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import type { IncomingMessage } from "node:http";
-import { request } from "node:https";
+import type { ClientRequest, IncomingMessage } from "node:http";
+import { request, type RequestOptions } from "node:https";
 import type { LookupFunction } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,6 +29,12 @@ export type Proxy = {
   fetch: typeof undiciFetch;
   /** The status of what is asked under another name, which `fetch` would not let stand in `Host`. */
   statusAs: (host: string, path: string) => Promise<number>;
+  /** The head of a request whose body never comes. `status`: of what is answered nevertheless. */
+  begin: (
+    method: string,
+    path: string,
+    headers: Record<string, string>,
+  ) => { status: Promise<number>; leave: () => void };
   /** Everything that it has written: the access log and the faults. */
   logged: () => Promise<string>;
   /** As Compose stops it: resolves when it has ended. */
@@ -36,10 +42,10 @@ export type Proxy = {
   stop: () => Promise<void>;
 };
 
-/** nginx.conf of the recipe, in which ports, paths and the replicas' addresses alone are others. */
+/** nginx.conf of the recipe, in which ports, paths and the replicas' addresses are others, and `differs`: what stands there, and instead. */
 export async function startNginx(
   replicas: readonly number[],
-  ports?: { https: number; http: number },
+  { ports, differs = [] }: { ports?: Ports; differs?: [string, string][] } = {},
 ): Promise<Proxy> {
   const { https, http } = ports ?? (await proxyPorts());
   const folder = await mkdtemp(join(tmpdir(), "consentry-nginx-"));
@@ -49,7 +55,7 @@ export async function startNginx(
   await writeFile(join(folder, "certificate-key.pem"), key, { mode: 0o600 });
   await writeFile(join(folder, "certificate.pem"), cert);
   const file = join(folder, "nginx.conf");
-  await writeFile(file, configuration({ folder, https, http, replicas }));
+  await writeFile(file, configuration({ folder, https, http, replicas, differs }));
   const child = spawn("nginx", ["-e", join(folder, "stderr"), "-c", file, "-g", "daemon off;"], {
     stdio: ["ignore", "ignore", "pipe"],
   });
@@ -71,17 +77,23 @@ export async function startNginx(
     return made;
   };
   const shared = agent();
+  const ask = (path: string, options: RequestOptions) =>
+    request(`https://${PUBLIC_HOST}:${https}${path}`, {
+      ca: cert,
+      servername: PUBLIC_HOST,
+      lookup: toThisMachine,
+      ...options,
+    });
   return {
     url: `https://${PUBLIC_HOST}:${https}`,
     httpPort: http,
     agent,
     fetch: (input, init) => undiciFetch(input, { dispatcher: shared, ...init }),
-    statusAs: async (host, path) => {
-      const tls = { ca: cert, servername: PUBLIC_HOST, lookup: toThisMachine };
-      const asked = request(`https://${PUBLIC_HOST}:${https}${path}`, { ...tls, headers: { host } }).end();
-      const [answer] = (await once(asked, "response")) as [IncomingMessage]; // Seam: Node's events are untyped.
-      answer.resume();
-      return answer.statusCode ?? 0;
+    statusAs: async (host, path) => statusOf(ask(path, { headers: { host } }).end()),
+    begin: (method, path, headers) => {
+      const asked = ask(path, { method, headers });
+      asked.flushHeaders();
+      return { status: statusOf(asked), leave: () => void asked.destroy() };
     },
     logged: async () => `${await read("stdout")}${await read("stderr")}`,
     quit: async () => {
@@ -98,16 +110,25 @@ export async function startNginx(
   };
 }
 
-export async function proxyPorts(): Promise<{ https: number; http: number }> {
+async function statusOf(asked: ClientRequest): Promise<number> {
+  const [answer] = (await once(asked, "response")) as [IncomingMessage]; // Seam: Node's events are untyped.
+  answer.resume();
+  return answer.statusCode ?? 0;
+}
+
+type Ports = { https: number; http: number };
+
+export async function proxyPorts(): Promise<Ports> {
   const [https = 0, http = 0] = await freePorts(2);
   return { https, http };
 }
 
-type Places = { folder: string; https: number; http: number; replicas: readonly number[] };
+type Places = Ports & { folder: string; replicas: readonly number[]; differs: [string, string][] };
 
-function configuration({ folder, https, http, replicas }: Places): string {
+function configuration({ folder, https, http, replicas, differs }: Places): string {
   // The first one first: the folder is in /tmp.
   const places: [string, string][] = [
+    ...differs,
     ["/tmp/", `${folder}/`],
     ["/run/secrets/", `${folder}/`],
     ["/dev/", `${folder}/`],
