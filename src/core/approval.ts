@@ -52,7 +52,7 @@ export async function holdCalls(
     }),
   );
   await world.store.heldCalls.insert(calls, entries);
-  for (const _ of calls) world.observer.approvalBecame("requested");
+  world.observer.approvalBecame("requested", calls.length);
   return calls;
 }
 

@@ -66,7 +66,7 @@ export async function askForConsent(
   });
   const opened = await world.store.consents.open(consent, [entry]);
   for (const status of ["expired", "failed"] as const)
-    for (let count = opened.ended[status]; count > 0; count--) world.observer.consentBecame(status);
+    world.observer.consentBecame(status, opened.ended[status]);
   if (opened.isNew) world.observer.consentBecame("opened");
   const open = await readdressed(world, opened.consent, consent);
   return { ok: true, consent: await widened(world, open, question) };

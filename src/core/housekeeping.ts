@@ -54,7 +54,7 @@ async function* choresOf(world: Housekeeping): AsyncGenerator<Chore> {
   const now = clock.now();
   yield full("consents", async (limit) => {
     const expired = await expiry.consents(now - UNDER_WAY_MS, limit);
-    for (let count = 0; count < expired; count++) observer.consentBecame("expired");
+    observer.consentBecame("expired", expired);
     return expired;
   });
   yield full("held_calls", (limit) => expiry.heldCalls(now, limit));

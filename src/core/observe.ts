@@ -32,9 +32,9 @@ export type Observer = {
   toolCallBegun: (place: Place, parent: Trace | null) => Ongoing<CallHow>;
   upstreamAsked: (asked: Asked, parent: Trace | null) => Ongoing<AskHow>;
   refreshBegun: (place: Place, parent: Trace | null) => Ongoing<RefreshHow>;
-  /** By this replica, and after it was kept. */
-  consentBecame: (status: "opened" | "connected" | "declined" | "failed" | "expired") => void;
-  approvalBecame: (status: "requested" | "approved" | "denied") => void;
+  /** By this replica, and after it was kept. `count`: how many at once; one, when it is left out. */
+  consentBecame: (status: "opened" | "connected" | "declined" | "failed" | "expired", count?: number) => void;
+  approvalBecame: (status: "requested" | "approved" | "denied", count?: number) => void;
   /** A box under an older key (core/reseal). */
   boxResealed: (how: "resealed" | "changed" | "unopened") => void;
   /** Rows of one sort that have ended by themselves (core/housekeeping). */

@@ -100,8 +100,8 @@ export function createMetrics(
       }),
     refreshBegun: (place, parent) =>
       timed(parent, (outcome) => refreshes.inc({ ...places.labelsOf(place), outcome })),
-    consentBecame: (outcome) => consents.inc({ outcome }),
-    approvalBecame: (outcome) => approvals.inc({ outcome }),
+    consentBecame: (outcome, count) => consents.inc({ outcome }, count),
+    approvalBecame: (outcome, count) => approvals.inc({ outcome }, count),
     boxResealed: (outcome) => reseals.inc({ outcome }),
     swept: (chore, rows) => swept.inc({ chore }, rows),
     backgroundBecame: (outcome) => backgrounds.inc({ outcome }),
