@@ -4,13 +4,14 @@ import { type Hold, isOver, waitedTooLong } from "./background.ts";
 import { LEASE_MS } from "./background-log.ts";
 import { recallPlan, sealPlan } from "./background-plan.ts";
 import { type Job, type Run, startRun } from "./background-run.ts";
-import { createReader, type Follower, type Made } from "./background-reader.ts";
+import { createReader, type Follower } from "./background-reader.ts";
 import { createBells } from "./bells.ts";
 import { BrokerError } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { ResponseId } from "./ids.ts";
 import type { Plan } from "./plan.ts";
 import type { Response } from "./request.ts";
+import type { Made } from "./thread.ts";
 
 /** Responses that one process makes at the same time, and those of one project among them: nobody's stand behind another's. */
 const MAX_RUNNING = 32;

@@ -5,16 +5,12 @@ import type { Bells } from "./bells.ts";
 import type { Context } from "./context.ts";
 import { BrokerError } from "./errors.ts";
 import { viewer } from "./identity.ts";
-import type { Item } from "./items.ts";
 import type { World } from "./ports.ts";
 import { replay, replayItem } from "./replay.ts";
-import type { Response, TurnEvent } from "./request.ts";
-import { loadItems } from "./thread.ts";
+import type { TurnEvent } from "./request.ts";
+import { loadMade, type Made } from "./thread.ts";
 
 const BATCHES_AT_ONCE = 50;
-
-/** A response as far as it is known. */
-export type Made = { response: Response; output: Item[] };
 
 /** A response as it said it so far, and then as it goes on. Throws `response_not_found`. */
 export type Follower = (id: string) => Promise<AsyncGenerator<TurnEvent>>;
@@ -33,8 +29,7 @@ export function createReader(world: World, bells: Bells) {
 
   async function stored({ caller, user, project }: Context, id: string): Promise<Made | null> {
     const found = await store.responses.get(project.name, id, viewer(caller, user));
-    if (!found) return null;
-    return { response: found.response, output: await loadItems(world, found, found.outputFrom, found.end) };
+    return found && loadMade(world, found);
   }
 
   async function* follow(

@@ -1,7 +1,6 @@
 import { createAccessDesk } from "./access.ts";
 import type { Desks } from "./approved.ts";
 import { type BackgroundDesk, createBackgroundDesk } from "./background-desk.ts";
-import type { Made } from "./background-reader.ts";
 import { type ConversationDesk, createConversationDesk } from "./conversation-desk.ts";
 import { compact, type Compaction } from "./compaction.ts";
 import { createConsentPages } from "./consent-pages.ts";
@@ -20,7 +19,7 @@ import type { ReadDefinition } from "./recover.ts";
 import type { TurnEvent, TurnRequest } from "./request.ts";
 import { createMePages } from "./me.ts";
 import { createSignInDesk } from "./sign-in.ts";
-import { loadItems } from "./thread.ts";
+import { loadItems, loadMade, type Made } from "./thread.ts";
 import { createToolDesk } from "./tools.ts";
 import { runTurn } from "./turn.ts";
 
@@ -100,11 +99,7 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
   const retrieve: Broker["retrieve"] = async (context, id) => {
     const seenBy = viewer(context.caller, context.user);
     const stored = await world.store.responses.get(context.project.name, id, seenBy);
-    if (stored)
-      return {
-        response: stored.response,
-        output: await loadItems(world, stored, stored.outputFrom, stored.end),
-      };
+    if (stored) return loadMade(world, stored);
     const made = await background.find(context, id);
     if (!made) throw new BrokerError("response_not_found", { id });
     return made;

@@ -9,7 +9,7 @@ import { createKeyedWork } from "./keyed-work.ts";
 import type { World } from "./ports.ts";
 import { replay } from "./replay.ts";
 import type { Response, TurnEvent } from "./request.ts";
-import { loadItems, withLinks, withoutLinks } from "./thread.ts";
+import { loadMade, type Made, withLinks, withoutLinks } from "./thread.ts";
 import { untilKept } from "./until-kept.ts";
 
 /** A request's `Idempotency-Key`, and all that the request says, for telling it from another one. */
@@ -227,25 +227,16 @@ async function answerOf(
   world: World,
   { project, caller, user }: Context,
   row: IdempotentRequest,
-): Promise<{ response: Response; output: Item[] }> {
+): Promise<Made> {
   if (row.sealed) {
     // Written by `settle`, opened under its own name.
-    const answer = JSON.parse(await world.sealer.open(row.sealed, answerAad(row))) as {
-      response: Response;
-      output: Item[];
-    };
-    return {
-      response: answer.response,
-      output: await Promise.all(answer.output.map((item) => withLinks(world, item))),
-    };
+    const { response, output } = JSON.parse(await world.sealer.open(row.sealed, answerAad(row))) as Made;
+    return { response, output: await Promise.all(output.map((item) => withLinks(world, item))) };
   }
   const { responseId: id } = row;
   const stored = id && (await world.store.responses.get(project.name, id, viewer(caller, user)));
   if (!stored) return refuse(row.status === "done" ? "deleted" : "unknown");
-  return {
-    response: stored.response,
-    output: await loadItems(world, stored, stored.outputFrom, stored.end),
-  };
+  return loadMade(world, stored);
 }
 
 /** Who named no user went on for the one of what it answered: that one may be blocked by now, or the right be gone. */

@@ -71,6 +71,13 @@ export async function loadItems(
   return Promise.all(rows.map((row) => openItem(world, project, stored.threadId, row)));
 }
 
+/** A response and its output, as far as it is known. */
+export type Made = { response: Response; output: Item[] };
+
+export async function loadMade(world: World, stored: StoredResponse): Promise<Made> {
+  return { response: stored.response, output: await loadItems(world, stored, stored.outputFrom, stored.end) };
+}
+
 export async function openItem(
   world: World,
   project: string,
