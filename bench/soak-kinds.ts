@@ -11,8 +11,8 @@ export type Callers = { as: (user: string) => Ask; admin: Ask };
 /** What one round of a kind does; `round` counts them. Throws when something else came than what should. */
 export type Kind = (callers: Callers, round: number) => Promise<void>;
 
-/** How many people are asked for consent, over and over: each is a user and a consent, and no more of them come. */
-const ASKED_PEOPLE = 20;
+/** How many people are asked for consent, over and over: each is a user and a consent, and no more of them come. All are soon there. */
+const ASKED_PEOPLE = 5;
 
 /** Every way to call that there is, as far as it leaves something behind. `ann` has given her consent, the others not. */
 export const KINDS: Record<string, Kind> = {
@@ -65,6 +65,28 @@ export const KINDS: Record<string, Kind> = {
     const again = await as("ann")("POST", R, { body: explicit("open"), header });
     if (idOf(first) !== idOf(again)) throw new Error("it ran twice");
   },
+  "in the background": async ({ as }) => {
+    const ask = as("ann");
+    let said = await ask("POST", R, { body: background("echo") });
+    const id = idOf(said);
+    while (["queued", "in_progress"].includes(statusOf(said))) said = await ask("GET", `${R}/${id}`);
+    if (!said.includes("a short answer")) throw new Error(`in the background came ${said}`);
+    await says(ask("DELETE", `${R}/${id}`), "true");
+  },
+  "in the background, streamed": async ({ as }) => {
+    const ask = as("ann");
+    const said = await ask("POST", R, { body: { ...background("echo"), stream: true } });
+    const id = /resp_[0-9a-f]+/.exec(said)?.[0];
+    if (!said.includes("response.completed")) throw new Error(`in the background came ${said}`);
+    await says(ask("GET", `${R}/${id}?stream=true&starting_after=1`), "response.completed");
+    await says(ask("DELETE", `${R}/${id}`), "true");
+  },
+  "in the background, cancelled": async ({ as }) => {
+    const ask = as("ann");
+    const id = idOf(await ask("POST", R, { body: background("stuck") }));
+    await says(ask("POST", `${R}/${id}/cancel`), '"status":"cancelled"');
+    await says(ask("DELETE", `${R}/${id}`), "true");
+  },
   counted: ({ as }) =>
     says(as("ann")("POST", `${R}/input_tokens`, { body: { model: "m", input: "hello" } }), "input_tokens"),
   refused: ({ as }, round) =>
@@ -85,6 +107,8 @@ function explicit(label: string, name = "echo") {
   return { store: false, tools: [free(label)], input: [{ ...call, arguments: '{"text":"hello"}' }] };
 }
 
+const background = (name: string) => ({ ...explicit("open", name), background: true, store: true });
+
 function turn(model: string) {
   return { store: false, model, input: "Do it.", tools: [free("open")] };
 }
@@ -95,6 +119,7 @@ async function says(answer: Promise<string>, text: string): Promise<void> {
 }
 
 const idOf = (answer: string) => (JSON.parse(answer) as { id: string }).id;
+const statusOf = (answer: string) => (JSON.parse(answer) as { status: string }).status;
 
 async function decide({ as }: Callers, approve: boolean): Promise<void> {
   const ask = as("ann");

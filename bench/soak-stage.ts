@@ -109,7 +109,7 @@ async function serve(
   }
 }
 
-const TOOLS = ["echo", "complain", "break", "hang_up", "slow"];
+const TOOLS = ["echo", "complain", "break", "hang_up", "slow", "stuck"];
 
 async function callTool(
   name: string,
@@ -124,6 +124,8 @@ async function callTool(
     await new Promise((resolve) => setTimeout(resolve, 5));
     return void response.destroy();
   }
+  // Until whoever called it has gone.
+  if (name === "stuck") return void (await once(response, "close"));
   if (name === "slow") await new Promise((resolve) => setTimeout(resolve, SLOW_MS));
   return answer(result);
 }

@@ -1,3 +1,4 @@
+import { every } from "./core/every.ts";
 import type { World } from "./core/ports.ts";
 
 /** What is swept, by the name that the log knows it by. */
@@ -16,13 +17,7 @@ export function startSweeps(
   const stopping = new AbortController();
   const { signal } = stopping;
   const round = () => sweepOnce(log, jobs, signal);
-  const sweeping = (async () => {
-    await round();
-    while (!signal.aborted) {
-      await clock.sleep(everyMs, signal);
-      if (!signal.aborted) await round();
-    }
-  })();
+  const sweeping = round().then(() => every({ clock, pauseMs: () => everyMs, over: signal }, round));
   return {
     stop: () => {
       stopping.abort();

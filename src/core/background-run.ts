@@ -3,6 +3,7 @@ import { type BackgroundWork, type Hold, waitedTooLong } from "./background.ts";
 import { createLog, LEASE_MS, openBatch } from "./background-log.ts";
 import type { Recalled } from "./background-plan.ts";
 import { BrokerError, isRefusal } from "./errors.ts";
+import { every } from "./every.ts";
 import type { Viewer } from "./identity.ts";
 import type { Plan } from "./plan.ts";
 import type { World } from "./ports.ts";
@@ -44,6 +45,7 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
   const { store, clock } = world;
   const cancelling = new AbortController();
   const leaving = new AbortController();
+  /** Nothing is to be renewed any more. */
   const over = new AbortController();
   let isLost = false;
   let keptUntil = work.leaseUntil;
@@ -51,6 +53,7 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
     isLost = true;
     leaving.abort();
     cancelling.abort();
+    over.abort();
   };
   const cancel = () => cancelling.abort();
   const log = createLog(
@@ -126,24 +129,20 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
   }
 
   async function renew(): Promise<void> {
-    while (!over.signal.aborted && !isLost) {
-      await clock.sleep(RENEW_MS, over.signal);
-      if (over.signal.aborted) return;
-      const leaseUntil = clock.now() + LEASE_MS;
-      try {
-        const answer = await store.background.renew({ ...hold, leaseUntil });
-        if (!answer) return over.signal.aborted ? undefined : lose();
-        if (answer.cancelled) cancel();
-        keptUntil = Math.max(keptUntil, leaseUntil);
-      } catch (err) {
-        world.log("warn", "background_not_renewed", { responseId: hold.id, err });
-        if (clock.now() >= keptUntil) return lose();
-      }
+    const leaseUntil = clock.now() + LEASE_MS;
+    try {
+      const answer = await store.background.renew({ ...hold, leaseUntil });
+      if (!answer) return over.signal.aborted ? undefined : lose();
+      if (answer.cancelled) cancel();
+      keptUntil = Math.max(keptUntil, leaseUntil);
+    } catch (err) {
+      world.log("warn", "background_not_renewed", { responseId: hold.id, err });
+      if (clock.now() >= keptUntil) return lose();
     }
   }
 
   async function run(): Promise<void> {
-    const renewing = renew();
+    const renewing = every({ clock, pauseMs: () => RENEW_MS, over: over.signal }, renew);
     try {
       await make();
     } catch (err) {

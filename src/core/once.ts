@@ -1,5 +1,6 @@
 import type { Context } from "./context.ts";
 import { BrokerError, isRefusal } from "./errors.ts";
+import { every } from "./every.ts";
 import { answerAad, type Attempt, type IdempotentRequest } from "./idempotency.ts";
 import { viewer } from "./identity.ts";
 import type { ResponseId } from "./ids.ts";
@@ -131,7 +132,9 @@ export function createOnce(world: World, stopping: AbortSignal) {
     { started, turn, leave }: { started: Started; turn: AsyncGenerator<TurnEvent>; leave: () => void },
   ): AsyncGenerator<TurnEvent> {
     const over = new AbortController();
-    const renewing = renewUntil(over.signal, attempt, started.response.id);
+    const renewing = every({ clock, pauseMs: () => RENEW_MS, over: over.signal }, () =>
+      renew(attempt, started.response.id),
+    );
     try {
       yield started;
       for await (const event of turn) {
@@ -145,15 +148,11 @@ export function createOnce(world: World, stopping: AbortSignal) {
     }
   }
 
-  async function renewUntil(over: AbortSignal, attempt: Attempt, responseId: ResponseId): Promise<void> {
-    while (!over.aborted) {
-      await clock.sleep(RENEW_MS, over);
-      if (over.aborted) return;
-      const leaseUntil = clock.now() + LEASE_MS;
-      await idempotency
-        .renew({ ...attempt, leaseUntil, responseId })
-        .catch((err: unknown) => world.log("warn", "idempotency_not_renewed", { responseId, err }));
-    }
+  async function renew(attempt: Attempt, responseId: ResponseId): Promise<void> {
+    const leaseUntil = clock.now() + LEASE_MS;
+    await idempotency
+      .renew({ ...attempt, leaseUntil, responseId })
+      .catch((err: unknown) => world.log("warn", "idempotency_not_renewed", { responseId, err }));
   }
 
   /** `begin` says the response's id before it does anything. Once it has, only a refusal means that nothing was done. */

@@ -1,4 +1,5 @@
 import { BrokerError } from "../core/errors.ts";
+import { every } from "../core/every.ts";
 import type { Clock, Log } from "../core/ports.ts";
 import { type Keyring, KeyringError } from "./keyring.ts";
 import type { Keys } from "./keys.ts";
@@ -95,13 +96,8 @@ export async function openWatchedKeyring(
     another,
     watch: () => {
       const stopping = new AbortController();
-      const { signal } = stopping;
-      const watching = (async () => {
-        while (!signal.aborted) {
-          await clock.sleep(failure === null ? everyMs : againMs, signal);
-          if (!signal.aborted) await look();
-        }
-      })();
+      const pauseMs = () => (failure === null ? everyMs : againMs);
+      const watching = every({ clock, pauseMs, over: stopping.signal }, look);
       return {
         stop: () => {
           stopping.abort();

@@ -22,7 +22,9 @@ const DEADLOCK_ATTEMPTS = 5;
  * Throws a plain Error when a newer version has written the database, and `unavailable` when it cannot be reached.
  */
 export async function openPostgres(url: string, options: { migrations: string; log: Log }): Promise<Store> {
-  await bringUp(url, readMigrations(options.migrations));
+  const migrations = readMigrations(options.migrations);
+  // Older replicas write meanwhile, and may lock what it locks in another order.
+  await withoutDeadlock(() => bringUp(url, migrations));
   const pool = new pg.Pool({
     ...connectionOf(url),
     max: POOL_CLIENTS,
@@ -116,7 +118,7 @@ function isRolledBack(client: pg.PoolClient): Promise<boolean> {
   );
 }
 
-// Two lists that lock the same rows in another order: PostgreSQL ends one of them, whole. It may begin again.
+// Two transactions that lock the same rows in another order: PostgreSQL ends one of them, whole. It may begin again.
 async function withoutDeadlock<T>(work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {

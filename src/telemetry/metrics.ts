@@ -15,17 +15,11 @@ export type Metrics = {
   read: () => Promise<Exposition>;
 };
 
-/**
- * Metrics of one process, in a registry of their own. `now`: milliseconds that only grow, with fractions. `maxPlaces`: how
- * many pairs of project and connection are told apart; those that come later are one pair, "other".
- */
-export function createMetrics(
-  now: () => number,
-  { maxPlaces = MAX_PLACES }: { maxPlaces?: number } = {},
-): Metrics {
+/** Metrics of one process, in a registry of their own. `now`: milliseconds that only grow, with fractions. */
+export function createMetrics(now: () => number): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const places = createPlaces(maxPlaces);
+  const places = createPlaces(MAX_PLACES);
   // Many series take long to write: whoever asks without end gets the same again, and nine tenths of the time are for calls.
   const reads = createSharedWork<Exposition & { tookMs: number }>({
     max: 1,
@@ -121,6 +115,7 @@ export function createMetrics(
 }
 
 const NONE = "none";
+/** How many pairs of project and connection are told apart. */
 const MAX_PLACES = 1_000;
 /** A call through the broker takes milliseconds; a tool may take minutes. */
 const BUCKETS_S = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];

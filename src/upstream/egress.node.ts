@@ -20,17 +20,12 @@ export type Lookup = (hostname: string) => Promise<{ address: string; family: nu
  * one protocol, whose limits are known.
  *
  * `connectMs` bounds look-up, TCP and TLS together; `connections` the sockets to one origin, further calls wait for
- * one; `maxHeaderBytes` the head of an answer.
+ * one.
  */
 export function createNodeEgress(
-  options: EgressRules & {
-    connectMs?: number;
-    connections?: number;
-    maxHeaderBytes?: number;
-    lookup?: Lookup;
-  },
+  options: EgressRules & { connectMs?: number; connections?: number; lookup?: Lookup },
 ): Egress {
-  const { allow, own, connectMs = 10_000, connections = 256, maxHeaderBytes = 32_768 } = options;
+  const { allow, own, connectMs = 10_000, connections = 256 } = options;
   const rules = { allow, own };
   const lookup = options.lookup ?? ((hostname: string) => systemLookup(hostname, { all: true }));
   const agent = new Agent({
@@ -38,7 +33,7 @@ export function createNodeEgress(
       new Pool(origin, {
         allowH2: false,
         connections,
-        maxHeaderSize: maxHeaderBytes,
+        maxHeaderSize: MAX_HEADER_BYTES,
         // Time is bounded per call, by its watch.
         headersTimeout: 0,
         bodyTimeout: 0,
@@ -51,6 +46,9 @@ export function createNodeEgress(
     close: () => agent.destroy(),
   });
 }
+
+/** Of the head of an answer. */
+const MAX_HEADER_BYTES = 32_768;
 
 type ConnectorOptions = { url: URL; rules: EgressRules; lookup: Lookup; connectMs: number };
 

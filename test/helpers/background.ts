@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type OpenAI from "openai";
 import type { Response, ResponseStreamEvent } from "openai/resources/responses/responses";
 import type { Clock } from "../../src/core/ports.ts";
+import { systemClock } from "../../src/system-clock.ts";
 import { type ModernServer, say, schemaOf, startModernServer } from "./mcp-servers.ts";
 import { type Script, type ScriptedModel, startModel } from "./model.ts";
 import { type BrokerProcess, startBroker } from "./process.ts";
@@ -86,14 +87,7 @@ export const client = (url: string) => clientOf(url, ADMIN_KEY, { project: "defa
 export const tools = [{ type: "mcp" as const, server_label: "work", require_approval: "never" as const }];
 
 /** By its clock every lease of now has ended. */
-export const ahead: Clock = {
-  now: () => Date.now() + 60_000,
-  sleep: (ms, signal) =>
-    new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
-    }),
-};
+export const ahead: Clock = { now: () => Date.now() + 60_000, sleep: systemClock.sleep };
 
 /** The response when it is over, as OpenAI's guide polls. */
 export async function polled(url: string, id: string): Promise<Response> {

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { TestHarness } from "wrangler";
+import type { D1 } from "../../src/store/d1.ts";
 import type { ScriptedModel } from "./model.ts";
 import { ADMIN_KEY, faceOf, type LogLine, type TestWorld } from "./world.ts";
 
@@ -9,6 +10,10 @@ export type WorkerWorld = Pick<TestWorld, "url" | "rest" | "connect" | "runtime"
   logs: () => LogLine[];
   /** Fires the cron. */
   cron: () => Promise<void>;
+  /** Its isolate is gone from one moment to the next, with all that it had begun. The next request makes another, on the same database. */
+  die: () => Promise<void>;
+  /** Asks the database, past the broker. */
+  sql: (query: string, ...params: unknown[]) => Promise<Record<string, unknown>[]>;
   stop: () => Promise<void>;
 };
 
@@ -18,6 +23,7 @@ export async function createWorkerWorld(
   options: { model?: ScriptedModel; env?: Record<string, string> } = {},
 ): Promise<WorkerWorld> {
   const { createTestHarness } = await import("wrangler");
+  const keyring = `k1:${Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64")}`;
   const workersAt = (publicUrl: string) => [
     {
       configPath,
@@ -26,7 +32,7 @@ export async function createWorkerWorld(
         CONSENTRY_PUBLIC_URL: publicUrl,
         CONSENTRY_EGRESS_ALLOW: "loopback",
         CONSENTRY_ADMIN_KEY: ADMIN_KEY,
-        CONSENTRY_KEYRING: `k1:${Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64")}`,
+        CONSENTRY_KEYRING: keyring,
         ...(options.model && {
           CONSENTRY_MODEL_BASE_URL: options.model.baseUrl,
           CONSENTRY_MODEL_API_KEY: "model-key",
@@ -46,6 +52,14 @@ export async function createWorkerWorld(
     logs: () => linesOf(harness),
     cron: async () => {
       await harness.getWorker().scheduled({ cron: "*/10 * * * *" });
+    },
+    die: () => harness.update({ workers: workersAt(url) }),
+    sql: async (query, ...params) => {
+      const { DB } = await harness.getWorker<{ DB: D1 }>().getEnv();
+      const { results } = await DB.prepare(query)
+        .bind(...params)
+        .all();
+      return results;
     },
     stop: () => harness.close(),
   };

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Database from "better-sqlite3";
@@ -10,6 +10,7 @@ import { readMigrations } from "../../src/store/migrate.node.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { createDatabase } from "../helpers/postgres.ts";
 import { migrations } from "./engines.ts";
+import { firstMigrations, laterMigrations } from "./migration-folders.ts";
 import { aConnection, newProject } from "./things.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "consentry-migrations-"));
@@ -59,33 +60,8 @@ const engines: Engine[] = [
 /** How many migrations the program has. */
 const count = (engine: Engine) => readMigrations(engine.folder).length;
 
-/** The migrations as they were at the beginning. */
-function firstVersion(engine: Engine): string {
-  const first = mkdtempSync(join(folder, "first-"));
-  cpSync(engine.folder, first, { recursive: true });
-  const path = join(first, "meta", "_journal.json");
-  const journal = JSON.parse(readFileSync(path, "utf8"));
-  writeFileSync(path, JSON.stringify({ ...journal, entries: journal.entries.slice(0, 1) }));
-  return first;
-}
-
-/** The program's migrations and one more, as a later version would bring it. */
-function laterVersion(engine: Engine, statement: string): string {
-  const later = mkdtempSync(join(folder, "later-"));
-  cpSync(engine.folder, later, { recursive: true });
-  const path = join(later, "meta", "_journal.json");
-  const journal = JSON.parse(readFileSync(path, "utf8"));
-  journal.entries.push({
-    idx: journal.entries.length,
-    version: "7",
-    when: Date.UTC(2099, 0, 2),
-    tag: "later",
-    breakpoints: true,
-  });
-  writeFileSync(path, JSON.stringify(journal));
-  writeFileSync(join(later, "later.sql"), statement);
-  return later;
-}
+const firstVersion = (engine: Engine) => firstMigrations(engine.folder, 1, folder);
+const laterVersion = (engine: Engine, statement: string) => laterMigrations(engine.folder, statement, folder);
 
 describe.for(engines)("migrations on $name", (engine) => {
   test.skipIf(engine.skip)("a database is made at the first opening and kept at the next", async () => {
