@@ -1,6 +1,8 @@
 import { join } from "node:path";
+import { inject } from "vitest";
 import type { TestHarness } from "wrangler";
 import type { D1 } from "../../src/store/d1.ts";
+import { startHttpServer } from "./http-server.ts";
 import type { ScriptedModel } from "./model.ts";
 import { ADMIN_KEY, faceOf, type LogLine, type TestWorld } from "./world.ts";
 
@@ -17,16 +19,18 @@ export type WorkerWorld = Pick<TestWorld, "url" | "rest" | "connect" | "runtime"
   stop: () => Promise<void>;
 };
 
-const configPath = join(import.meta.dirname, "../../wrangler.toml");
+type Options = { model?: ScriptedModel; env?: Record<string, string> };
 
 export async function createWorkerWorld(
-  options: { model?: ScriptedModel; env?: Record<string, string> } = {},
+  options: Options & { configPath?: string; prebuiltWorkerDir?: string } = {},
 ): Promise<WorkerWorld> {
+  const { configPath = join(import.meta.dirname, "../../wrangler.toml"), prebuiltWorkerDir } = options;
   const { createTestHarness } = await import("wrangler");
   const keyring = `k1:${Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64")}`;
   const workersAt = (publicUrl: string) => [
     {
       configPath,
+      ...(prebuiltWorkerDir !== undefined && { prebuiltWorkerDir }),
       // All as secrets: they count more than what a developer has in .dev.vars.
       secrets: {
         CONSENTRY_PUBLIC_URL: publicUrl,
@@ -41,10 +45,10 @@ export async function createWorkerWorld(
       },
     },
   ];
-  // Where it listens is known only when it does.
+  // Where it listens is known only when it does. The one with a clock learns it from its first request, as a start costs seconds.
   const harness = createTestHarness({ workers: workersAt("http://127.0.0.1:9") });
   const { origin: url } = (await harness.listen()).url;
-  await harness.update({ workers: workersAt(url) });
+  if (prebuiltWorkerDir === undefined) await harness.update({ workers: workersAt(url) });
   await harness.getWorker().applyD1Migrations("DB");
   return {
     url,
@@ -65,26 +69,33 @@ export async function createWorkerWorld(
   };
 }
 
-/** The same as a `TestWorld`, without what is not to be had of a Worker: its inside, its clock and its disk. */
-export async function createWorkerTestWorld(options: {
-  model?: ScriptedModel;
-  env?: Record<string, string>;
-}): Promise<TestWorld> {
-  const { url, rest, connect, runtime, logs, stop } = await createWorkerWorld(options);
+/** The same as a `TestWorld`, with a clock that can be moved, and without what is not to be had of a Worker: its inside and its disk. */
+export async function createWorkerTestWorld({ env, ...options }: Options): Promise<TestWorld> {
+  let aheadMs = 0;
+  const clock = await startHttpServer((_, response) => void response.end(String(aheadMs)));
+  const folder = inject("clockedWorker");
+  const world = await createWorkerWorld({
+    ...options,
+    env: { ...env, AHEAD_URL: clock.url },
+    configPath: join(folder, "wrangler.toml"),
+    prebuiltWorkerDir: join(folder, "built"),
+  });
   const none = (): never => {
     throw new Error("a Worker has none of this: such tests are for Node alone");
   };
   return {
-    url,
-    rest,
-    connect,
-    runtime,
-    stop,
+    ...world,
     madeKey: null,
-    advance: none,
-    databaseBytes: none,
+    databaseBytes: () => dumpOf(world),
+    advance: (ms) => {
+      aheadMs += ms;
+    },
+    stop: async () => {
+      await world.stop();
+      await clock.stop();
+    },
     get logs() {
-      return logs();
+      return world.logs();
     },
     get world() {
       return none();
@@ -93,6 +104,18 @@ export async function createWorkerTestWorld(options: {
       return none();
     },
   };
+}
+
+/** Every value of every table. */
+async function dumpOf({ sql }: WorkerWorld): Promise<Buffer> {
+  const tables = await sql(
+    "select name from sqlite_master where type = 'table' and name not like '\\_%' escape '\\'",
+  );
+  const rows = await Promise.all(tables.map(({ name }) => sql(`select * from "${String(name)}"`)));
+  const values = rows.flat().flatMap((row) => Object.values(row));
+  return Buffer.concat(
+    values.map((value) => Buffer.from(Array.isArray(value) ? Uint8Array.from(value) : String(value))),
+  );
 }
 
 function linesOf(harness: TestHarness): LogLine[] {
