@@ -161,6 +161,10 @@ export async function removeKey(desk: Desk, id: string): Promise<number> {
     return 1;
   }
   say(`${id} is out of ${path}, and kept in ${removedPath}. A running broker notices within 30 seconds.`);
+  say(
+    "Links to consents of the last hour, Idempotency-Keys of the last day and compacted pasts that it made end with it: " +
+      `to keep them, put its line back at the end of ${path}.`,
+  );
   return 0;
 }
 

@@ -33,9 +33,6 @@ export type Desk = Outside & {
 
 /** Opens keyring and database as the broker does, and makes neither. Throws `KeyringError`, and `unavailable`. */
 export async function openDesk(config: Config, outside: Outside): Promise<Desk> {
-  const { keyring } = config;
-  if (keyring.kind === "file" && keyring.create && !existsSync(keyring.path))
-    throw new KeyringError([`there is none yet at ${keyring.path}; the broker makes it at its first start`]);
   if (config.database.kind === "sqlite" && !existsSync(config.database.path))
     throw new KeyringError([`there is no database at ${config.database.path}`]);
   const { clock } = outside;
@@ -46,7 +43,7 @@ export async function openDesk(config: Config, outside: Outside): Promise<Desk> 
   try {
     // An empty one would let every key go.
     if ((await store.keys.getBootstrap()) === null)
-      throw new KeyringError([`${nameOf(config)} is no broker's yet`]);
+      throw new KeyringError([`${nameOf(config)} is no broker's yet, which makes its keyring at its first start`]);
     const vaults = createVaults({ credential: createDefaultCredential(), clock });
     const keys = await loadKeys(config, { store, vaults, clock, log });
     const sealer = createSealer({ keyring: keys, suite: createNodeCrypto() });

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isUrl, pathOf, shown } from "./config-texts.ts";
 import { isRefusal } from "./core/errors.ts";
@@ -23,9 +24,9 @@ export async function main(args: readonly string[]): Promise<number> {
     console.log(`From ${from.shown} to ${to.shown}:`);
     const rows = await move(from, to);
     console.log(
-      `${rows} rows are there, and ${from.shown} is as it was. Start the broker with\n  CONSENTRY_DATABASE_URL=${to.shown}\n` +
-        `and the same CONSENTRY_KEYRING as before${from.keyring}. Never again start one on ${from.shown}:\n` +
-        "two brokers that each refresh the same grants lose them.",
+      `${rows} rows are there, and ${from.shown} is as it was. Start the broker with the target as CONSENTRY_DATABASE_URL, as you have\n` +
+        `given it here, and the same CONSENTRY_KEYRING as before${from.keyring()}. Never again start one on\n` +
+        `${from.shown}: two brokers that each refresh the same grants lose them.`,
     );
     return 0;
   } catch (error) {
@@ -42,8 +43,8 @@ type Place = {
   shown: string;
   from: () => Promise<Side>;
   to: () => Promise<Side>;
-  /** What to do about a keyring that was made beside the database. */
-  keyring: string;
+  /** Which that is, where it was made beside the database. */
+  keyring: () => string;
 };
 
 function placeOf(text: string): Place | null {
@@ -53,7 +54,7 @@ function placeOf(text: string): Place | null {
       shown: text,
       from: async () => fromSqlite(path, sqlite),
       to: () => toSqlite(path, sqlite),
-      keyring: ` (without one it was made beside the file: file:${path}.keyring)`,
+      keyring: () => (existsSync(`${path}.keyring`) ? ` (made beside the file: file:${path}.keyring)` : ""),
     };
   }
   if (!isUrl(text, "postgres:", "postgresql:")) return null;
@@ -61,7 +62,7 @@ function placeOf(text: string): Place | null {
     shown: shown(text),
     from: () => fromPostgres(text, postgres),
     to: () => toPostgres(text, postgres),
-    keyring: "",
+    keyring: () => "",
   };
 }
 

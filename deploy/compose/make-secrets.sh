@@ -22,7 +22,7 @@ keep() {
 }
 
 # Hexadecimal: it needs no quotes anywhere.
-[ -e secrets/database-password ] || openssl rand -hex 32 | keep database-password
+openssl rand -hex 32 | keep database-password
 random | sed 's/^/k1:/' | keep keyring
 {
   echo "CONSENTRY_ADMIN_KEY=$(random)"

@@ -1,6 +1,8 @@
 import type { AuditEntry } from "./audit.ts";
-import type { Owner, Viewer } from "./identity.ts";
+import type { Context } from "./context.ts";
+import { type Owner, type Viewer, viewer } from "./identity.ts";
 import type { Id, ResponseId } from "./ids.ts";
+import type { World } from "./ports.ts";
 import type { Response } from "./request.ts";
 
 /**
@@ -91,5 +93,15 @@ const MAX_WAIT_MS = 24 * 60 * 60 * 1000;
 
 export const waitedTooLong = ({ createdAt }: Pick<BackgroundWork, "createdAt">, now: number) =>
   now - createdAt >= MAX_WAIT_MS;
+
+/** Whether a response that is not stored is one that the caller may see, and that is not over. */
+export async function isUnderWay(
+  { store }: Pick<World, "store">,
+  { caller, user, project }: Pick<Context, "caller" | "user" | "project">,
+  id: string,
+): Promise<boolean> {
+  const work = await store.background.get(project.name, id, viewer(caller, user));
+  return work !== null && !isOver(work);
+}
 
 export const isOver = ({ status }: Pick<BackgroundWork, "status">) => status === "done" || status === "lost";

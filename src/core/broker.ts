@@ -1,5 +1,6 @@
 import { createAccessDesk } from "./access.ts";
 import type { Desks } from "./approved.ts";
+import { isUnderWay } from "./background.ts";
 import { type BackgroundDesk, createBackgroundDesk } from "./background-desk.ts";
 import { type ConversationDesk, createConversationDesk } from "./conversation-desk.ts";
 import { compact, type Compaction } from "./compaction.ts";
@@ -51,7 +52,7 @@ export type Broker = {
   compact: (context: Context, request: TurnRequest, model: string) => Promise<Compaction>;
   /** Throws `response_not_found`, for foreign ones, too. */
   retrieve: (context: Context, id: string) => Promise<Made>;
-  /** Newest first with `desc`. Throws `response_not_found`; `invalid` when `after` is no item of it. */
+  /** Newest first with `desc`. Throws `response_not_found`, `still_running` before its end; `invalid` when `after` is no item of it. */
   inputItems: (context: Context, id: string, page: ItemPage) => Promise<{ items: Item[]; more: boolean }>;
   /** Deletes the response and cancels its pending held calls. Throws `response_not_found`. */
   deleteResponse: (context: Context, id: string) => Promise<void>;
@@ -75,8 +76,9 @@ export function createBroker(world: World, options: { readDefinition: ReadDefini
   async function find(context: Context, id: string) {
     const seenBy = viewer(context.caller, context.user);
     const stored = await world.store.responses.get(context.project.name, id, seenBy);
-    if (!stored) throw new BrokerError("response_not_found", { id });
-    return stored;
+    if (stored) return stored;
+    if (await isUnderWay(world, context, id)) throw new BrokerError("still_running", { id });
+    throw new BrokerError("response_not_found", { id });
   }
 
   const stopping = new AbortController();

@@ -1,4 +1,5 @@
 import type { Desks } from "./approved.ts";
+import { isUnderWay } from "./background.ts";
 import type { Context } from "./context.ts";
 import { conversationChain, conversationOf, MAX_THREAD_ITEMS, type Named } from "./conversation-turn.ts";
 import { BrokerError, invalid } from "./errors.ts";
@@ -28,7 +29,10 @@ export async function findChain(
   }
   const id = request.previousResponseId ?? (await responseOfApprovals({ world }, asked, request, answered));
   const stored = id === null ? null : await world.store.responses.get(project, id, seenBy);
-  if (id !== null && !stored) throw new BrokerError("previous_response_not_found", { id });
+  if (id !== null && !stored) {
+    if (await isUnderWay(world, asked, id)) throw new BrokerError("still_running", { id });
+    throw new BrokerError("previous_response_not_found", { id });
+  }
   const owners = [...answered.map(({ owner }) => owner), ...(stored ? [stored.response.owner] : [])];
   const context = { ...asked, user: await inheritedUser({ world }, asked, owners) };
   if (!stored) return { context, chain: null };

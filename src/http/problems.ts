@@ -139,7 +139,7 @@ const table: { [C in Refusal]: (details: Refusals[C], surface: Surface) => Probl
   }),
   still_running: ({ id }) => ({
     status: 409,
-    message: `The response '${id}' is being cancelled: ask again when it is over.`,
+    message: `The response '${id}' is not over yet: ask again when it is.`,
     code: "still_running",
     headers: { "retry-after": "5" },
   }),

@@ -164,6 +164,28 @@ test.each([0, 1])(
   20_000,
 );
 
+test("before its end nobody goes on from it or reads its input, and is told so; strangers are told that there is none", async () => {
+  const begun = Promise.withResolvers<void>();
+  const finish = Promise.withResolvers<void>();
+  during = () => {
+    begun.resolve();
+    return finish.promise;
+  };
+  const { id } = await client(0).responses.create(working);
+  await begun.promise;
+  const early = { status: 409, code: "still_running" };
+  await expect(client(1).responses.inputItems.list(id)).rejects.toMatchObject(early);
+  await expect(client(1).responses.create({ previous_response_id: id, tools })).rejects.toMatchObject(early);
+  const stranger = await replicas[1]?.runtime();
+  await expect(stranger?.responses.inputItems.list(id)).rejects.toMatchObject({ status: 404 });
+  await expect(stranger?.responses.create({ previous_response_id: id, tools })).rejects.toMatchObject({
+    status: 400,
+    code: "previous_response_not_found",
+  });
+  finish.resolve();
+  expect(await polled(client(0), id)).toMatchObject({ status: "completed" });
+});
+
 test("what does not run in the background is not cancelled, and store: false is refused", async () => {
   const plain = await client(0).responses.create({ ...working, background: false });
   await expect(client(0).responses.cancel(plain.id)).rejects.toMatchObject({ status: 400, param: "id" });

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { appendFile, mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,9 +11,11 @@ import { removeKey } from "../../src/keys-commands.ts";
 import { openDesk } from "../../src/keys-desk.ts";
 import { keysMain } from "../../src/keys.ts";
 import { parseKeyring } from "../../src/secrets/keyring.ts";
+import { openSqlite } from "../../src/store/better-sqlite3.ts";
 import { type ModernServer, say, schemaOf, startModernServer } from "../helpers/mcp-servers.ts";
 import { aSealingKey, realClock, resealing } from "../helpers/keyrings.ts";
 import { scriptedClock } from "../helpers/scripted-clock.ts";
+import { migrations } from "../store/engines.ts";
 import { aHandle } from "../store/things.ts";
 import { ADMIN_KEY, call, createWorld, itemsOf, type TestWorld } from "../helpers/world.ts";
 
@@ -274,6 +277,20 @@ describe("a keyring in a file", () => {
   });
 });
 
+test("a keyring that is gone is not made anew, and the database that was sealed with it is named", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "consentry-keys-"));
+  const env = { CONSENTRY_DATABASE_URL: `file:${join(folder, "consentry.db")}` };
+  await (await createWorld({ env })).stop();
+  await rm(join(folder, "consentry.db.keyring"));
+  const { code, text } = await keys(env, ["list"]);
+  expect([code, text]).toEqual([
+    1,
+    expect.stringMatching(/db\.keyring is missing, and \S+consentry\.db was sealed with it/),
+  ]);
+  expect(existsSync(join(folder, "consentry.db.keyring"))).toBe(false);
+  await rm(folder, { recursive: true });
+});
+
 describe("elsewhere", () => {
   let folder: string;
   beforeEach(async () => {
@@ -308,7 +325,9 @@ describe("elsewhere", () => {
   test("a database that no broker has used lets no key go", async () => {
     expect((await keys(inline(), ["list"])).text).toContain("there is no database");
     const file = { CONSENTRY_DATABASE_URL: `file:${join(folder, "consentry.db")}` };
-    expect((await keys(file, ["remove", "k1"])).text).toContain("the broker makes it at its first start");
+    expect((await keys(file, ["remove", "k1"])).text).toContain("there is no database");
+    await openSqlite(join(folder, "consentry.db"), { migrations: migrations.sqlite }).close();
+    expect((await keys(file, ["remove", "k1"])).text).toContain("makes its keyring at its first start");
   });
 
   test.each([

@@ -100,7 +100,7 @@ test.skipIf(!hasPostgres)(
     const done = migrateStore(source, target);
     expect(await done.exited).toBe(0);
     expect(done.output()).toMatch(
-      /rows are there.*CONSENTRY_DATABASE_URL=postgres:.*consentry\.db\.keyring/s,
+      /rows are there.*the target as CONSENTRY_DATABASE_URL.*made beside the file: file:\S+consentry\.db\.keyring/s,
     );
     const again = migrateStore(source, target);
     expect(await again.exited).toBe(1);
