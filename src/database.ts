@@ -19,3 +19,10 @@ export async function openStore({ database }: Pick<Config, "database">, log: Log
   const { openSqlite } = await import("./store/better-sqlite3.ts");
   return openSqlite(database.path, { migrations: join(root, "drizzle/sqlite") });
 }
+
+/** Why a database is not available, in the words of its driver, which name no secret. */
+export function reasonOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return "no reason is known";
+  const code = "code" in cause ? String(cause.code) : "";
+  return [code, cause.message].filter((text) => text !== "").join(": ");
+}

@@ -43,7 +43,9 @@ export async function openDesk(config: Config, outside: Outside): Promise<Desk> 
   try {
     // An empty one would let every key go.
     if ((await store.keys.getBootstrap()) === null)
-      throw new KeyringError([`${nameOf(config)} is no broker's yet, which makes its keyring at its first start`]);
+      throw new KeyringError([
+        `${nameOf(config)} is no broker's yet, which makes its keyring at its first start`,
+      ]);
     const vaults = createVaults({ credential: createDefaultCredential(), clock });
     const keys = await loadKeys(config, { store, vaults, clock, log });
     const sealer = createSealer({ keyring: keys, suite: createNodeCrypto() });

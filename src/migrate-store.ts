@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isUrl, pathOf, shown } from "./config-texts.ts";
 import { isRefusal } from "./core/errors.ts";
+import { reasonOf } from "./database.ts";
 import { fromSqlite, toSqlite } from "./store/better-sqlite3-move.ts";
 import { MoveError, moveRows, type Side } from "./store/move.ts";
 import { fromPostgres, toPostgres } from "./store/postgres-move.ts";
@@ -89,7 +90,5 @@ async function move(from: Place, to: Place): Promise<number> {
 function explanationOf(error: unknown): string | null {
   if (error instanceof MoveError) return `Nothing was moved. ${error.message}`;
   if (!isRefusal(error, "unavailable")) return null;
-  const { cause } = error;
-  const why = cause instanceof Error && "code" in cause ? String(cause.code) : "no code";
-  return `Nothing was moved. A database cannot be reached (${why}), or went away.`;
+  return `Nothing was moved. A database cannot be reached, or went away (${reasonOf(error.cause)}).`;
 }

@@ -11,7 +11,7 @@ import { type Config, ConfigError, operatorUrls, parseConfig, publicUrlOf } from
 import { createBroker } from "./core/broker.ts";
 import { isRefusal } from "./core/errors.ts";
 import type { Clock, Log, World } from "./core/ports.ts";
-import { openStore } from "./database.ts";
+import { openStore, reasonOf } from "./database.ts";
 import { createApp } from "./http/app.ts";
 import { allowHosts } from "./http/hosts.ts";
 import type { ReadMetrics } from "./http/metrics.ts";
@@ -100,7 +100,7 @@ function explanationOf(error: unknown): string | null {
   if (error instanceof EgressAllowError) return `CONSENTRY_EGRESS_ALLOW: ${error.message}`;
   if (error instanceof SecretSourcesError) return `CONSENTRY_SECRET_SOURCES: ${error.message}`;
   if (isRefusal(error, "unavailable")) {
-    return `The ${error.details.what} cannot be reached (${codeOf(error.cause)}). Check CONSENTRY_DATABASE_URL.`;
+    return `The ${error.details.what} cannot be reached (${reasonOf(error.cause)}). Check CONSENTRY_DATABASE_URL.`;
   }
   if (!(error instanceof Error && "syscall" in error && error.syscall === "listen")) return null;
   const advice =

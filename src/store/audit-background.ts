@@ -21,10 +21,10 @@ export function createBackgroundAudit(
         return;
       } catch (error) {
         if (!isRefusal(error, "unavailable") || pauseMs === null) {
-          log("error", "audit_lost", { records: [{ id: entry.id, event: entry.event }], error });
+          log("error", "audit_lost", { records: [{ id: entry.id, event: entry.event }], err: error });
           return;
         }
-        log("warn", "audit_write_failed", { records: 1, retryInMs: pauseMs, error });
+        log("warn", "audit_write_failed", { records: 1, retryInMs: pauseMs, err: error });
         await clock.sleep(pauseMs);
       }
     }

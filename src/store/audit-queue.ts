@@ -81,7 +81,7 @@ export function createAuditQueue(audit: Pick<AuditLog, "append">, options: Audit
         if (isOver) return;
         if (!isRefusal(error, "unavailable") && batch.length > 1) return writeEach(batch);
         if (!isRefusal(error, "unavailable") || closedAt?.aborted) return giveUp(batch, error);
-        log("warn", "audit_write_failed", { records: batch.length, retryInMs: pauseMs, error });
+        log("warn", "audit_write_failed", { records: batch.length, retryInMs: pauseMs, err: error });
         await clock.sleep(pauseMs, closedAt ?? stopping.signal);
         pauseMs = Math.min(pauseMs * 2, LONGEST_RETRY_MS);
       }
@@ -94,7 +94,7 @@ export function createAuditQueue(audit: Pick<AuditLog, "append">, options: Audit
   }
 
   function giveUp(batch: AuditEntry[], error: unknown): void {
-    log("error", "audit_lost", { records: batch.map(({ id, event }) => ({ id, event })), error });
+    log("error", "audit_lost", { records: batch.map(({ id, event }) => ({ id, event })), err: error });
   }
 }
 

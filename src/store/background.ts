@@ -29,7 +29,7 @@ type Row = Omit<ClaimedRow, "sealed">;
 type Batch = { seq: number; sealed: Uint8Array };
 
 export function createBackground(engine: Engine): Background {
-  const { background, backgroundBatches, boxChunks } = engine.tables;
+  const { background, backgroundBatches, boxChunks, projects } = engine.tables;
   const boxes = createBoxes(engine);
   const wholePlan = createBoxReader(engine, {
     table: background,
@@ -56,6 +56,12 @@ export function createBackground(engine: Engine): Background {
   const leaseUntil = given(background.leaseUntil, "leaseUntil");
   const seen = { cancelledAt: background.cancelledAt };
 
+  // One who begins in a project at a time: else each counts before another one is there.
+  const lockProject: Statement<unknown> = (db) =>
+    db
+      .update(projects)
+      .set({ writeId: given(projects.writeId, "writeId") })
+      .where(eq(projects.name, given(projects.name, "project")));
   const begin: Statement<{ id: string }[]> = (db) =>
     db
       .insert(background)
@@ -167,10 +173,16 @@ export function createBackground(engine: Engine): Background {
     background.expiresAt,
     given(background.expiresAt, "now"),
   )}`;
-  const firstExpired = firstOf(background, [background.id], expired, background.expiresAt);
-  const sweepChunks: Statement<unknown> = (db) => db.delete(boxChunks).where(chunksOf(firstExpired));
-  const sweep: Statement<{ id: string }[]> = (db) =>
-    db.delete(background).where(firstExpired).returning({ id: background.id });
+  // Marked first: each statement by itself would find others, where somebody deletes one in between.
+  const markExpired: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(background)
+      .set({ writeId: mark })
+      .where(firstOf(background, [background.id], expired, background.expiresAt))
+      .returning({ id: background.id });
+  const isMarked = and(expired, eq(background.writeId, mark));
+  const sweepChunks: Statement<unknown> = (db) => db.delete(boxChunks).where(chunksOf(isMarked));
+  const sweep: Statement<unknown> = (db) => db.delete(background).where(isMarked);
 
   const whole = async (found: Row): Promise<BackgroundWork> => {
     const { ownerUser, ownerPrincipal, body, writeId: _, ...work } = found;
@@ -201,7 +213,8 @@ export function createBackground(engine: Engine): Background {
         writeId,
         ...most,
       };
-      const [begun] = await engine.atomic([
+      const [, begun] = await engine.atomic([
+        step(lockProject, { project: work.project, writeId }),
         step(begin, values),
         ...rest(placeOf(work, BODY), body, found),
         ...rest(placeOf(work, PLAN), sealed, found),
@@ -271,7 +284,12 @@ export function createBackground(engine: Engine): Background {
     },
 
     sweep: async (now, limit) => {
-      const [, gone] = await engine.atomic([step(sweepChunks, { now, limit }), step(sweep, { now, limit })]);
+      const values = { now, limit, mark: newMark() };
+      const [gone] = await engine.atomic([
+        step(markExpired, values),
+        step(sweepChunks, values),
+        step(sweep, values),
+      ]);
       return gone.length;
     },
   };

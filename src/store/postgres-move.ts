@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { drizzle } from "drizzle-orm/node-postgres";
 import pg from "pg";
+import type { Log } from "../core/ports.ts";
 import type { Db } from "./engine.ts";
 import { APPLIED, missing, readMigrations } from "./migrate.node.ts";
 import { MoveError, nameOf, type Side, TABLES } from "./move.ts";
@@ -21,11 +22,14 @@ export async function fromPostgres(url: string, migrations: string): Promise<Sid
   });
 }
 
+/** The command says itself what it does. */
+const silent: Log = () => {};
+
 /** A database to move to. A broker that starts on it meanwhile waits, as for another one's migrations. */
 export async function toPostgres(url: string, migrations: string): Promise<Side> {
-  await bringUp(url, readMigrations(migrations));
+  await bringUp(url, readMigrations(migrations), silent);
   return begin(url, async (client) => {
-    await lockMigrations(client);
+    await lockMigrations(client, silent);
     await lockTables(client, "share row exclusive");
   });
 }

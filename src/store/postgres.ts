@@ -14,6 +14,11 @@ const STATEMENT_TIMEOUT_MS = 30_000;
 // The server's own time-out is of no use where its answers are lost: a failover, or a network that is gone, says nothing.
 const ANSWER_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 5_000;
 const DEADLOCK_ATTEMPTS = 5;
+/**
+ * What a transaction says next has been waited for by then, and given up. So whoever is silent for longer is gone without a word, as a host is
+ * that lost its power: the server would keep their locks for as long as its own TCP takes to notice, which is hours.
+ */
+const ABANDONED = { idle_in_transaction_session_timeout: ANSWER_TIMEOUT_MS };
 
 /**
  * Opens a PostgreSQL database and brings it to this version's schema, one program at a time. `migrations`: the folder
@@ -24,32 +29,45 @@ const DEADLOCK_ATTEMPTS = 5;
 export async function openPostgres(url: string, options: { migrations: string; log: Log }): Promise<Store> {
   const migrations = readMigrations(options.migrations);
   // Older replicas write meanwhile, and may lock what it locks in another order.
-  await withoutDeadlock(() => bringUp(url, migrations));
+  await withoutDeadlock(() => bringUp(url, migrations, options.log));
   const pool = new pg.Pool({
     ...connectionOf(url),
+    ...ABANDONED,
     max: POOL_CLIENTS,
     statement_timeout: STATEMENT_TIMEOUT_MS,
     query_timeout: ANSWER_TIMEOUT_MS,
   });
   // Without listeners, a connection that breaks would end the process: while idle, and between two statements of a list
   // (the next statement fails then). The pool makes a new one.
-  pool.on("error", (error) => options.log("warn", "database_connection_lost", { error }));
+  pool.on("error", ({ message }) => options.log("warn", "database_connection_lost", { why: message }));
   pool.on("connect", (client) => client.on("error", () => {}));
+  try {
+    // The pool's connections ask for more than the one that migrated, which what is in between may refuse.
+    await reached(() => pool.query("select 1"));
+  } catch (error) {
+    await pool.end();
+    throw error;
+  }
   return createStore(createEngine(pool));
 }
 
 /** What all connections have in common. The URL has the last word, as in `?sslmode=verify-full&sslrootcert=…`. */
 function connectionOf(url: string): pg.ClientConfig {
   return {
-    connectionString: url,
+    connectionString: known(url),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    application_name: APPLICATION,
     keepAlive: true,
   };
 }
 
-/** What its connections are known by in `pg_stat_activity`. */
+/** What its connections are known by in `pg_stat_activity`: whoever moves a database looks for them there, whatever the URL says. */
 export const APPLICATION = "consentry";
+
+function known(url: string): string {
+  const parsed = URL.parse(url);
+  parsed?.searchParams.set("application_name", APPLICATION);
+  return parsed?.href ?? url;
+}
 
 function createEngine(pool: pg.Pool): Engine {
   const anyClient = preparer(pool);
@@ -130,11 +148,11 @@ async function withoutDeadlock<T>(work: () => Promise<T>): Promise<T> {
 }
 
 /** On a connection of its own: what is built here may take as long as it takes, and so may the one that does it before us. */
-export async function bringUp(url: string, migrations: Migration[]): Promise<void> {
-  const client = await connect(url);
+export async function bringUp(url: string, migrations: Migration[], log: Log): Promise<void> {
+  const client = await connect(url, ABANDONED);
   try {
     await reached(() => client.query("begin"));
-    await migrate(client, migrations);
+    await migrate(client, migrations, log);
     await reached(() => client.query("commit"));
   } finally {
     // Without a commit nothing has happened.
@@ -143,8 +161,8 @@ export async function bringUp(url: string, migrations: Migration[]): Promise<voi
 }
 
 /** A connection by itself. Throws `unavailable`, also where the URL names a certificate that cannot be read. */
-export async function connect(url: string): Promise<pg.Client> {
-  const client = await reached(() => new pg.Client(connectionOf(url)));
+export async function connect(url: string, more: pg.ClientConfig = {}): Promise<pg.Client> {
+  const client = await reached(() => new pg.Client({ ...connectionOf(url), ...more }));
   // What breaks in between fails the next statement.
   client.on("error", () => {});
   await reached(() => client.connect());
@@ -152,16 +170,21 @@ export async function connect(url: string): Promise<pg.Client> {
 }
 
 /** Held until the client's transaction ends: programs that migrate this database wait for each other. */
-export async function lockMigrations(client: pg.Client): Promise<void> {
+export async function lockMigrations(client: pg.Client, log: Log): Promise<void> {
+  const { rows } = await reached(() =>
+    client.query<{ free: boolean }>("select pg_try_advisory_xact_lock($1) as free", [MIGRATION_LOCK]),
+  );
+  if (rows[0]?.free) return;
+  log("info", "migrations_waiting", { why: "another process migrates this database, or moves it" });
   await reached(() => client.query("select pg_advisory_xact_lock($1)", [MIGRATION_LOCK]));
 }
 
 // Any number that is ours.
 const MIGRATION_LOCK = 4_306_190_917;
 
-async function migrate(client: pg.Client, migrations: Migration[]): Promise<void> {
+async function migrate(client: pg.Client, migrations: Migration[], log: Log): Promise<void> {
   await reached(() => client.query("set local statement_timeout = 0"));
-  await lockMigrations(client);
+  await lockMigrations(client, log);
   await reached(() => client.query(CREATE_TABLE));
   const { rows } = await reached(() => client.query<{ made_at: string }>(APPLIED));
   const applied = rows.map((row) => Number(row.made_at));

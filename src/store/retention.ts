@@ -2,7 +2,7 @@ import { type Column, type SQL, and, asc, eq, inArray, lt, or, sql } from "drizz
 import type { Retention, TimePoint } from "../core/expiry.ts";
 import type { ConversationId } from "../core/conversations.ts";
 import type { ResponseId, UserId } from "../core/ids.ts";
-import { type Engine, type Statement, given, step } from "./engine.ts";
+import { type Engine, type Statement, given, newMark, step } from "./engine.ts";
 
 type Owned = { ownerUser: UserId | null; ownerPrincipal: string };
 type Timed<Id> = Owned & { id: Id; createdAt: number };
@@ -65,17 +65,29 @@ export function createRetention(engine: Engine): Retention {
     ),
     sql`not ${isSpokenOf}`,
   );
+  // Marked first: each statement by itself would find others, as calls end in between.
+  const markCalls: Statement<{ id: string }[]> = (db) =>
+    db
+      .update(heldCalls)
+      .set({ writeId: given(heldCalls.writeId, "mark") })
+      .where(isOver)
+      .returning({ id: heldCalls.id });
+  const isMarked = and(
+    madeBefore(heldCalls),
+    isBehind(heldCalls, "after"),
+    sql`not ${isBehind(heldCalls, "last")}`,
+    eq(heldCalls.writeId, given(heldCalls.writeId, "mark")),
+  );
   const removeChunks: Statement<unknown> = (db) =>
     db
       .delete(boxChunks)
       .where(
         and(
           eq(boxChunks.project, given(boxChunks.project, "project")),
-          sql`${boxChunks.owner} in (select ${heldCalls.id} from ${heldCalls} where ${isOver})`,
+          sql`${boxChunks.owner} in (select ${heldCalls.id} from ${heldCalls} where ${isMarked})`,
         ),
       );
-  const removeCalls: Statement<{ id: string }[]> = (db) =>
-    db.delete(heldCalls).where(isOver).returning({ id: heldCalls.id });
+  const removeCalls: Statement<unknown> = (db) => db.delete(heldCalls).where(isMarked);
 
   return {
     responses: async ({ project, before, after }, most) => {
@@ -99,8 +111,12 @@ export function createRetention(engine: Engine): Retention {
       const found = await engine.run(oldCalls, { ...of, limit: most });
       const last = found.at(-1);
       if (!last) return { deleted: 0, next: null };
-      const values = { ...of, decidedBefore, ...pointValues("last", last) };
-      const [, gone] = await engine.atomic([step(removeChunks, values), step(removeCalls, values)]);
+      const values = { ...of, decidedBefore, mark: newMark(), ...pointValues("last", last) };
+      const [gone] = await engine.atomic([
+        step(markCalls, values),
+        step(removeChunks, values),
+        step(removeCalls, values),
+      ]);
       return { deleted: gone.length, next: found.length < most ? null : last };
     },
   };

@@ -5,6 +5,10 @@ import { connect, createServer, type Socket } from "node:net";
 export type Line = {
   port: number;
   freeze: () => void;
+  /** Goes silent when these words would go to the port, and does not let them through. */
+  freezeAt: (words: string) => void;
+  /** What was said to the port first, on the last connection. */
+  greeting: () => string;
   thaw: () => void;
   /** Whether something was said towards the port while it was silent. */
   isAsked: () => boolean;
@@ -15,6 +19,8 @@ export async function openLine(to: number): Promise<Line> {
   const sockets = new Set<Socket>();
   let isFrozen = false;
   let isAsked = false;
+  let last: string | null = null;
+  let greeting = "";
   const server = createServer((near) => {
     const far = connect(to, "127.0.0.1");
     for (const [from, into] of [
@@ -23,7 +29,9 @@ export async function openLine(to: number): Promise<Line> {
     ] as const) {
       sockets.add(from);
       from.on("error", () => {});
+      if (from === near) from.once("data", (chunk) => (greeting = chunk.toString()));
       from.on("data", (chunk) => {
+        if (from === near && last !== null && chunk.includes(last)) isFrozen = true;
         if (!isFrozen) into.write(chunk);
         else if (from === near) isAsked = true;
       });
@@ -41,8 +49,13 @@ export async function openLine(to: number): Promise<Line> {
     freeze: () => {
       isFrozen = true;
     },
+    freezeAt: (words) => {
+      last = words;
+    },
+    greeting: () => greeting,
     thaw: () => {
       isFrozen = false;
+      last = null;
     },
     isAsked: () => isAsked,
     stop: async () => {

@@ -118,7 +118,7 @@ test("one record that the database refuses does not hold up the others", async (
     {
       level: "error",
       event: "audit_lost",
-      fields: { records: [{ id: bad.id, event: "tool_called" }], error: new Error("refused") },
+      fields: { records: [{ id: bad.id, event: "tool_called" }], err: new Error("refused") },
     },
   ]);
 });

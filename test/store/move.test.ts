@@ -230,15 +230,26 @@ describe.for(ways)("$way", ({ from, to }) => {
   });
 });
 
+test.skipIf(!hasPostgres)("a broker is seen whatever its URL says of its name", async () => {
+  const source = await createDatabase();
+  const broker = await openPostgres(`${source}?application_name=psql`, {
+    migrations: migrations.pg,
+    log: () => {},
+  });
+  await expect(postgres.from(source)).rejects.toThrow("A broker runs on the database");
+  await broker.close();
+});
+
 test.skipIf(!hasPostgres)(
   "a broker without connections cannot write into a PostgreSQL that is moved",
   async () => {
     const [source, target] = [await createDatabase(), await sqlite.fresh()];
-    const broker = await openPostgres(`${source}?application_name=idle&query_timeout=300`, {
+    const broker = await openPostgres(`${source}?query_timeout=300`, {
       migrations: migrations.pg,
       log: () => {},
     });
     await newProject(broker);
+    await endConnections(source);
     const side = await postgres.from(source);
     await expect(newProject(broker)).rejects.toMatchObject({ code: "unavailable" });
     const other = await sqlite.to(target);
@@ -250,3 +261,13 @@ test.skipIf(!hasPostgres)(
     expect((await contents(sqlite, target))["projects"]).toHaveLength(1);
   },
 );
+
+/** Of everybody else. */
+async function endConnections(url: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  await client.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+  );
+  await client.end();
+}
