@@ -53,7 +53,7 @@ async function brokerOf(bindings: Bindings): Promise<WorkerBroker> {
     brokers.set(key, broker);
     return broker;
   };
-  return opening(key, { begin, withinMs: OPEN_MS });
+  return opening.join(key, { begin, withinMs: OPEN_MS });
 }
 
 async function open(bindings: Bindings): Promise<WorkerBroker> {

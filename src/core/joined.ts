@@ -7,13 +7,13 @@ import type { Clock } from "./ports.ts";
 /** `until`: by then it has ended, or never will. Milliseconds since the epoch. */
 export type Begun<T> = { work: Promise<T>; until: number };
 
-/** `withinMs`: what the work may take by its own limits, and room to spare. */
-export function begun<T>(
-  { now, cutsAfterMs = Infinity }: Clock,
-  work: Promise<T>,
-  withinMs: number,
-): Begun<T> {
-  return { work, until: now() + Math.min(withinMs, cutsAfterMs) };
+/** `withinMs`: what it may take by its own limits, and room to spare. */
+export type Work<T> = { begin: () => Promise<T>; withinMs: number };
+
+/** Begins it. */
+export function begun<T>({ now, cutsAfterMs = Infinity }: Clock, { begin, withinMs }: Work<T>): Begun<T> {
+  const until = now() + Math.min(withinMs, cutsAfterMs);
+  return { work: begin(), until };
 }
 
 /** What comes of it, or its rejection. Null: nothing by its time, or `signal` aborts before. */
@@ -32,22 +32,26 @@ export async function joined<T>(
   }
 }
 
-/**
- * Runs work for a key, or gives what comes of the same work under way. Of those who wait for one that does not end by its time, one
- * begins it anew, and the others wait for that; what comes of the old one after all is its beginner's alone.
- */
-export type UnderWay<K, T> = (key: K, work: { begin: () => Promise<T>; withinMs: number }) => Promise<T>;
+/** Work under way, by what it is for. */
+export type UnderWay<K, T> = {
+  /**
+   * Runs work for a key, or gives what comes of the same work under way. Of those who wait for one that does not end by its time, one
+   * begins it anew, and the others wait for that; what comes of the old one after all is its beginner's alone.
+   */
+  join: (key: K, work: Work<T>) => Promise<T>;
+  /** Whether somebody is at it, as far as its time says. */
+  has: (key: K) => boolean;
+};
 
 export function createUnderWay<K, T>(clock: Clock): UnderWay<K, T> {
   const all = new Map<K, Begun<T>>();
 
-  function launch(key: K, { begin, withinMs }: Parameters<UnderWay<K, T>>[1]): Promise<T> {
+  function launch(key: K, { begin, withinMs }: Work<T>): Promise<T> {
     forgetLate();
-    const started: Begun<T> = begun(
-      clock,
-      begin().finally(() => forget(key, started)),
+    const started: Begun<T> = begun(clock, {
+      begin: () => begin().finally(() => forget(key, started)),
       withinMs,
-    );
+    });
     all.set(key, started);
     return started.work;
   }
@@ -64,13 +68,16 @@ export function createUnderWay<K, T>(clock: Clock): UnderWay<K, T> {
     }
   }
 
-  return async (key, work) => {
-    for (;;) {
-      const running = all.get(key);
-      if (!running) return launch(key, work);
-      const done = await joined(clock, running);
-      if (done) return done.outcome;
-      forget(key, running);
-    }
+  return {
+    join: async (key, work) => {
+      for (;;) {
+        const running = all.get(key);
+        if (!running) return launch(key, work);
+        const done = await joined(clock, running);
+        if (done) return done.outcome;
+        forget(key, running);
+      }
+    },
+    has: (key) => (all.get(key)?.until ?? -Infinity) > clock.now(),
   };
 }

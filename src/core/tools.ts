@@ -125,7 +125,7 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
       // Several approvals of one answer share a fresh listing; it begins after all of them were decided.
       const turn = options.fresh ? `${key}|fresh` : key;
       const begin = () => listNow(context, server, door, key);
-      return underWay(turn, { begin, withinMs: 2 * server.timeoutMs + AROUND_LISTING_MS });
+      return underWay.join(turn, { begin, withinMs: 2 * server.timeoutMs + AROUND_LISTING_MS });
     },
   };
 }

@@ -92,8 +92,9 @@ export function createLines({
       controller.abort();
       leave();
     };
-    const landing = open(access, { deadline, capabilities }).finally(leave);
-    const flight: Flight = { ...begun(clock, landing, timeoutMs + LANDING_MS), waiters: 0, abort };
+    const begin = () => open(access, { deadline, capabilities }).finally(leave);
+    const landing = begun(clock, { begin, withinMs: timeoutMs + LANDING_MS });
+    const flight: Flight = { ...landing, waiters: 0, abort };
     flights.set(key, flight);
     return flight;
   }

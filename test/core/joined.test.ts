@@ -9,10 +9,10 @@ const never = () => new Promise<string>(() => {});
 function createDesk({ cutsAfterMs }: { cutsAfterMs?: number } = {}) {
   const moved = scriptedClock(1_000_000);
   const clock = cutsAfterMs === undefined ? moved : { ...moved, cutsAfterMs };
-  const share = createUnderWay<string, string>(clock);
+  const underWay = createUnderWay<string, string>(clock);
   const state = { begun: 0 };
   const ask = (work: () => Promise<string>, key = "k", withinMs = MINUTE) =>
-    share(key, {
+    underWay.join(key, {
       begin: () => {
         state.begun++;
         return work();
@@ -103,12 +103,12 @@ test("the wait of one who has what it wanted leaves no timer behind", async () =
     await moved.sleep(ms, signal);
     timers--;
   };
-  const share = createUnderWay<string, string>({ ...moved, sleep });
+  const underWay = createUnderWay<string, string>({ ...moved, sleep });
   const work = Promise.withResolvers<string>();
   const how = { begin: () => work.promise, withinMs: MINUTE };
-  const first = share("k", how);
+  const first = underWay.join("k", how);
   expect(timers).toBe(0);
-  const second = share("k", how);
+  const second = underWay.join("k", how);
   expect(timers).toBe(1);
   work.resolve("done");
   expect([await first, await second]).toEqual(["done", "done"]);

@@ -5,7 +5,7 @@ import { createLives, type Life } from "../../src/worker-life.ts";
 
 const lives = createLives();
 let shared = Promise.resolve("nothing");
-const share = createUnderWay<string, string>({ ...systemClock, cutsAfterMs: 1_000 });
+const begun = createUnderWay<string, string>({ ...systemClock, cutsAfterMs: 1_000 });
 
 export default {
   fetch: (request: Request, _: unknown, life: Life): Promise<Response> =>
@@ -22,10 +22,10 @@ export default {
           shared = after(700, "done");
           return new Response("begun");
         case "/begun":
-          void share("work", { begin: () => after(700, "done"), withinMs: 60_000 });
+          void begun.join("work", { begin: () => after(700, "done"), withinMs: 60_000 });
           return new Response("begun");
         case "/joined":
-          return new Response(await share("work", { begin: async () => "anew", withinMs: 60_000 }));
+          return new Response(await begun.join("work", { begin: async () => "anew", withinMs: 60_000 }));
         default:
           return new Response(await Promise.race([shared, after(2_500, "never")]));
       }
