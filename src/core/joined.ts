@@ -36,7 +36,7 @@ export async function joined<T>(
 export type UnderWay<K, T> = {
   /**
    * Runs work for a key, or gives what comes of the same work under way. Of those who wait for one that does not end by its time, one
-   * begins it anew, and the others wait for that; what comes of the old one after all is its beginner's alone.
+   * begins it anew, and the others wait for that, too: the old one may be slow and no more.
    */
   join: (key: K, work: Work<T>) => Promise<T>;
   /** Whether somebody is at it, as far as its time says. */
@@ -70,10 +70,13 @@ export function createUnderWay<K, T>(clock: Clock): UnderWay<K, T> {
 
   return {
     join: async (key, work) => {
+      const waitedFor: Promise<T>[] = [];
       for (;;) {
         const running = all.get(key);
-        if (!running) return launch(key, work);
-        const done = await joined(clock, running);
+        if (!running) return Promise.race([...waitedFor, launch(key, work)]);
+        const { until } = running;
+        waitedFor.push(running.work);
+        const done = await joined(clock, { work: Promise.race(waitedFor), until });
         if (done) return done.outcome;
         forget(key, running);
       }

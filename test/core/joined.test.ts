@@ -78,20 +78,22 @@ test("where a runtime ends what a request began, its time is shorter; and what t
   expect([await first, await second]).toEqual(["slow", "slow"]);
 });
 
-test("what ends after its time is its beginner's alone, and takes nothing from what was begun instead", async () => {
+test("what is slow and no more is good for all who waited for it, and takes nothing from what was begun instead", async () => {
   const { ask, state, advance } = createDesk();
-  const old = Promise.withResolvers<string>();
-  const first = ask(() => old.promise);
-  advance(MINUTE);
+  const slow = Promise.withResolvers<string>();
+  const first = ask(() => slow.promise);
   const anew = Promise.withResolvers<string>();
-  const second = ask(() => anew.promise);
-  advance(0);
+  const waiting = [ask(() => anew.promise), ask(never), ask(never)];
+  advance(MINUTE);
   await settled();
-  old.resolve("old");
-  expect(await first).toBe("old");
-  const third = ask(never);
+  expect(state.begun).toBe(2);
+  const later = ask(never);
+  advance(MINUTE - 1);
+  slow.resolve("slow");
+  expect(await Promise.all([first, ...waiting])).toEqual(Array(4).fill("slow"));
+  // What came later waits for the newer one alone.
   anew.resolve("new");
-  expect([await second, await third]).toEqual(["new", "new"]);
+  expect(await later).toBe("new");
   expect(state.begun).toBe(2);
 });
 
