@@ -14,13 +14,30 @@ export type WorkerWorld = Pick<TestWorld, "url" | "rest" | "connect" | "runtime"
 
 const configPath = join(import.meta.dirname, "../../wrangler.toml");
 
+/** The same with another door, which is a file. */
+const configWith = (main: string) => ({
+  name: "consentry",
+  main,
+  compatibility_date: "2026-10-01",
+  compatibility_flags: ["nodejs_als", "enable_request_signal"],
+  send_metrics: false,
+  d1_databases: [
+    {
+      binding: "DB",
+      database_name: "consentry",
+      database_id: "00000000-0000-0000-0000-000000000000",
+      migrations_dir: join(import.meta.dirname, "../../drizzle/sqlite"),
+    },
+  ],
+});
+
 export async function createWorkerWorld(
-  options: { model?: ScriptedModel; env?: Record<string, string> } = {},
+  options: { model?: ScriptedModel; env?: Record<string, string>; door?: string } = {},
 ): Promise<WorkerWorld> {
   const { createTestHarness } = await import("wrangler");
   const workersAt = (publicUrl: string) => [
     {
-      configPath,
+      ...(options.door === undefined ? { configPath } : { config: configWith(options.door) }),
       // All as secrets: they count more than what a developer has in .dev.vars.
       secrets: {
         CONSENTRY_PUBLIC_URL: publicUrl,
