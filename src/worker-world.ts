@@ -168,7 +168,10 @@ const NOWHERE = {
   failure: { kind: "away", why: "a Worker reads env:NAME alone", waitMs: 0 },
 } as const;
 
-/** Longer waits are nobody's that asks: what they wait for comes with the next isolate. */
+/**
+ * Less than Cloudflare leaves to what a request has begun when it is answered or left: 30 seconds. Longer waits are nobody's that asks: what
+ * they wait for comes with the next isolate.
+ */
 const MAX_KEPT_MS = 25_000;
 
 function createClock(keep: Keep): Clock {
@@ -176,5 +179,6 @@ function createClock(keep: Keep): Clock {
   return {
     now,
     sleep: (ms, signal) => (ms > MAX_KEPT_MS ? sleep(ms, signal) : keep(sleep(ms, signal))),
+    cutsAfterMs: MAX_KEPT_MS,
   };
 }

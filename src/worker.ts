@@ -3,10 +3,12 @@ import manifest from "../package.json" with { type: "json" };
 import { ConfigError } from "./config.ts";
 import { parseWorkerConfig } from "./config-worker.ts";
 import { isRefusal } from "./core/errors.ts";
+import { createUnderWay } from "./core/joined.ts";
 import type { Log } from "./core/ports.ts";
 import { KeyringError } from "./secrets/keyring.ts";
 import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import type { D1 } from "./store/d1.ts";
+import { systemClock } from "./system-clock.ts";
 import { EgressAllowError } from "./upstream/egress-allow.ts";
 import { createLives, type Life } from "./worker-life.ts";
 import { openWorker, type WorkerBroker } from "./worker-world.ts";
@@ -18,8 +20,12 @@ type Bindings = Record<string, unknown> & { DB?: D1 };
 
 // An isolate has nothing that begins before its first request: the broker is made then, once for its bindings, and a failure is tried
 // again by the next. The only state of a module in this house.
-const brokers = new WeakMap<object, Promise<WorkerBroker>>();
+const brokers = new WeakMap<object, WorkerBroker>();
+const opening = createUnderWay<object, WorkerBroker>(systemClock);
 const lives = createLives();
+
+/** The beginning may end with the request that it was made for: others do not wait for it any longer than this. */
+const OPEN_MS = 10_000;
 
 export default {
   fetch: (request: Request, bindings: Bindings, life: Life): Promise<Response> =>
@@ -35,17 +41,19 @@ export default {
     }),
 };
 
-function brokerOf(bindings: Bindings): Promise<WorkerBroker> {
+async function brokerOf(bindings: Bindings): Promise<WorkerBroker> {
   // The bindings' own identity may be new for every request; the database's is not.
   const key = bindings.DB ?? bindings;
   const known = brokers.get(key);
   if (known) return known;
-  const opening = lives.keep(open(bindings)).catch((error: unknown) => {
-    brokers.delete(key);
-    throw error;
-  });
-  brokers.set(key, opening);
-  return opening;
+  const begin = async () => {
+    const opened = await lives.keep(open(bindings));
+    // One that took longer than others waited for it.
+    const broker = brokers.get(key) ?? opened;
+    brokers.set(key, broker);
+    return broker;
+  };
+  return opening.join(key, { begin, withinMs: OPEN_MS });
 }
 
 async function open(bindings: Bindings): Promise<WorkerBroker> {

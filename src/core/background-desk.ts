@@ -3,12 +3,14 @@ import { auditEntry, type Context } from "./context.ts";
 import { type Hold, isOver, waitedTooLong } from "./background.ts";
 import { LEASE_MS } from "./background-log.ts";
 import { recallPlan, sealPlan } from "./background-plan.ts";
-import { type Job, type Run, startRun } from "./background-run.ts";
+import { type Job, startRun } from "./background-run.ts";
+import { createRuns, type OwnRun } from "./background-runs.ts";
 import { createReader, type Follower } from "./background-reader.ts";
 import { createBells } from "./bells.ts";
 import { BrokerError } from "./errors.ts";
 import { viewer } from "./identity.ts";
 import type { ResponseId } from "./ids.ts";
+import { joined } from "./joined.ts";
 import type { Plan } from "./plan.ts";
 import type { Response } from "./request.ts";
 import type { Made } from "./thread.ts";
@@ -26,6 +28,8 @@ const LOOK_MS = 2_000;
 const POLL_MS = 200;
 /** So long a cancellation waits for its end. */
 const CANCEL_MS = 10_000;
+/** So long work that was taken up once is waited for: the next one to look goes on with it. */
+const ONCE_MS = 10 * 60_000;
 
 /** Responses without their callers: any process begins, makes, shows and cancels them, and goes on with those of a dead one. */
 export type BackgroundDesk = {
@@ -41,7 +45,7 @@ export type BackgroundDesk = {
   forget: (context: Context, id: string) => Promise<void>;
   /** From now on this process looks for work that nobody has. */
   work: () => void;
-  /** The same once, where nothing stays between requests. Resolves when all that this process makes is over. */
+  /** The same once, where nothing stays between requests. Resolves when what it took up is over, or after ten minutes. */
   workOnce: () => Promise<void>;
   /** Gives back what it has, calls under way ended. */
   stop: () => Promise<void>;
@@ -50,55 +54,60 @@ export type BackgroundDesk = {
 export function createBackgroundDesk(desks: Desks): BackgroundDesk {
   const { world } = desks;
   const { store, clock } = world;
-  const runs = new Map<string, Run & { project: string }>();
+  const runs = createRuns(clock);
   const bells = createBells(clock);
   const reader = createReader(world, bells);
   const stopping = new AbortController();
   let looking: Promise<void> | null = null;
 
-  function launch(job: Job): void {
+  function launch(job: Job): OwnRun {
     const { id, project } = job.hold;
-    const run = startRun(desks, job, () => bells.ring(id));
-    runs.set(id, { ...run, project });
+    const run = { ...startRun(desks, job, () => bells.ring(id)), id, project };
+    runs.add(run);
     // Begun while this process was told to stop.
     if (stopping.signal.aborted) run.leave();
-    world.observer.backgroundRunning(runs.size);
+    world.observer.backgroundRunning(runs.under().length);
     void run.over.then(() => {
-      runs.delete(id);
-      world.observer.backgroundRunning(runs.size);
+      runs.remove(run);
+      world.observer.backgroundRunning(runs.under().length);
       bells.ring(id);
     });
+    return run;
   }
 
   /** Takes a work up, if nobody has it. */
-  async function takeUp(project: string, id: ResponseId): Promise<void> {
-    if (runs.has(id) || stopping.signal.aborted) return;
+  async function takeUp(project: string, id: ResponseId): Promise<OwnRun | null> {
+    if (runs.of(id) || stopping.signal.aborted) return null;
     const now = clock.now();
     const hold: Hold = { project, id, run: world.newId("w") };
     const work = await store.background.claim({ ...hold, now, leaseUntil: now + LEASE_MS });
-    if (!work) return;
+    if (!work) return null;
     if (work.batches > 0)
       world.log("info", "background_taken_up", { responseId: id, attempt: work.attempts });
-    launch({ work, hold, recall: (signal) => recallPlan(world, work, signal) });
+    return launch({ work, hold, recall: (signal) => recallPlan(world, work, signal) });
   }
 
   function hasRoom(project: string): boolean {
-    if (stopping.signal.aborted || runs.size >= MAX_RUNNING) return false;
-    return [...runs.values()].filter((run) => run.project === project).length < MAX_RUNNING_OF_PROJECT;
+    const under = runs.under();
+    if (stopping.signal.aborted || under.length >= MAX_RUNNING) return false;
+    return under.filter((run) => run.project === project).length < MAX_RUNNING_OF_PROJECT;
   }
 
-  async function look(): Promise<void> {
+  /** What it took up. */
+  async function look(): Promise<OwnRun[]> {
+    const own: (OwnRun | null)[] = [];
     for (const due of await store.background.due(clock.now(), MAX_LOOKED_AT)) {
       const { project, id, status } = due;
       if (hasRoom(project)) {
-        await takeUp(project, id);
+        own.push(await takeUp(project, id));
         continue;
       }
       // It only ends, and needs no room for that.
       if (status !== "queued" || !waitedTooLong(due, clock.now())) continue;
-      await takeUp(project, id);
-      await runs.get(id)?.over;
+      const run = await takeUp(project, id);
+      await run?.over;
     }
+    return own.filter((run) => run !== null);
   }
 
   async function lookOn(): Promise<void> {
@@ -115,7 +124,7 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
     const query = { project: project.name, id, viewer: viewer(caller, user), at: clock.now() };
     const entry = auditEntry(world, context, "response_cancelled", { responseId: id });
     await store.background.cancel(query, [entry]);
-    runs.get(id)?.cancel();
+    runs.of(id)?.cancel();
     const until = clock.now() + CANCEL_MS;
     for (;;) {
       const state = await store.background.state(work.project, work.id);
@@ -176,15 +185,16 @@ export function createBackgroundDesk(desks: Desks): BackgroundDesk {
     },
 
     workOnce: async () => {
-      await look();
-      await Promise.all([...runs.values()].map(({ over }) => over));
+      const own = await look();
+      const all = Promise.all(own.map(({ over }) => over));
+      await joined(clock, { work: all, until: clock.now() + ONCE_MS });
     },
 
     stop: async () => {
       stopping.abort();
       await looking;
-      for (const run of runs.values()) run.leave();
-      await Promise.all([...runs.values()].map(({ over }) => over));
+      for (const run of runs.under()) run.leave();
+      await Promise.all(runs.under().map(({ over }) => over));
     },
   };
 }

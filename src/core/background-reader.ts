@@ -21,7 +21,7 @@ export type Follower = (id: string) => Promise<AsyncGenerator<TurnEvent>>;
  */
 export function createReader(world: World, bells: Bells) {
   const { store } = world;
-  const watch = createWatch(bells, (project, id) => store.background.state(project, id));
+  const watch = createWatch(world.clock, bells, (project, id) => store.background.state(project, id));
   const enter = createFollowers();
 
   const get = ({ caller, user, project }: Context, id: string) =>

@@ -33,6 +33,8 @@ export type Run = {
   cancel: () => void;
   /** Begins nothing more, lets calls under way end, and gives the work back. */
   leave: () => void;
+  /** Until when it is surely this run's, as far as is known. */
+  keptUntil: () => number;
   over: Promise<void>;
 };
 
@@ -157,7 +159,7 @@ export function startRun(desks: Desks, { work, hold, recall }: Job, changed: () 
     }
   }
 
-  return { cancel, leave: () => leaving.abort(), over: run() };
+  return { cancel, leave: () => leaving.abort(), keptUntil: () => keptUntil, over: run() };
 }
 
 async function exhaust(turn: AsyncGenerator<TurnEvent>): Promise<true> {

@@ -2,10 +2,14 @@ import type { BackgroundState } from "./background.ts";
 import type { Bells } from "./bells.ts";
 import { BrokerError } from "./errors.ts";
 import type { ResponseId } from "./ids.ts";
+import { begun, type Begun, joined } from "./joined.ts";
+import type { Clock } from "./ports.ts";
 
 /** So often it is looked for more, where another process makes it; slower while there is none. */
 const POLL_MS = 200;
 const MAX_POLL_MS = 1_500;
+/** The longest wait, and a read of a slow database: whoever waits for somebody else's look waits no longer. */
+const LOOK_MS = 60_000;
 /** Those of one caller who follow at the same time at one process. */
 const MAX_FOLLOWERS = 128;
 
@@ -17,6 +21,7 @@ export type Watching = {
 
 /** One look at a time for all who follow the same response at this process: that nothing happens costs the same for one and for many. */
 export function createWatch(
+  clock: Clock,
   bells: Bells,
   look: (project: string, id: ResponseId) => Promise<BackgroundState | null>,
 ) {
@@ -33,6 +38,19 @@ export function createWatch(
     return state;
   }
 
+  async function next(project: string, id: ResponseId, of: Watched): Promise<BackgroundState | null> {
+    for (;;) {
+      const { coming } = of;
+      if (!coming) {
+        of.coming = begun(clock, { begin: () => lookNext(project, id, of), withinMs: LOOK_MS });
+        return of.coming.work;
+      }
+      const seen = await joined(clock, coming);
+      if (seen) return seen.outcome;
+      if (of.coming === coming) of.coming = null;
+    }
+  }
+
   return (project: string, id: ResponseId, { batches }: Pick<BackgroundState, "batches">): Watching => {
     const of = watched.get(id) ?? {
       followers: 0,
@@ -45,7 +63,7 @@ export function createWatch(
     watched.set(id, of);
     let isLeft = false;
     return {
-      next: () => (of.coming ??= lookNext(project, id, of)),
+      next: () => next(project, id, of),
       leave: () => {
         if (isLeft) return;
         isLeft = true;
@@ -62,7 +80,7 @@ type Watched = {
   batches: number;
   waitMs: number;
   over: AbortController;
-  coming: Promise<BackgroundState | null> | null;
+  coming: Begun<BackgroundState | null> | null;
 };
 
 /** Counts who follows. A place is left when `signal` aborts, or by what is given. Throws `too_many_followers`. */

@@ -69,9 +69,10 @@ export function createDiscovery(world: World, boxes: Pick<ClientBoxes, "ofRegist
   const challenges = createCache<Challenge | null>(bounds);
   // Failures: what goes well is a row.
   const lately = createCache<Discovered>(bounds);
-  const discoveries = createSharedWork<Discovered>({ ...bounds, keepMs: () => 0 });
-  const rediscoveries = createSharedWork<Discovered>({ ...bounds, keepMs: () => REDISCOVER_EVERY_MS });
-  const renewals = createSharedWork<{ ok: true } | Failed>({ ...bounds, keepMs: failedMs });
+  const shared = { max: MAX_REMEMBERED, clock: world.clock, withinMs: LONGEST_MS };
+  const discoveries = createSharedWork<Discovered>({ ...shared, keepMs: () => 0 });
+  const rediscoveries = createSharedWork<Discovered>({ ...shared, keepMs: () => REDISCOVER_EVERY_MS });
+  const renewals = createSharedWork<{ ok: true } | Failed>({ ...shared, keepMs: failedMs });
   const clients = createClientMaker(world);
 
   /** What the server says to a stranger: its challenge decides where the metadata are, and which scopes it wants (C3, C28). */
@@ -230,6 +231,8 @@ const FRESH_MS = 5 * 60_000;
 const ASK_MS = 30_000;
 /** All requests of one discovery. */
 const DISCOVERY_MS = 60_000;
+/** That and the question before it, twice where one waits for the other, and what is read and written on the way. */
+const LONGEST_MS = 2 * (ASK_MS + DISCOVERY_MS) + 60_000;
 const DENIALS = [401, 403];
 
 const changedMeanwhile = ({ name }: Connection) => refused(`${name} was changed meanwhile; ask again`);

@@ -1,4 +1,5 @@
 import { createCache } from "./cache.ts";
+import { createUnderWay } from "./joined.ts";
 import type { Minted, MintFailure } from "./machine-identity.ts";
 import type { World } from "./ports.ts";
 
@@ -32,7 +33,7 @@ type Kept = { minted: Minted & { ok: true }; madeAt: number; claims: string | nu
 export function createMintedTokens({ clock }: Pick<World, "clock">): MintedTokens {
   const tokens = createCache<Kept>({ max: MAX_TOKENS, now: clock.now });
   const failed = createCache<Failed>({ max: MAX_TOKENS, now: clock.now });
-  const underWay = new Map<string, Promise<Minted>>();
+  const underWay = createUnderWay<string, Minted>(clock);
 
   async function make(key: string, { mint, fresh, claims }: Making): Promise<Minted> {
     const before = tokens.get(key);
@@ -54,11 +55,7 @@ export function createMintedTokens({ clock }: Pick<World, "clock">): MintedToken
   function makeOnce(key: string, making: Making): Promise<Minted> {
     // What is asked for otherwise is another token: a server that turned one down, or wants claims, would turn that down, too.
     const same = JSON.stringify([key, making.fresh, making.claims]);
-    const running = underWay.get(same);
-    if (running) return running;
-    const started = make(key, making).finally(() => underWay.delete(same));
-    underWay.set(same, started);
-    return started;
+    return underWay.join(same, { begin: () => make(key, making), withinMs: MINT_MS + AROUND_MINT_MS });
   }
 
   return {
@@ -87,6 +84,8 @@ function isDue({ minted: { expiresAt }, madeAt }: Kept, now: number): boolean {
 
 const MAX_TOKENS = 10_000;
 const MINT_MS = 20_000;
+/** What is read and opened on the way, which has limits of its own. */
+const AROUND_MINT_MS = 60_000;
 const AHEAD_MS = 5 * 60_000;
 /** What passes by itself, and what somebody has to mend, is not asked for by every call. */
 const TRANSIENT_MS = 3_000;

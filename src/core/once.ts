@@ -6,7 +6,7 @@ import { viewer } from "./identity.ts";
 import type { ResponseId } from "./ids.ts";
 import type { Item } from "./items.ts";
 import { canonicalJson, type Json } from "./json.ts";
-import { createKeyedWork } from "./keyed-work.ts";
+import { createKeyedWork, type Place } from "./keyed-work.ts";
 import type { World } from "./ports.ts";
 import { replay } from "./replay.ts";
 import type { Response, TurnEvent } from "./request.ts";
@@ -43,13 +43,13 @@ const PURPOSE = "idempotency";
 export function createOnce(world: World, stopping: AbortSignal) {
   const { clock, signer } = world;
   const { idempotency } = world.store;
-  const enter = createKeyedWork();
+  const enter = createKeyedWork(clock.now);
 
   /** The slot, or what is known of the request that has it. */
   async function take(
     { project, caller, user, signal }: Context,
     { key, body }: OnceKey,
-  ): Promise<{ attempt: Attempt; leave: () => void } | { row: IdempotentRequest }> {
+  ): Promise<{ attempt: Attempt; place: Place } | { row: IdempotentRequest }> {
     const slot = await world.crypto.sha256(canonicalJson([caller.principal, user, key]));
     const said = canonicalJson(body);
     const until = clock.now() + WAIT_MS;
@@ -60,13 +60,13 @@ export function createOnce(world: World, stopping: AbortSignal) {
       if (!row || mayBeReplaced(row, now)) {
         const digest = await signer.sign(PURPOSE, said);
         const times = { leaseUntil: now + LEASE_MS, expiresAt: now + KEPT_MS, now };
-        const leave = enter(canonicalJson([project.name, caller.principal]));
+        const place = enter(canonicalJson([project.name, caller.principal]), times.leaseUntil);
         const isFirst = await begun(attempt, { digest, ...times }).catch((cause: unknown) => {
-          leave();
+          place.leave();
           throw cause;
         });
-        if (isFirst) return { attempt, leave };
-        leave();
+        if (isFirst) return { attempt, place };
+        place.leave();
         continue;
       }
       if (!(await signer.isOurs(PURPOSE, said, row.digest))) refuse("other_body");
@@ -104,10 +104,9 @@ export function createOnce(world: World, stopping: AbortSignal) {
     }
   }
 
-  /** `leave`: gives back the turn's place among those under way. */
   async function first(
     attempt: Attempt,
-    { begin, leave }: { begin: Begin; leave: () => void },
+    { begin, place }: { begin: Begin; place: Place },
   ): Promise<AsyncGenerator<TurnEvent>> {
     let turn: AsyncGenerator<TurnEvent> | null = null;
     try {
@@ -117,23 +116,24 @@ export function createOnce(world: World, stopping: AbortSignal) {
       if (started?.kind !== "started") throw new Error("a turn began without its beginning");
       const { id: responseId } = started.response;
       const leaseUntil = clock.now() + LEASE_MS;
+      place.renew(leaseUntil);
       if (!(await idempotency.renew({ ...attempt, leaseUntil, responseId }))) refuse("running");
-      return kept(attempt, { started, turn, leave });
+      return kept(attempt, { started, turn, place });
     } catch (cause) {
       await turn?.return(undefined);
       await free(attempt);
-      leave();
+      place.leave();
       throw cause;
     }
   }
 
   async function* kept(
     attempt: Attempt,
-    { started, turn, leave }: { started: Started; turn: AsyncGenerator<TurnEvent>; leave: () => void },
+    { started, turn, place }: { started: Started; turn: AsyncGenerator<TurnEvent>; place: Place },
   ): AsyncGenerator<TurnEvent> {
     const over = new AbortController();
     const renewing = every({ clock, pauseMs: () => RENEW_MS, over: over.signal }, () =>
-      renew(attempt, started.response.id),
+      renew(attempt, { responseId: started.response.id, place }),
     );
     try {
       yield started;
@@ -143,13 +143,18 @@ export function createOnce(world: World, stopping: AbortSignal) {
       }
     } finally {
       over.abort();
-      leave();
+      place.leave();
       await renewing;
     }
   }
 
-  async function renew(attempt: Attempt, responseId: ResponseId): Promise<void> {
+  async function renew(
+    attempt: Attempt,
+    { responseId, place }: { responseId: ResponseId; place: Place },
+  ): Promise<void> {
     const leaseUntil = clock.now() + LEASE_MS;
+    // Whether or not the database is told: the turn is under way here.
+    place.renew(leaseUntil);
     await idempotency
       .renew({ ...attempt, leaseUntil, responseId })
       .catch((err: unknown) => world.log("warn", "idempotency_not_renewed", { responseId, err }));
@@ -192,7 +197,7 @@ export function createOnce(world: World, stopping: AbortSignal) {
   return {
     turn: async (context: Context, key: OnceKey, begin: Begin): Promise<AsyncGenerator<TurnEvent>> => {
       const taken = await take(context, key);
-      if ("attempt" in taken) return first(taken.attempt, { begin, leave: taken.leave });
+      if ("attempt" in taken) return first(taken.attempt, { begin, place: taken.place });
       const answer = await answerOf(world, context, taken.row);
       await requireStanding(world, context, answer.response.owner);
       return replay(answer.response, answer.output);
@@ -201,7 +206,7 @@ export function createOnce(world: World, stopping: AbortSignal) {
     begin: async (context: Context, key: OnceKey, begin: Beginning): Promise<Begun> => {
       const taken = await take(context, key);
       if ("attempt" in taken) {
-        const id = await firstBegin(taken.attempt, begin).finally(taken.leave);
+        const id = await firstBegin(taken.attempt, begin).finally(taken.place.leave);
         return { id, isSure: true };
       }
       const { responseId: id, status } = taken.row;

@@ -19,6 +19,8 @@ export type Clock = {
   now: () => number;
   /** Resolves after `ms`, or at once when `signal` aborts. Never rejects. */
   sleep: (ms: number, signal?: AbortSignal) => Promise<void>;
+  /** The runtime may end what a request has begun so long after its beginning, without a word to who waits for it. Absent: it ends nothing. */
+  cutsAfterMs?: number;
 };
 
 /** New, unguessable names: prefix and 50 hex characters. `evt` ids sort by the time given. */

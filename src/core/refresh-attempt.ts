@@ -146,6 +146,6 @@ function sentenceOf(failure: OAuthFailure): string {
  * Rule 1: two requests (the second after a lost answer), the pause between them, the write for as long as it is tried, and room to
  * spare. Were it over while the new tokens wait for the database, another replica would spend the old ones once more.
  */
-const LEASE_MS = 2 * REQUEST_MS + KEEP_MS + LONGEST_TRY_MS + 10_000;
+export const LEASE_MS = 2 * REQUEST_MS + KEEP_MS + LONGEST_TRY_MS + 10_000;
 /** Rule 6: before the one retry of a request whose answer was lost. */
 const PAUSE_MS = 1_000;

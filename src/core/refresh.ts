@@ -2,9 +2,10 @@ import { createCache } from "./cache.ts";
 import type { Context } from "./context.ts";
 import { failGrant, keyOfGrant, openTokens, type Outside, REQUEST_MS } from "./grant-tokens.ts";
 import type { Grant, GrantKey } from "./grants.ts";
+import { createUnderWay } from "./joined.ts";
 import type { AuthServer, OAuthClient } from "./oauth.ts";
 import type { Clock, World } from "./ports.ts";
-import { type Attempt, attemptRefresh, BUSY } from "./refresh-attempt.ts";
+import { type Attempt, attemptRefresh, BUSY, LEASE_MS } from "./refresh-attempt.ts";
 import { stateOf } from "./refresh-state.ts";
 
 /** What a grant's tokens may be used with; anything else is another grant (threats, rule 8). */
@@ -45,9 +46,9 @@ export type TokenDesk = {
 
 export function createTokenDesk(outside: Outside): TokenDesk {
   // Spares the others of this process their waiting in the store; what holds between replicas is the lease alone.
-  const underWay = new Map<string, Promise<Attempt>>();
+  const underWay = createUnderWay<string, Attempt>(outside.clock);
   const failedLately = createCache<Attempt>({ max: MAX_FAILED, now: outside.clock.now });
-  const waiting = new Map<string, Promise<void>>();
+  const waiting = createUnderWay<string, void>(outside.clock);
 
   async function obtain(
     context: Context,
@@ -96,27 +97,20 @@ export function createTokenDesk(outside: Outside): TokenDesk {
   /** Until somebody else's refresh is done, or its lease over. However many wait here, one of them looks. */
   function waitOnce(grant: Grant): Promise<void> {
     const id = `${grant.id}:${grant.version}`;
-    const running = waiting.get(id);
-    if (running) return running;
-    const started = waitFor(outside, grant).finally(() => waiting.delete(id));
-    waiting.set(id, started);
-    return started;
+    return waiting.join(id, { begin: () => waitFor(outside, grant), withinMs: WAIT_MS + MARGIN_MS });
   }
 
   function attemptOnce(context: Context, grant: Grant, binding: Binding): Promise<Attempt> {
     const id = `${grant.id}:${grant.version}`;
-    const running = underWay.get(id);
-    if (running) return running;
     const failed = failedLately.get(id);
     if (failed) return Promise.resolve(failed);
-    const started = attemptRefresh(outside, context, grant, binding)
-      .then((done) => {
-        if (done.kind === "failed") failedLately.set(id, done, { ttlMs: BACK_OFF_MS });
-        return done;
-      })
-      .finally(() => underWay.delete(id));
-    underWay.set(id, started);
-    return started;
+    const begin = async () => {
+      const done = await attemptRefresh(outside, context, grant, binding);
+      if (done.kind === "failed") failedLately.set(id, done, { ttlMs: BACK_OFF_MS });
+      return done;
+    };
+    // Should it be begun anew, the lease in the row still says whether there is anything to try.
+    return underWay.join(id, { begin, withinMs: LEASE_MS + MARGIN_MS });
   }
 
   return {
@@ -137,6 +131,8 @@ const TOO_LONG: TokenOutcome = {
   message: "another refresh of this grant takes too long",
   clientRefused: false,
 };
+/** Room for what a wait or an attempt reads and writes beside its own limits. */
+const MARGIN_MS = 60_000;
 const POLL_MS = 50;
 const MAX_POLL_MS = 1_000;
 /** Rule 6: a server in trouble is not asked again by every call. */

@@ -3,6 +3,7 @@ import { createCache } from "./cache.ts";
 import { type Connection, placeOf } from "./connection.ts";
 import { auditEntry, type Context } from "./context.ts";
 import type { ListedTool } from "./items.ts";
+import { createUnderWay } from "./joined.ts";
 import { canonicalJson, type JsonObject } from "./json.ts";
 import { isAllowed, needsApproval } from "./policy.ts";
 import type { ToolDefinition, UpstreamAccess, World } from "./ports.ts";
@@ -42,7 +43,7 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
     maxWeight: MAX_LISTED_CHARS,
     now: world.clock.now,
   });
-  const underWay = new Map<string, Promise<Listing>>();
+  const underWay = createUnderWay<string, Listing>(world.clock);
 
   async function listNow(
     context: Context,
@@ -62,7 +63,9 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
     const tools = new Map(hashed.map((tool) => [tool.definition.name, know(server, tool, pins)]));
     const listing = { ok: true as const, tools };
     const weight = hashed.reduce((sum, { chars }) => sum + chars, 0);
-    cached.set(key, { listing, at, change }, { ttlMs: listingLifeMs(outcome.ttlMs), weight });
+    // One that was begun later says what is true by now.
+    const isNewest = (cached.get(key)?.at ?? at) <= at;
+    if (isNewest) cached.set(key, { listing, at, change }, { ttlMs: listingLifeMs(outcome.ttlMs), weight });
     return listing;
   }
 
@@ -121,17 +124,14 @@ export function createToolDesk(world: World, access: AccessDesk): ToolDesk {
       if (known && !isOld(known, door.access)) return withCurrentPins(context, server, known.listing);
       // Several approvals of one answer share a fresh listing; it begins after all of them were decided.
       const turn = options.fresh ? `${key}|fresh` : key;
-      const running = underWay.get(turn);
-      if (running) return running;
-      const started = listNow(context, server, door, key).finally(() => {
-        if (underWay.get(turn) === started) underWay.delete(turn);
-      });
-      underWay.set(turn, started);
-      return started;
+      const begin = () => listNow(context, server, door, key);
+      return underWay.join(turn, { begin, withinMs: 2 * server.timeoutMs + AROUND_LISTING_MS });
     },
   };
 }
 
+/** Beside the two requests that a listing may need: another token between them, and its pins. */
+const AROUND_LISTING_MS = 3 * 60_000;
 const MAX_LISTINGS = 2_000;
 /** Of all cached definitions together. Parsed, a hostile one takes some 17 times as many bytes. */
 const MAX_LISTED_CHARS = 16 * 1024 * 1024;

@@ -19,13 +19,14 @@ export function createReferences(deps: {
   vaults: Pick<Vaults, "value">;
   files: (path: string, within: string | null) => Promise<VaultOutcome<string>>;
   env: Record<string, string | undefined>;
-  clock: Pick<Clock, "now">;
+  clock: Clock;
   log: Log;
 }): SecretReferences {
   const { sources, vaults, files, env, clock, log } = deps;
   const look = createSharedWork<VaultOutcome<string>>({
     max: MAX_KEPT,
-    now: clock.now,
+    clock,
+    withinMs: LOOK_MS,
     keepMs: (outcome) => (outcome.ok ? FRESH_MS : Math.max(FAILURE_MS, outcome.failure.waitMs)),
   });
   const lastGood = createCache<{ value: string; at: number }>({ max: MAX_KEPT, now: clock.now });
@@ -96,6 +97,8 @@ export const FRESH_MS = 5 * MINUTE_MS;
 export const FAILURE_MS = 10_000;
 /** How long what a place gave last serves while it does not answer. */
 export const SERVE_MS = 60 * MINUTE_MS;
+/** How long a place is waited for that another request has asked: more than its own time limit. */
+const LOOK_MS = 2 * MINUTE_MS;
 /** How long it is known since when it does not. */
 const REMEMBER_MS = 24 * 60 * MINUTE_MS;
 const MAX_KEPT = 1_000;

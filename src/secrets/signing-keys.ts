@@ -28,6 +28,8 @@ export const PUBLISHED_AHEAD_MS = 24 * 60 * 60 * 1000;
 export const KEPT_MARGIN_MS = 60 * 60 * 1000;
 /** Rows are believed for so long. Far shorter than what is above, so that whoever is behind still signs with a published key. */
 export const ROWS_KEPT_MS = 5 * 60 * 1000;
+/** Two reads and a write of a slow database, and the making of a key. */
+const READ_MS = 3 * 60 * 1000;
 
 // What cloud federations take, all of them: Azure, AWS and Google name RS256 first, and some know nothing else.
 const ALGORITHM = "RS256";
@@ -46,7 +48,12 @@ export function createSigningRing(options: {
 }): SigningRing {
   const { purpose, tokenMs, store, sealer, clock, log } = options;
   const keptMs = tokenMs + KEPT_MARGIN_MS;
-  const read = createSharedWork<OpenKey[]>({ max: 1, now: clock.now, keepMs: () => ROWS_KEPT_MS });
+  const read = createSharedWork<OpenKey[]>({
+    max: 1,
+    clock,
+    withinMs: READ_MS,
+    keepMs: () => ROWS_KEPT_MS,
+  });
   const keys = () =>
     read(purpose, async () => Promise.all((await rowsWithFirst()).map((row) => open(row, { sealer, log }))));
 

@@ -1,5 +1,6 @@
 import { createCache } from "../core/cache.ts";
 import { BrokerError } from "../core/errors.ts";
+import { createUnderWay } from "../core/joined.ts";
 import { isJsonObject, type Json, type JsonObject } from "../core/json.ts";
 import type { OAuthFailure } from "../core/oauth.ts";
 import type { Clock, Log } from "../core/ports.ts";
@@ -19,7 +20,6 @@ type Known = {
   failedAt: number;
   /** When an unknown key made us look again, and whether that was answered. */
   again: { at: number; ok: boolean };
-  underWay: Promise<boolean> | null;
 };
 
 /** Issuers' keys over egress. Of this process alone: each replica looks for itself. */
@@ -27,12 +27,13 @@ export function createIssuerKeys(options: {
   egress: Egress;
   clientInfo: { name: string; version: string };
   urlFault: UrlFault;
-  clock: Pick<Clock, "now">;
+  clock: Clock;
   log: Log;
 }): IssuerKeys {
   const { egress, clientInfo, urlFault, clock, log } = options;
   const userAgent = `${clientInfo.name}/${clientInfo.version}`;
   const issuers = createCache<Known>({ max: MAX_ISSUERS, now: clock.now });
+  const looks = createUnderWay<Known, boolean>(clock);
 
   function knownOf({ issuer, tenant }: KeySource): Known {
     const key = `${tenant ?? ""}|${issuer}`;
@@ -42,7 +43,6 @@ export function createIssuerKeys(options: {
       place: null,
       failedAt: NEVER,
       again: { at: NEVER, ok: true },
-      underWay: null,
     };
     issuers.set(key, known, { ttlMs: FRESH_MS + STALE_MS });
     return known;
@@ -63,11 +63,8 @@ export function createIssuerKeys(options: {
   }
 
   /** One request however many wait. False: there was no answer that can be used. */
-  async function look(source: KeySource, known: Known): Promise<boolean> {
-    known.underWay ??= lookOnce(source, known).finally(() => {
-      known.underWay = null;
-    });
-    return known.underWay;
+  function look(source: KeySource, known: Known): Promise<boolean> {
+    return looks.join(known, { begin: () => lookOnce(source, known), withinMs: LOOK_MS + MARGIN_MS });
   }
 
   async function lookOnce(source: KeySource, known: Known): Promise<boolean> {
@@ -87,7 +84,7 @@ export function createIssuerKeys(options: {
       const known = knownOf(source);
       if (known.set && clock.now() - known.readAt < FRESH_MS) return known.set;
       // An issuer that is away is not waited for by every call.
-      if (known.underWay || clock.now() - known.failedAt >= PAUSE_MS) await look(source, known);
+      if (looks.has(known) || clock.now() - known.failedAt >= PAUSE_MS) await look(source, known);
       if (known.set && clock.now() - known.readAt < FRESH_MS + STALE_MS) return known.set;
       throw unavailable();
     },
@@ -95,7 +92,7 @@ export function createIssuerKeys(options: {
       const known = knownOf(source);
       if (known.set && known.set !== seen) return known.set;
       const isRecent = clock.now() - known.again.at < AGAIN_MS;
-      if (isRecent && !known.underWay) {
+      if (isRecent && !looks.has(known)) {
         if (!known.again.ok) throw unavailable();
         return seen;
       }
@@ -116,6 +113,8 @@ const AGAIN_MS = 30_000;
 const PAUSE_MS = 10_000;
 /** For metadata and keys together: callers wait. */
 const LOOK_MS = 8_000;
+/** By then a look that was too late has said so. */
+const MARGIN_MS = 2_000;
 const MAX_ISSUERS = 1_000;
 const MAX_KEYS = 100;
 

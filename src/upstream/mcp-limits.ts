@@ -51,6 +51,8 @@ export const MAX_SESSIONS = 1_000;
 export const MAX_SESSIONS_OF_CONNECTION = 250;
 /** A session not used for so long is ended. */
 export const SESSION_IDLE_MS = 10 * 60 * 1000;
+/** No call takes longer than ten minutes, and so no use of a session does. */
+export const LONGEST_USE_MS = 11 * 60 * 1000;
 /** Negotiation and `initialize`, which several callers may be waiting for. */
 export const CONNECT_MS = 60_000;
 /** Servers of which it is remembered that they said that their tools changed. */

@@ -1,3 +1,4 @@
+import { begun, joined, type Begun } from "../core/joined.ts";
 import type { JsonObject } from "../core/json.ts";
 import type { Clock, Log, SessionsOf, UpstreamAccess } from "../core/ports.ts";
 import { startDeadline, type Deadline } from "./mcp-deadline.ts";
@@ -36,7 +37,7 @@ export type Connect = (options: {
   deadline: Deadline;
 }) => Promise<Connected>;
 
-type Flight = { landed: Promise<Connected>; waiters: number; abort: () => void };
+type Flight = Begun<Connected> & { waiters: number; abort: () => void };
 
 export function createLines({
   clock,
@@ -81,38 +82,50 @@ export function createLines({
   function takeOff(access: UpstreamAccess, capabilities: JsonObject): Flight {
     const key = keyOf(access);
     const controller = new AbortController();
-    const deadline = startDeadline(clock, { timeoutMs: CONNECT_MS, signal: controller.signal });
+    const timeoutMs = connectMs(clock);
+    const deadline = startDeadline(clock, { timeoutMs, signal: controller.signal });
     const leave = () => {
       deadline.stop();
-      if (flights.get(key) === flight) flights.delete(key);
+      forget(key, flight);
     };
     const abort = () => {
       controller.abort();
       leave();
     };
-    const flight: Flight = {
-      landed: open(access, { deadline, capabilities }).finally(leave),
-      waiters: 0,
-      abort,
-    };
+    const begin = () => open(access, { deadline, capabilities }).finally(leave);
+    const landing = begun(clock, { begin, withinMs: timeoutMs + LANDING_MS });
+    const flight: Flight = { ...landing, waiters: 0, abort };
     flights.set(key, flight);
     return flight;
   }
 
+  function forget(key: string, flight: Flight): void {
+    if (flights.get(key) === flight) flights.delete(key);
+  }
+
+  function arrived(access: UpstreamAccess, landed: Connected): Held | Failed {
+    if (!landed.ok) return landed;
+    return standing(access) ?? { ...landed, release: () => {} };
+  }
+
   return {
     take: async (access, { deadline, capabilities }) => {
-      const ended = deadline.ended();
-      if (ended) return failed(ended, { sent: false });
-      const held = standing(access);
-      if (held) return held;
-      const flight = flights.get(keyOf(access)) ?? takeOff(access, capabilities);
-      flight.waiters++;
-      const landed = await Promise.race([flight.landed, deadline.over]);
-      // Who gives up does not take the others along; the last one does.
-      if (--flight.waiters === 0 && !landed) flight.abort();
-      if (!landed) return failed(deadline.ended() ?? GONE, { sent: false });
-      if (!landed.ok) return landed;
-      return standing(access) ?? { ...landed, release: () => {} };
+      const key = keyOf(access);
+      for (;;) {
+        const ended = deadline.ended();
+        if (ended) return failed(ended, { sent: false });
+        const held = standing(access);
+        if (held) return held;
+        const flight = flights.get(key) ?? takeOff(access, capabilities);
+        flight.waiters++;
+        const landed = await joined(clock, flight, deadline.signal);
+        flight.waiters--;
+        if (landed) return arrived(access, landed.outcome);
+        // Who gives up does not take the others along; the last one does.
+        if (deadline.ended() && flight.waiters === 0) flight.abort();
+        // It is late, or has ended with the request that it began for: another takes off.
+        if (!deadline.ended()) forget(key, flight);
+      }
     },
     drop: (access, line, lost) => {
       if (line.era === "legacy") sessions.forget(access, line);
@@ -137,4 +150,10 @@ export function nameOf(url: string): string {
   return parsed ? `${parsed.origin}${parsed.pathname}` : "";
 }
 
-const GONE = { kind: "cancelled", message: "The call was cancelled." } as const;
+/** Less where a runtime may end it before: then its beginner hears of it in time, too. */
+function connectMs({ cutsAfterMs = Infinity }: Clock): number {
+  return Math.min(CONNECT_MS, cutsAfterMs - LANDING_MS);
+}
+
+/** So long after its time limit a first contact has surely said that it failed. */
+const LANDING_MS = 5_000;

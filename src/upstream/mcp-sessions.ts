@@ -1,11 +1,12 @@
 import type { Clock, Holder, SessionsOf, UpstreamAccess } from "../core/ports.ts";
 import type { LegacyLine } from "./mcp-line.ts";
-import { MAX_SESSIONS, MAX_SESSIONS_OF_CONNECTION, SESSION_IDLE_MS } from "./mcp-limits.ts";
+import { LONGEST_USE_MS, MAX_SESSIONS, MAX_SESSIONS_OF_CONNECTION, SESSION_IDLE_MS } from "./mcp-limits.ts";
 
 type Entry = {
   line: LegacyLine;
   /** Of the last use: its credential ends the session. */
   access: UpstreamAccess;
+  /** When a use began or ended last. */
   usedAt: number;
   uses: number;
   /** Taken out of the pool while in use: ended with its last use. */
@@ -57,15 +58,22 @@ export function createSessions({
     await endUnused(entry);
   }
 
-  async function endUnused({ retired, uses, access, line }: Entry): Promise<void> {
-    if (retired && uses === 0 && line.session !== null) await end(access, line);
+  async function endUnused(entry: Entry): Promise<void> {
+    const { retired, access, line } = entry;
+    if (retired && !isUsed(entry) && line.session !== null) await end(access, line);
+  }
+
+  /** A runtime that ends calls without a word lets nobody release what they used. */
+  function isUsed({ uses, usedAt }: Entry): boolean {
+    if (clock.cutsAfterMs !== undefined && clock.now() - usedAt >= LONGEST_USE_MS) return false;
+    return uses > 0;
   }
 
   /** Puts out the longest unused ones until the bounds hold. What is in use stays, and `newest`. */
   function trim({ connection }: Holder, newest: string): void {
     if (pool.size <= MAX_SESSIONS && (counts.get(connection) ?? 0) <= MAX_SESSIONS_OF_CONNECTION) return;
     for (const [key, entry] of pool) {
-      if (entry.uses > 0 || key === newest) continue;
+      if (isUsed(entry) || key === newest) continue;
       const isCrowded = (counts.get(connection) ?? 0) > MAX_SESSIONS_OF_CONNECTION;
       if (!isCrowded && pool.size <= MAX_SESSIONS) return;
       if (!isCrowded || entry.access.holder.connection === connection) void retire(key, entry);
@@ -73,15 +81,24 @@ export function createSessions({
   }
 
   async function sweep(): Promise<void> {
+    // There no timer outlives its request, and a request may make so many and no more.
+    if (clock.cutsAfterMs !== undefined) return retireIdle(MAX_RETIRED_AT_ONCE);
     if (sweeping) return;
     sweeping = true;
     while (pool.size > 0 && !closing.signal.aborted) {
       await clock.sleep(SESSION_IDLE_MS, closing.signal);
-      for (const [key, entry] of pool) {
-        if (entry.uses === 0 && clock.now() - entry.usedAt >= SESSION_IDLE_MS) void retire(key, entry);
-      }
+      retireIdle(Infinity);
     }
     sweeping = false;
+  }
+
+  function retireIdle(most: number): void {
+    let left = most;
+    for (const [key, entry] of pool) {
+      if (isUsed(entry) || clock.now() - entry.usedAt < SESSION_IDLE_MS) continue;
+      if (left-- <= 0) return;
+      void retire(key, entry);
+    }
   }
 
   return {
@@ -92,6 +109,7 @@ export function createSessions({
       pool.delete(key);
       pool.set(key, entry);
       entry.access = access;
+      entry.usedAt = clock.now();
       entry.uses++;
       const release = () => {
         entry.uses--;
@@ -125,6 +143,9 @@ export function createSessions({
     },
   };
 }
+
+/** Of idle ones, by a request that has begun one itself. */
+const MAX_RETIRED_AT_ONCE = 5;
 
 /** Who shares a session, or the beginning of one. */
 export function keyOf({ session, url }: UpstreamAccess): string {

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { Minted } from "../../src/core/machine-identity.ts";
 import { createMintedTokens, type Mint } from "../../src/core/minted-tokens.ts";
+import { scriptedClock } from "../helpers/scripted-clock.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -16,7 +17,7 @@ function createDesk() {
     state.made++;
     return { ok: true, token: `t${state.made}`, expiresAt: state.now + state.lifeMs, principal };
   };
-  const desk = createMintedTokens({ clock: { now: () => state.now, sleep: async () => {} } });
+  const desk = createMintedTokens({ clock: { now: () => state.now, sleep: () => new Promise(() => {}) } });
   const token = async (key = "k") => tokenOf(await desk.get(key, mint));
   return { state, asked, desk, mint, token };
 }
@@ -145,5 +146,22 @@ test("who leaves does not take the token of those who wait along, and a maker th
     throw new Error("a bug");
   };
   await expect(desk.get("k", broken)).rejects.toThrow("a bug");
+  expect(tokenOf(await desk.get("k", mint))).toBe("t1");
+});
+
+test("a token whose maker ended with its request is made anew by whoever waits for it, once", async () => {
+  const moved = scriptedClock();
+  const desk = createMintedTokens({ clock: { ...moved, cutsAfterMs: 25_000 } });
+  let made = 0;
+  const mint: Mint = async () => ({
+    ok: true,
+    token: `t${++made}`,
+    expiresAt: moved.now() + HOUR,
+    principal,
+  });
+  void desk.get("k", () => new Promise(() => {}));
+  const waiting = [desk.get("k", mint), desk.get("k", mint)];
+  moved.advance(25_000);
+  expect((await Promise.all(waiting)).map(tokenOf)).toEqual(["t1", "t1"]);
   expect(tokenOf(await desk.get("k", mint))).toBe("t1");
 });

@@ -12,7 +12,7 @@ import type { RawTokens } from "../../src/core/oauth.ts";
 import { noObserver } from "../../src/core/observe.ts";
 import type { Clock, World } from "../../src/core/ports.ts";
 import { DEFAULT_SETTINGS } from "../../src/core/project.ts";
-import { type Binding, createTokenDesk, type TokenDesk } from "../../src/core/refresh.ts";
+import { type Binding, createTokenDesk, type TokenDesk, type TokenOutcome } from "../../src/core/refresh.ts";
 import type { Store } from "../../src/core/storage.ts";
 import { createNodeCrypto } from "../../src/secrets/crypto.node.ts";
 import { createNewId } from "../../src/secrets/ids.ts";
@@ -392,5 +392,34 @@ test("tokens that could not be kept, and a lease that could not be given back, a
   };
   expire();
   expect(await token()).toMatchObject({ ok: false, need: "later" });
+  expect(refreshes()).toBe(1);
+});
+
+test("a refresh that ended with its request holds nobody up for longer than its lease", async () => {
+  expire();
+  const scripted = scriptedClock(clock.now());
+  let opened = 0;
+  const hanging: typeof sealer = {
+    ...sealer,
+    open: (...box) => (opened++ === 0 ? new Promise(() => {}) : sealer.open(...box)),
+  };
+  const desk = deskOf(first(stores), {
+    clock: { ...scripted, cutsAfterMs: 25_000 },
+    sealer: hanging,
+  });
+  void desk.token(context(), KEY, binding);
+  await expect.poll(async () => (await stored()).lease).not.toBeNull();
+  const ask = async () => {
+    let outcome: TokenOutcome | null = null;
+    void desk.token(context(), KEY, binding).then((came) => (outcome = came));
+    await expect
+      .poll(() => (scripted.advance(1_000), outcome), { timeout: 20_000, interval: 10 })
+      .not.toBeNull();
+    return outcome;
+  };
+  expect(await ask()).toMatchObject({ ok: false, need: "later" });
+  expect(refreshes()).toBe(0);
+  scripted.advance(110_000);
+  expect(await ask()).toMatchObject({ ok: true, grant: { version: 2 } });
   expect(refreshes()).toBe(1);
 });

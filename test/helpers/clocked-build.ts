@@ -1,9 +1,10 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { TestProject } from "vitest/node";
+import { configWith } from "./worker-config.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -17,25 +18,11 @@ const ROOT = join(import.meta.dirname, "../..");
 /** Before the first test of `npm run test:workers`: once for all the Workers of the run. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const folder = await mkdtemp(join(tmpdir(), "consentry-worker-"));
-  const config = join(folder, "wrangler.toml");
-  await writeFile(config, await clockedConfig());
+  const config = await configWith(join(import.meta.dirname, "clocked-worker.ts"), folder);
   const wrangler = join(ROOT, "node_modules/wrangler/bin/wrangler.js");
   const args = ["deploy", "--dry-run", "--config", config, "--outdir", join(folder, "built")];
   const env = { ...process.env, WRANGLER_SEND_METRICS: "false" };
   await promisify(execFile)(process.execPath, [wrangler, ...args], { cwd: ROOT, env });
   project.provide("clockedWorker", folder);
   return () => rm(folder, { recursive: true });
-}
-
-/** wrangler.toml, in which the entry alone is another one. */
-async function clockedConfig(): Promise<string> {
-  const written = await readFile(join(ROOT, "wrangler.toml"), "utf8");
-  const differing = [
-    ["src/worker.ts", join(import.meta.dirname, "clocked-worker.ts")],
-    ["drizzle/sqlite", join(ROOT, "drizzle/sqlite")],
-  ] as const;
-  return differing.reduce((text, [from, to]) => {
-    if (!text.includes(`"${from}"`)) throw new Error(`wrangler.toml does not say ${from}`);
-    return text.replace(`"${from}"`, JSON.stringify(to));
-  }, written);
 }

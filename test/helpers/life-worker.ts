@@ -1,8 +1,11 @@
 // A Worker in which one request begins what another waits for, with what the broker's door has for that, and without.
+import { createUnderWay } from "../../src/core/joined.ts";
+import { systemClock } from "../../src/system-clock.ts";
 import { createLives, type Life } from "../../src/worker-life.ts";
 
 const lives = createLives();
 let shared = Promise.resolve("nothing");
+const begun = createUnderWay<string, string>({ ...systemClock, cutsAfterMs: 1_000 });
 
 export default {
   fetch: (request: Request, _: unknown, life: Life): Promise<Response> =>
@@ -18,6 +21,11 @@ export default {
         case "/forgotten":
           shared = after(700, "done");
           return new Response("begun");
+        case "/begun":
+          void begun.join("work", { begin: () => after(700, "done"), withinMs: 60_000 });
+          return new Response("begun");
+        case "/joined":
+          return new Response(await begun.join("work", { begin: async () => "anew", withinMs: 60_000 }));
         default:
           return new Response(await Promise.race([shared, after(2_500, "never")]));
       }

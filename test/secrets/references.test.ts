@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { systemClock } from "../../src/system-clock.ts";
 import { createReferences } from "../../src/secrets/references.ts";
 import { createSecretFiles } from "../../src/secrets/secret-files.node.ts";
 import { parseSecretSources, SecretSourcesError } from "../../src/secrets/secret-sources.ts";
@@ -32,7 +33,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 function referencesOf(sources: string, env: Record<string, string> = {}, own: string[] = []) {
-  const clock = { now: () => Date.now() + ahead };
+  const clock = { now: () => Date.now() + ahead, sleep: systemClock.sleep };
   return createReferences({
     sources: parseSecretSources(sources),
     vaults: azure.vaults(clock, 300),

@@ -58,7 +58,7 @@ function openStore(): Store {
 
 /** One replica's ring. Its clock goes `aheadMs` before everybody else's. */
 function ringOn(store: SigningKeys, more: { aheadMs?: number; sealer?: typeof sealer } = {}): SigningRing {
-  const clock = { now: () => now + (more.aheadMs ?? 0), sleep: async () => {} };
+  const clock = { now: () => now + (more.aheadMs ?? 0), sleep: () => new Promise<void>(() => {}) };
   const log = (_: string, event: string, fields: Record<string, unknown> = {}) =>
     void logs.push({ event, fields });
   return createSigningRing({ purpose: "workload", tokenMs: TOKEN_MS, store, sealer, clock, log, ...more });

@@ -12,10 +12,11 @@ const KEYS = "/keys";
 let server: HttpServer;
 let egress: ReturnType<typeof createNodeEgress>;
 let now: number;
+let waits: (() => void)[];
 let answers: Record<string, { status?: number; body: unknown } | "hang">;
 let logs: [string, Record<string, unknown>][];
 beforeEach(async () => {
-  [now, logs] = [1_000_000, []];
+  [now, logs, waits] = [1_000_000, [], []];
   server = await startHttpServer(({ path }, response) => {
     const answer = answers[path] ?? { status: 404, body: {} };
     if (answer === "hang") return;
@@ -38,7 +39,7 @@ const create = (urlFault: (url: string) => string | null = () => null) =>
     egress,
     clientInfo: { name: "consentry", version: "0.0.0" },
     urlFault,
-    clock: { now: () => now },
+    clock: { now: () => now, sleep: () => new Promise((resolve) => waits.push(resolve)) },
     log: (_, event, fields = {}) => logs.push([event, fields]),
   });
 const source = (tenant: string | null = null) => ({ issuer: issuer(), tenant });
@@ -71,6 +72,19 @@ describe("an issuer's keys", () => {
     const sets = await Promise.all(Array.from({ length: 50 }, () => keys.of(source())));
     expect(new Set(sets).size).toBe(1);
     expect(asked()).toEqual([METADATA, KEYS]);
+  });
+
+  test("are asked for anew by whoever waits, when the one who asked has ended with its request", async () => {
+    const keys = create();
+    answers[METADATA] = "hang";
+    keys.of(source()).catch(() => {});
+    await expect.poll(asked).toHaveLength(1);
+    const waiting = [keys.of(source()), keys.of(source())];
+    answers[METADATA] = { body: { issuer: issuer(), jwks_uri: `${server.url}${KEYS}` } };
+    now += 10_000;
+    for (const end of waits) end();
+    expect((await Promise.all(waiting)).map((set) => set.keys)).toEqual([[KEY], [KEY]]);
+    expect(asked()).toEqual([METADATA, METADATA, KEYS]);
   });
 
   test("are public ones that can sign, without what stands beside them", async () => {

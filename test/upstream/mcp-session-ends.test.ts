@@ -174,6 +174,30 @@ describe("the pool of sessions", () => {
     pool.close();
   });
 
+  test("puts out what was used by calls that their runtime ended, and what was idle, though no timer tells", () => {
+    const clock = createManualClock();
+    const gone: (string | null)[] = [];
+    const pool = createSessions({
+      clock: { ...clock, sleep: () => new Promise(() => {}), cutsAfterMs: 25_000 },
+      end: async (_access, { session }) => void gone.push(session),
+    });
+    const names = ["cut-off", "idle", "used", ...Array.from({ length: 6 }, (_, n) => `more-${n}`)];
+    for (const name of names) pool.put(at(name, "conn"), lineOf(name));
+    pool.take(at("cut-off", "conn"));
+    clock.advance(10 * 60_000);
+    pool.take(at("used", "conn"));
+    pool.put(at("ada", "conn"), lineOf("first"));
+    // A few at a time: whoever puts them out pays for it.
+    expect(gone).toEqual(["idle", "more-0", "more-1", "more-2", "more-3"]);
+    clock.advance(60_000);
+    gone.length = 0;
+    pool.put(at("bob", "conn"), lineOf("second"));
+    expect(gone).toEqual(["more-4", "more-5", "cut-off"]);
+    pool.close();
+    // What is still used is not ended before that use.
+    expect(gone).toEqual(["more-4", "more-5", "cut-off", "first", "second"]);
+  });
+
   test("comes back within its bounds when a burst of calls is over", () => {
     const pool = poolOf();
     const uses: (() => void)[] = [];

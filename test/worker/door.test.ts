@@ -256,3 +256,29 @@ test("the cron sweeps what no request waits for", async () => {
 test("metrics are nobody's here", async () => {
   expect((await (await createTest()).send("GET", "/metrics")).status).toBe(404);
 });
+
+test("a database that hung while the first request began, and that request's end, keep nobody from the broker", async () => {
+  const { bindings, life, d1, send } = await createTest();
+  let isStuck = true;
+  const began = Promise.withResolvers<void>();
+  const hang = () => {
+    began.resolve();
+    return new Promise<never>(() => {});
+  };
+  const stuck: D1 = {
+    prepare: (query) => {
+      const statement = d1.prepare(query);
+      return isStuck ? { bind: statement.bind.bind(statement), all: hang } : statement;
+    },
+    batch: (statements) => d1.batch(statements),
+  };
+  bindings.DB = stuck;
+  // Nothing of it goes on after its request: it never settles.
+  void worker.fetch(new Request(`${URL_HERE}/readyz`), bindings, life);
+  await began.promise;
+  isStuck = false;
+  const { now } = Date;
+  vi.spyOn(Date, "now").mockImplementation(() => now() + 10_000);
+  const answers = await Promise.all(["/readyz", "/readyz"].map((path) => send("GET", path)));
+  expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+});

@@ -32,3 +32,8 @@ test("what nobody keeps is ended with its request, without a word to who waits",
   await ask("/forgotten");
   expect(await ask("/wait")).toBe("never");
 });
+
+test("whoever waits for what was ended so has it anew", async () => {
+  await ask("/begun");
+  expect(await Promise.all(Array.from({ length: 5 }, () => ask("/joined")))).toEqual(Array(5).fill("anew"));
+});
