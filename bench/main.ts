@@ -1,6 +1,7 @@
 // `npm run bench`: what a call through the broker costs beside a direct one, one of a bare forward and one of nginx. Rounds are
 // interleaved, so that what the machine does meanwhile happens to all of them; figures are medians, and only ratios mean
-// something on another machine. `-- --start` measures starts and rest, `-- --soak` calls of two dozen kinds, and what they leave behind.
+// something on another machine. `-- --start` measures starts and rest, `-- --soak` calls of two dozen kinds, and what they leave behind;
+// `-- --replicas 1,2 --engines all` makes the same calls on each engine.
 // See docs/performance.md.
 import { mkdtemp, rm } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
@@ -8,16 +9,21 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startAuthServer } from "../demo/auth-server.ts";
 import { ACCOUNT, prepare, startBroker } from "./broker.ts";
+import { openDatabases } from "./databases.ts";
+import { countsOf, enginesOf, setupsOf } from "./engines.ts";
 import { bundled, type Entry, sources } from "./entry.ts";
 import { inspectedAt } from "./inspector.ts";
 import { type Call, load } from "./load.ts";
-import { startNginx } from "./nginx.ts";
+import { hasNginx, startNginx } from "./nginx.ts";
 import { topOf } from "./profile.ts";
 import { type Server, startNode, usageOf } from "./processes.ts";
+import { compareSetups } from "./replicas.ts";
+import { rowsOf, type Way } from "./rounds.ts";
 import { soak } from "./soak.ts";
 import { leaksOf, soakTable } from "./soak-verdict.ts";
+import type { Stage } from "./stands.ts";
 import { measureStarts } from "./start.ts";
-import { type Row, table } from "./table.ts";
+import { table } from "./table.ts";
 
 const { values } = parseArgs({
   options: {
@@ -29,6 +35,8 @@ const { values } = parseArgs({
     soak: { type: "boolean", default: false },
     start: { type: "boolean", default: false },
     sources: { type: "boolean", default: false },
+    replicas: { type: "string" },
+    engines: { type: "string" },
   },
 });
 const rounds = Number(values.rounds);
@@ -40,8 +48,8 @@ const KINDS = ["sdk", "canned"] as const;
 /** What is between two hosts, and not of the request (RFC 9110, 7.6.1). */
 const HOP = new Set(["host", "connection", "content-length", "transfer-encoding"]);
 
-/** A way to an MCP server. `server`: the process in between, whose cost it is; null for the direct way. */
-type Way = { name: string; call: Call; server: (Server & { children?: number[] }) | null };
+/** A way to an MCP server, and the process in between, to be ended after it. */
+type Started = Way & { server: Server | null };
 
 const folder = await mkdtemp(join(tmpdir(), "consentry-bench-"));
 const closing: (() => Promise<unknown>)[] = [() => rm(folder, { recursive: true, force: true })];
@@ -50,9 +58,11 @@ try {
   console.log(`the broker: ${entry.name}`);
   if (values.start) await tellStarts(entry);
   else if (values.soak) await tellSoak(entry);
+  else if (values.replicas !== undefined || values.engines !== undefined) await tellSetups(entry);
   else await measure(entry);
 } finally {
-  for (const close of closing.toReversed()) await close();
+  // Whatever one of them meets, the others end, too.
+  for (const close of closing.toReversed()) await close().catch((error: unknown) => console.error(error));
 }
 
 async function measure(entry: Entry): Promise<void> {
@@ -82,7 +92,9 @@ async function measure(entry: Entry): Promise<void> {
   for (const kind of KINDS) {
     const ways = await waysTo(kind, `${origins[kind] ?? ""}/mcp`, { calls: made, plain, broker });
     for (const connections of CONNECTIONS)
-      console.log(`${table(kind, connections, await rowsOf(ways, connections))}\n`);
+      console.log(
+        `${table(kind, connections, await rowsOf(ways, { connections, rounds, seconds, folder }))}\n`,
+      );
     for (const { server } of ways) if (server && server !== broker) await server.stop();
   }
   await tellMemory(broker, atStart.rssMiB, made);
@@ -92,7 +104,7 @@ async function waysTo(
   kind: (typeof KINDS)[number],
   target: string,
   { calls, plain, broker }: { calls: Record<string, Call>; plain: Omit<Call, "url">; broker: Server },
-): Promise<Way[]> {
+): Promise<Started[]> {
   const forward = await startNode([join(import.meta.dirname, "forward.ts"), target]);
   const nginx = await startNginx(folder, target);
   if (!nginx) console.log("nginx is not installed, and left out (Debian: apt-get install nginx-light)\n");
@@ -116,37 +128,6 @@ async function plainCall(canned: string): Promise<Omit<Call, "url">> {
   const { headers, body } = (await answer.json()) as Omit<Call, "url">;
   const kept = Object.entries(headers).filter(([name]) => !HOP.has(name));
   return { headers: Object.fromEntries(kept), body };
-}
-
-async function rowsOf(ways: Way[], connections: number): Promise<Row[]> {
-  const taken = new Map<string, Row[]>();
-  for (const { call } of ways) await load(call, { connections, seconds: 1, folder });
-  for (let round = 0; round < rounds; round++) {
-    for (const { name, call, server } of ways) {
-      const before = server && (await usageOf(server.pid, server));
-      const measured = await load(call, { connections, seconds, folder });
-      const after = server && (await usageOf(server.pid, server));
-      const cpuUs = before && after ? ((after.cpuS - before.cpuS) / measured.requests) * 1e6 : null;
-      taken.set(name, [...(taken.get(name) ?? []), { name, ...measured, cpuUs }]);
-    }
-    process.stderr.write(`\r${connections} connections, round ${round + 1} of ${rounds} `);
-  }
-  process.stderr.write("\r");
-  return [...taken.values()].map(medianOf);
-}
-
-function medianOf(rows: Row[]): Row {
-  const middle = (of: (row: Row) => number) =>
-    rows.map(of).toSorted((a, b) => a - b)[Math.floor(rows.length / 2)] ?? NaN;
-  const isCounted = rows.every(({ cpuUs }) => cpuUs !== null);
-  return {
-    name: rows[0]?.name ?? "",
-    perS: middle(({ perS }) => perS),
-    p50Ms: middle(({ p50Ms }) => p50Ms),
-    p99Ms: middle(({ p99Ms }) => p99Ms),
-    requests: rows.reduce((sum, { requests }) => sum + requests, 0),
-    cpuUs: isCounted ? middle(({ cpuUs }) => cpuUs ?? NaN) : null,
-  };
 }
 
 /** Where the time of a plain call goes, by a run of its own: a profiler costs something itself. */
@@ -173,6 +154,21 @@ async function tellMemory(broker: Server, atStart: number, ways: Record<string, 
     `resident memory of the broker: ${mib(atStart)} when started, ${mib(before.rssMiB)} after the rounds, ` +
       `${mib(after.rssMiB)} after ${made} calls more`,
   );
+}
+
+async function tellSetups(entry: Entry): Promise<void> {
+  const setups = setupsOf(enginesOf(values.engines ?? "all"), countsOf("replicas", values.replicas ?? "1"));
+  await compareSetups(setups, stageOf(entry), { rounds, seconds, tell: (text) => console.log(`${text}\n`) });
+}
+
+function stageOf(entry: Entry): Stage {
+  const databases = openDatabases(folder);
+  closing.push(databases.stop);
+  console.log(
+    `${cpus().length} cores, Node ${process.versions.node}; ${rounds} rounds of ${seconds} s each\n`,
+  );
+  if (!hasNginx) console.log("nginx is not installed: a balancer in Node stands before the brokers\n");
+  return { entry, folder, databases, closing };
 }
 
 async function tellStarts({ path, env }: Entry): Promise<void> {

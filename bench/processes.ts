@@ -59,6 +59,12 @@ export async function cpuMsOf(pid: number): Promise<number> {
   return times.reduce((sum, text) => sum + Number(text.split(" ")[0]) / 1e6, 0);
 }
 
+/** The processes that it has started from its first thread. */
+export async function childrenOf(pid: number): Promise<number[]> {
+  const text = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
+  return text.split(" ").filter(Boolean).map(Number);
+}
+
 async function usageOfOne(pid: number): Promise<Usage> {
   const [stat, status] = await Promise.all([
     readFile(`/proc/${pid}/stat`, "utf8"),

@@ -1,12 +1,10 @@
-import { createServer } from "node:net";
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request } from "undici";
 import { startAuthServer } from "../demo/auth-server.ts";
 import { ACCOUNT, ADMIN_KEY, consent, restOf, startBroker } from "./broker.ts";
 import { inspectedAt } from "./inspector.ts";
+import { freePort } from "./ports.ts";
 import { type Ask, type Callers, KINDS } from "./soak-kinds.ts";
 import { read, type Reading } from "./soak-readings.ts";
 import { startStage } from "./soak-stage.ts";
@@ -139,13 +137,4 @@ function callersOf({ url, key }: Target, agent: Agent): Callers {
     };
   const admin = asking({ authorization: `Bearer ${ADMIN_KEY}` });
   return { admin, as: (user) => asking({ authorization: `Bearer ${key}`, "x-ms-user-identity": user }) };
-}
-
-async function freePort(): Promise<number> {
-  const taken = createServer().listen(0, "127.0.0.1");
-  await once(taken, "listening");
-  const { port } = taken.address() as AddressInfo; // Seam: it listens on a port.
-  taken.close();
-  await once(taken, "close");
-  return port;
 }

@@ -30,3 +30,27 @@ export function table(upstream: string, connections: number, rows: Row[]): strin
     ...lines.map((line) => `| ${line} |`),
   ].join("\n");
 }
+
+/** A table in Markdown in which each group of rows is compared with its first one. */
+export function comparison(title: string, groups: readonly (readonly Row[])[]): string {
+  const lines = groups.flatMap((rows) => rows.map((row) => compared(row, rows[0] ?? row)));
+  return [
+    `**${title}**`,
+    "",
+    "| | calls/s | ratio | p50 ms | p99 ms | CPU µs a call |",
+    "|---|---|---|---|---|---|",
+    ...lines.map((line) => `| ${line} |`),
+  ].join("\n");
+}
+
+function compared({ name, perS, p50Ms, p99Ms, cpuUs }: Row, first: Row): string {
+  const cpu = cpuUs === null ? "" : Math.round(cpuUs);
+  return [
+    name,
+    Math.round(perS),
+    (perS / first.perS).toFixed(2),
+    p50Ms.toFixed(2),
+    p99Ms.toFixed(2),
+    cpu,
+  ].join(" | ");
+}
