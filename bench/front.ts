@@ -1,6 +1,6 @@
 import { startBalancer } from "../test/helpers/balancer.ts";
 import { hasNginx, startBalancing } from "./nginx.ts";
-import { freePort } from "./ports.ts";
+import { freePort } from "../test/helpers/ports.ts";
 
 /** What stands before brokers. They are told its URL before they start, so it is known before them. */
 export type Front = {

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { freePort } from "./ports.ts";
+import { freePort } from "../test/helpers/ports.ts";
 import { childrenOf, type Server } from "./processes.ts";
 
 const NGINX = "/usr/sbin/nginx";

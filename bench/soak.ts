@@ -4,7 +4,7 @@ import { Agent, request } from "undici";
 import { startAuthServer } from "../demo/auth-server.ts";
 import { ACCOUNT, ADMIN_KEY, consent, restOf, startBroker } from "./broker.ts";
 import { inspectedAt } from "./inspector.ts";
-import { freePort } from "./ports.ts";
+import { freePort } from "../test/helpers/ports.ts";
 import { type Ask, type Callers, KINDS } from "./soak-kinds.ts";
 import { read, type Reading } from "./soak-readings.ts";
 import { startStage } from "./soak-stage.ts";

@@ -6,7 +6,7 @@ import type { Databases } from "./databases.ts";
 import { type Setup, titleOf } from "./engines.ts";
 import type { Entry } from "./entry.ts";
 import { openFront } from "./front.ts";
-import { freePort } from "./ports.ts";
+import { freePort } from "../test/helpers/ports.ts";
 import { childrenOf, type Server, startNode } from "./processes.ts";
 
 /** What all brokers of a run share, so that any of them opens what another one has sealed. */
