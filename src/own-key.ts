@@ -12,6 +12,7 @@ export function withOwnKey(store: Store, own: Key): Store {
     ...store,
     keys: {
       ...keys,
+      getBootstrap: async () => own,
       authenticate: async (query) => {
         if (query.hash !== own.hash) {
           const found = await keys.authenticate(query);
