@@ -1,18 +1,19 @@
 import type { Clock } from "./ports.ts";
 
 // Work in memory that one request has begun and others wait for. Some runtimes end what a request began some time after it, without a
-// word to those others: no promise settles, no `finally` runs, no timer fires. So whoever waits for work of somebody else waits by a
-// timer of their own, and what has not ended by its time is begun anew.
+// word to those others: no promise settles, no `finally` runs, no timer fires. So there whoever waits for work of somebody else waits by a
+// timer of their own, and what has not ended by its time is begun anew. Elsewhere work ends by its own limits, and a clock that jumped, as
+// when a laptop wakes up, must not begin a second one beside it.
 
-/** `until`: by then it has ended, or never will. Milliseconds since the epoch. */
+/** `until`: by then it has ended, or never will; infinite where that cannot be. Milliseconds since the epoch. */
 export type Begun<T> = { work: Promise<T>; until: number };
 
 /** `withinMs`: what it may take by its own limits, and room to spare. */
 export type Work<T> = { begin: () => Promise<T>; withinMs: number };
 
 /** Begins it. */
-export function begun<T>({ now, cutsAfterMs = Infinity }: Clock, { begin, withinMs }: Work<T>): Begun<T> {
-  const until = now() + Math.min(withinMs, cutsAfterMs);
+export function begun<T>({ now, cutsAfterMs }: Clock, { begin, withinMs }: Work<T>): Begun<T> {
+  const until = cutsAfterMs === undefined ? Infinity : now() + Math.min(withinMs, cutsAfterMs);
   return { work: begin(), until };
 }
 
@@ -24,12 +25,19 @@ export async function joined<T>(
 ): Promise<{ outcome: T } | null> {
   const over = new AbortController();
   const stop = signal ? AbortSignal.any([signal, over.signal]) : over.signal;
-  const late = clock.sleep(Math.max(until - clock.now(), 0), stop);
+  const late = until === Infinity ? aborted(stop) : clock.sleep(Math.max(until - clock.now(), 0), stop);
   try {
     return await Promise.race([work.then((outcome) => ({ outcome })), late.then(() => null)]);
   } finally {
     over.abort();
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 }
 
 /** Work under way, by what it is for. */

@@ -17,14 +17,17 @@ export function createSharedWork<T>(options: {
 }): SharedWork<T> {
   const { max, clock, withinMs, keepMs } = options;
   const underWay = createUnderWay<string, T>(clock);
-  const done = createCache<{ outcome: T }>({ max, now: clock.now });
+  const done = createCache<{ outcome: T; begunAt: number }>({ max, now: clock.now });
 
   return async (key, work) => {
     const before = done.get(key);
     if (before) return before.outcome;
     const begin = async () => {
+      const begunAt = clock.now();
       const outcome = await work();
-      done.set(key, { outcome }, { ttlMs: keepMs(outcome) });
+      // One that was begun later says what is true by now.
+      const isNewest = (done.get(key)?.begunAt ?? begunAt) <= begunAt;
+      if (isNewest) done.set(key, { outcome, begunAt }, { ttlMs: keepMs(outcome) });
       return outcome;
     };
     return underWay.join(key, { begin, withinMs });

@@ -80,6 +80,7 @@ export function createLines({
   }
 
   function takeOff(access: UpstreamAccess, capabilities: JsonObject): Flight {
+    forgetLate();
     const key = keyOf(access);
     const controller = new AbortController();
     const timeoutMs = connectMs(clock);
@@ -97,6 +98,14 @@ export function createLines({
     const flight: Flight = { ...landing, waiters: 0, abort };
     flights.set(key, flight);
     return flight;
+  }
+
+  /** What nobody asks for again, where it was cut off. The oldest stand first. */
+  function forgetLate(): void {
+    for (const [key, { until }] of flights) {
+      if (until > clock.now()) return;
+      flights.delete(key);
+    }
   }
 
   function forget(key: string, flight: Flight): void {

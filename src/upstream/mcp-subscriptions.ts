@@ -99,7 +99,9 @@ export function createSubscriptions(
 
   return {
     kept: (to, keptMs) => {
-      if (to.line.era !== "modern" || keptMs < SUBSCRIBE_FROM_MS) return;
+      // Where the runtime ends what a request began, a stream would hear of the next seconds alone.
+      const isHeard = to.line.era === "modern" && clock.cutsAfterMs === undefined;
+      if (!isHeard || keptMs < SUBSCRIBE_FROM_MS) return;
       const { url } = to.access;
       const entry: Entry = entries.get(url) ?? { until: 0, askAt: 0, open: null };
       entry.until = clock.now() + keptMs;

@@ -5,10 +5,10 @@ import { scriptedClock } from "../helpers/scripted-clock.ts";
 const MINUTE = 60_000;
 const never = () => new Promise<string>(() => {});
 
-/** Shared work whose every beginning is counted, and is what the test says. */
-function createDesk({ cutsAfterMs }: { cutsAfterMs?: number } = {}) {
+/** Shared work whose every beginning is counted, and is what the test says. `cutsAfterMs`: null where nothing is cut off. */
+function createDesk(cutsAfterMs: number | null = 2 * MINUTE) {
   const moved = scriptedClock(1_000_000);
-  const clock = cutsAfterMs === undefined ? moved : { ...moved, cutsAfterMs };
+  const clock = cutsAfterMs === null ? moved : { ...moved, cutsAfterMs };
   const underWay = createUnderWay<string, string>(clock);
   const state = { begun: 0 };
   const ask = (work: () => Promise<string>, key = "k", withinMs = MINUTE) =>
@@ -61,21 +61,27 @@ test("whoever comes after its time does not wait for it at all", async () => {
   expect(await late).toBe("anew");
 });
 
-test("where a runtime ends what a request began, its time is shorter; and what takes longer is not shortened elsewhere", async () => {
-  const { ask, state, advance } = createDesk({ cutsAfterMs: 25_000 });
+test("a runtime that ends what a request began shortens its time", async () => {
+  const { ask, state, advance } = createDesk(25_000);
   void ask(never);
   const waiting = ask(async () => "anew");
   advance(25_000);
   expect(await waiting).toBe("anew");
   expect(state.begun).toBe(2);
+});
 
-  const node = createDesk();
+test("where nothing is cut off, a clock that jumps begins nothing beside what is under way", async () => {
+  const { ask, state, advance } = createDesk(null);
   const work = Promise.withResolvers<string>();
-  const first = node.ask(() => work.promise, "k", 5 * MINUTE);
-  const second = node.ask(never, "k", 5 * MINUTE);
-  node.advance(5 * MINUTE - 1);
+  const first = ask(() => work.promise);
+  const second = ask(never);
+  // A laptop that was asleep.
+  advance(8 * 60 * MINUTE);
+  const third = ask(never);
+  await settled();
   work.resolve("slow");
-  expect([await first, await second]).toEqual(["slow", "slow"]);
+  expect(await Promise.all([first, second, third])).toEqual(["slow", "slow", "slow"]);
+  expect(state.begun).toBe(1);
 });
 
 test("what is slow and no more is good for all who waited for it, and takes nothing from what was begun instead", async () => {
@@ -105,7 +111,7 @@ test("the wait of one who has what it wanted leaves no timer behind", async () =
     await moved.sleep(ms, signal);
     timers--;
   };
-  const underWay = createUnderWay<string, string>({ ...moved, sleep });
+  const underWay = createUnderWay<string, string>({ ...moved, sleep, cutsAfterMs: MINUTE });
   const work = Promise.withResolvers<string>();
   const how = { begin: () => work.promise, withinMs: MINUTE };
   const first = underWay.join("k", how);

@@ -1,11 +1,10 @@
-// What one host leaves to the others on PostgreSQL, when it vanishes, and when several do the same at once.
+// What one host leaves to the others on PostgreSQL, when it vanishes.
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import pg from "pg";
 import { describe, expect, inject, test } from "vitest";
 import type { Log } from "../../src/core/ports.ts";
 import { reasonOf } from "../../src/database.ts";
-import type { Store } from "../../src/core/storage.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { openLine } from "../helpers/frozen-line.ts";
 import { createDatabase } from "../helpers/postgres.ts";
@@ -133,18 +132,6 @@ describe.skipIf(inject("postgresUrl") === "")("on PostgreSQL", () => {
     expect([await count("background"), await count("box_chunks")]).toEqual([0, 0]);
     await deleting.end();
     await store.close();
-  });
-
-  test("what several begin at once is no more than a project may have", async () => {
-    const url = await createDatabase();
-    const stores = await Promise.all([open(url), open(url), open(url)]);
-    const [first] = stores;
-    const project = await newProject(first);
-    const most = { ofProject: 5, ofCaller: 5 };
-    const begin = (store: Store) => store.background.begin(aWork(project), bigBox(10), most);
-    const begun = await Promise.all(Array.from({ length: 10 }, () => stores.map(begin)).flat());
-    expect(begun.filter(Boolean).length).toBe(5);
-    await Promise.all(stores.map((store) => store.close()));
   });
 });
 

@@ -39,7 +39,11 @@ const create = (urlFault: (url: string) => string | null = () => null) =>
     egress,
     clientInfo: { name: "consentry", version: "0.0.0" },
     urlFault,
-    clock: { now: () => now, sleep: () => new Promise((resolve) => waits.push(resolve)) },
+    clock: {
+      cutsAfterMs: 25_000,
+      now: () => now,
+      sleep: () => new Promise((resolve) => waits.push(resolve)),
+    },
     log: (_, event, fields = {}) => logs.push([event, fields]),
   });
 const source = (tenant: string | null = null) => ({ issuer: issuer(), tenant });
