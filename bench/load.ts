@@ -3,8 +3,13 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-/** One request that is made over and over. */
-export type Call = { url: string; headers: Record<string, string>; body: string };
+/** One request that is made over and over. With `users`, each is made for the next of them. */
+export type Call = {
+  url: string;
+  headers: Record<string, string>;
+  body: string;
+  users?: readonly string[];
+};
 
 /** Milliseconds, and requests per second. */
 export type Measured = { perS: number; p50Ms: number; p99Ms: number; requests: number };
@@ -44,11 +49,12 @@ export async function once({ url, headers, body }: Call): Promise<string> {
   return text;
 }
 
-function luaOf({ headers, body }: Call): string {
+function luaOf({ headers, body, users }: Call): string {
   const lines = Object.entries(headers).map(([name, value]) => `wrk.headers[${lua(name)}] = ${lua(value)}`);
   return `wrk.method = "POST"
 wrk.body = ${lua(body)}
 ${lines.join("\n")}
+${users ? luaForUsers(users) : ""}
 function done(summary, latency)
   local e = summary.errors
   local errors = e.connect + e.read + e.write + e.status + e.timeout
@@ -56,6 +62,19 @@ function done(summary, latency)
 end
 `;
 }
+
+// Each request is put together once: what makes them must cost little beside what answers.
+const luaForUsers = (users: readonly string[]) => `local users = { ${users.map(lua).join(", ")} }
+local made = {}
+local at = 0
+function request()
+  at = at % #users + 1
+  if not made[at] then
+    wrk.headers["x-ms-user-identity"] = users[at]
+    made[at] = wrk.format()
+  end
+  return made[at]
+end`;
 
 /** A text of Lua's: JSON's escapes are read as Lua's own, as far as these texts have any. */
 const lua = (text: string) =>

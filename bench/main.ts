@@ -1,7 +1,7 @@
 // `npm run bench`: what a call through the broker costs beside a direct one, one of a bare forward and one of nginx. Rounds are
 // interleaved, so that what the machine does meanwhile happens to all of them; figures are medians, and only ratios mean
 // something on another machine. `-- --start` measures starts and rest, `-- --soak` calls of two dozen kinds, and what they leave behind;
-// `-- --replicas 1,2 --engines all` makes the same calls on each engine.
+// `-- --replicas 1,2 --engines all` makes the same calls on each engine, `-- --grants 1000,1000000` out of tables of these sizes.
 // See docs/performance.md.
 import { mkdtemp, rm } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
@@ -12,6 +12,8 @@ import { ACCOUNT, prepare, startBroker } from "./broker.ts";
 import { openDatabases } from "./databases.ts";
 import { countsOf, enginesOf, setupsOf } from "./engines.ts";
 import { bundled, type Entry, sources } from "./entry.ts";
+import { compareSizes } from "./grown.ts";
+import { sizesOf } from "./grown-sizes.ts";
 import { inspectedAt } from "./inspector.ts";
 import { type Call, load } from "./load.ts";
 import { hasNginx, startNginx } from "./nginx.ts";
@@ -37,6 +39,7 @@ const { values } = parseArgs({
     sources: { type: "boolean", default: false },
     replicas: { type: "string" },
     engines: { type: "string" },
+    grants: { type: "string" },
   },
 });
 const rounds = Number(values.rounds);
@@ -58,6 +61,7 @@ try {
   console.log(`the broker: ${entry.name}`);
   if (values.start) await tellStarts(entry);
   else if (values.soak) await tellSoak(entry);
+  else if (values.grants !== undefined) await tellSizes(entry, values.grants);
   else if (values.replicas !== undefined || values.engines !== undefined) await tellSetups(entry);
   else await measure(entry);
 } finally {
@@ -159,6 +163,19 @@ async function tellMemory(broker: Server, atStart: number, ways: Record<string, 
 async function tellSetups(entry: Entry): Promise<void> {
   const setups = setupsOf(enginesOf(values.engines ?? "all"), countsOf("replicas", values.replicas ?? "1"));
   await compareSetups(setups, stageOf(entry), { rounds, seconds, tell: (text) => console.log(`${text}\n`) });
+}
+
+/** Fails when a database would scan for a grant. */
+async function tellSizes(entry: Entry, grants: string): Promise<void> {
+  const sizes = sizesOf(grants);
+  const asked = enginesOf(values.engines ?? "sqlite,postgres");
+  const engines = asked.filter((engine) => engine !== "d1");
+  if (engines.length === 0) throw new Error("--grants knows --engines sqlite and postgres");
+  if (engines.length < asked.length) console.log("D1 is left out: it is not filled from outside\n");
+  const tell = (text: string) => console.log(text);
+  const scanning = await compareSizes({ engines, sizes, rounds, seconds, tell }, stageOf(entry));
+  for (const name of scanning) console.log(`scans for a grant: ${name}`);
+  if (scanning.length > 0) process.exitCode = 1;
 }
 
 function stageOf(entry: Entry): Stage {
