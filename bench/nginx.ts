@@ -24,6 +24,7 @@ export async function startNginx(folder: string, target: string): Promise<Nginx 
     servers: [host],
     location: `location /mcp {
       proxy_pass http://bench${pathname};
+      ${KEPT_ALIVE}
       proxy_set_header X-Bench-Key secret;
     }`,
   });
@@ -41,6 +42,7 @@ export function startBalancing(
     servers: brokers.map((url) => new URL(url).host),
     location: `location / {
       proxy_pass http://bench;
+      ${KEPT_ALIVE}
       proxy_set_header Host $http_host;
     }`,
   });
@@ -85,11 +87,13 @@ http {
   }
   server {
     listen 127.0.0.1:${port};
-    proxy_set_header Connection "";
     ${location}
   }
 }
 `;
 }
+
+/** In each location that sets a header: one that does inherits none. */
+const KEPT_ALIVE = 'proxy_set_header Connection "";';
 
 const STARTS_MS = 500;
