@@ -3,6 +3,9 @@ import type { Keep } from "./core/keep.ts";
 
 // How long what a request has begun may go on. Part of the door `worker.ts`.
 
+/** Less than Cloudflare leaves to what a request has begun when it is answered or left, which is 30 seconds. Milliseconds. */
+export const LIFE_MS = 25_000;
+
 /** A request's life, which work may ask to outlast its answer. */
 export type Life = { waitUntil: (work: Promise<unknown>) => void };
 

@@ -34,6 +34,7 @@ import { createMcpUpstream } from "./upstream/mcp.ts";
 import { createModel, createModelDoor } from "./upstream/models.ts";
 import { createOAuth } from "./upstream/oauth.ts";
 import { createSignIn } from "./upstream/signin.ts";
+import { LIFE_MS } from "./worker-life.ts";
 
 // The world of a Worker. Part of the door `worker.ts`.
 
@@ -168,17 +169,12 @@ const NOWHERE = {
   failure: { kind: "away", why: "a Worker reads env:NAME alone", waitMs: 0 },
 } as const;
 
-/**
- * Less than Cloudflare leaves to what a request has begun when it is answered or left: 30 seconds. Longer waits are nobody's that asks: what
- * they wait for comes with the next isolate.
- */
-const MAX_KEPT_MS = 25_000;
-
 function createClock(keep: Keep): Clock {
   const { now, sleep } = systemClock;
   return {
     now,
-    sleep: (ms, signal) => (ms > MAX_KEPT_MS ? sleep(ms, signal) : keep(sleep(ms, signal))),
-    cutsAfterMs: MAX_KEPT_MS,
+    // Longer waits are nobody's that asks: what they wait for comes with the next isolate.
+    sleep: (ms, signal) => (ms > LIFE_MS ? sleep(ms, signal) : keep(sleep(ms, signal))),
+    cutsAfterMs: LIFE_MS,
   };
 }

@@ -10,7 +10,7 @@ import { SecretSourcesError } from "./secrets/secret-sources.ts";
 import type { D1 } from "./store/d1.ts";
 import { systemClock } from "./system-clock.ts";
 import { EgressAllowError } from "./upstream/egress-allow.ts";
-import { createLives, type Life } from "./worker-life.ts";
+import { createLives, LIFE_MS, type Life } from "./worker-life.ts";
 import { openWorker, type WorkerBroker } from "./worker-world.ts";
 
 // The door on Cloudflare Workers. See docs/workers.md.
@@ -21,7 +21,7 @@ type Bindings = Record<string, unknown> & { DB?: D1 };
 // An isolate has nothing that begins before its first request: the broker is made then, once for its bindings, and a failure is tried
 // again by the next. The only state of a module in this house.
 const brokers = new WeakMap<object, WorkerBroker>();
-const opening = createUnderWay<object, WorkerBroker>(systemClock);
+const opening = createUnderWay<object, WorkerBroker>({ ...systemClock, cutsAfterMs: LIFE_MS });
 const lives = createLives();
 
 /** The beginning may end with the request that it was made for: others do not wait for it any longer than this. */
