@@ -8,7 +8,7 @@ import type { Clock } from "./ports.ts";
 /** `until`: by then it has ended, or never will; infinite where that cannot be. Milliseconds since the epoch. */
 export type Begun<T> = { work: Promise<T>; until: number };
 
-/** `withinMs`: what it may take by its own limits, and room to spare. */
+/** `withinMs`: what it may take by its own limits, and room to spare. Counts where the runtime ends work, and there `cutsAfterMs` at the most. */
 export type Work<T> = { begin: () => Promise<T>; withinMs: number };
 
 /** Begins it. */

@@ -7,7 +7,7 @@ export type SharedWork<T> = (key: string, work: () => Promise<T>) => Promise<T>;
 
 /**
  * Of all who want the same at once, one does it; and what comes of it is believed for `keepMs` by those who come later. Of this
- * process alone: between replicas the store decides. `withinMs`: what it may take, after which it is done anew for those who wait.
+ * process alone: between replicas the store decides. `withinMs`: as in `Work` (joined), after which it is done anew for those who wait.
  */
 export function createSharedWork<T>(options: {
   max: number;
